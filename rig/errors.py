@@ -1,0 +1,32 @@
+"""Errors that are meant for a person: one line, with how to mend it."""
+
+
+class RigError(Exception):
+    """Something went wrong that the user can understand: what it is, and what to do about it.
+
+    The command line prints ``what (remedy)`` on one line and exits with ``exit_code``.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, remedy: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} — {self.remedy}" if self.remedy else self.what
+
+
+class BadInput(RigError):
+    """What the user gave, or the machine as it stands, does not allow this; nothing was started."""
+
+    exit_code = 2
+
+
+class ServiceDied(RigError):
+    """A service of the stack ended by itself."""
+
+
+class Hung(RigError):
+    """Something did not end within its limit."""

@@ -1,0 +1,122 @@
+"""Every setting of the rig, read once from the environment and ``.env``, into one immutable object.
+
+The environment wins over ``.env``. ``.env.example`` documents each name; a test fails when one is
+missing there.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rig.errors import BadInput
+
+PROJECT = Path(__file__).resolve().parents[1]
+NEO4J_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What a user can set. Ports are 0 where a free one is to be chosen; durations are seconds."""
+
+    model_config = SettingsConfigDict(
+        env_file=PROJECT / ".env", env_prefix="RIG_", env_ignore_empty=True, extra="ignore",
+        frozen=True, populate_by_name=True,
+    )
+
+    # As in the seed, and as in Airflow's own compose file: no prefix.
+    neo4j_uri: str | None = Field(None, validation_alias="NEO4J_URI")
+    neo4j_username: str = Field("neo4j", validation_alias="NEO4J_USERNAME")
+    neo4j_password: SecretStr | None = Field(None, validation_alias="NEO4J_PASSWORD")
+    neo4j_database: str = Field("neo4j", validation_alias="NEO4J_DATABASE")
+    airflow_uid: int = Field(50000, validation_alias="AIRFLOW_UID", ge=0)
+    airflow_proj_dir: Path = Field(PROJECT, validation_alias="AIRFLOW_PROJ_DIR")
+    airflow_username: str = Field("airflow", validation_alias="_AIRFLOW_WWW_USER_USERNAME")
+    airflow_password: SecretStr | None = Field(None, validation_alias="_AIRFLOW_WWW_USER_PASSWORD")
+
+    data_dir: Path = PROJECT / "results"
+    cache_dir: Path | None = None
+    host: str = "127.0.0.1"
+    airflow_port: Port = 0
+    flower_port: Port = 0
+    postgres_port: Port = 0
+    redis_port: Port = 0
+    neo4j_port: Port = 0
+    neo4j_heap: str = Field("512m", pattern=r"^\d+[kmgKMG]$")
+    slots: int = Field(16, ge=1, le=1000)
+    sample_interval: Seconds = 0.1
+    run_timeout: Seconds = 600
+    start_timeout: Seconds = 240
+    drain_timeout: Seconds = 600
+
+    @field_validator("neo4j_uri")
+    @classmethod
+    def _a_neo4j_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in NEO4J_SCHEMES or not parts.hostname:
+            raise ValueError(f"expected <scheme>://<host>[:<port>] with one of {', '.join(NEO4J_SCHEMES)}")
+        if parts.username or parts.password:
+            raise ValueError("the user and the password go into NEO4J_USERNAME and NEO4J_PASSWORD")
+        return value
+
+    @field_validator("airflow_proj_dir", "data_dir", "cache_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else (PROJECT / value.expanduser()).resolve()
+
+    @model_validator(mode="after")
+    def _a_server_needs_a_password(self) -> "Settings":
+        if self.neo4j_uri and self.neo4j_password is None:
+            raise ValueError("NEO4J_URI is set and NEO4J_PASSWORD is not: set both, or neither for a server of "
+                             "the rig's own")
+        return self
+
+    @property
+    def dags_folder(self) -> Path:
+        """Where Airflow finds the DAGs."""
+        return self.airflow_proj_dir / "dags"
+
+    @property
+    def stack_dir(self) -> Path:
+        """Everything that belongs to the running stack."""
+        return self.data_dir / ".stack"
+
+    @property
+    def downloads_dir(self) -> Path:
+        """Downloads, kept for the next time."""
+        return self.cache_dir or self.data_dir / ".cache"
+
+
+def variable_of(field: str) -> str:
+    """Return the environment variable that sets a field of :class:`Settings`."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias) if alias else f"RIG_{field.upper()}"
+
+
+@cache
+def load() -> Settings:
+    """Read the settings. Raises BadInput that names the variable, what it holds and what was expected."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        raise BadInput(f"{_name(detail['loc'])}{_reason(detail['msg'])}",
+                       "mend it in .env or in the environment; .env.example explains each setting") from None
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    if not location:
+        return ""
+    name = str(location[0])
+    return f"{variable_of(name) if name in Settings.model_fields else name}: "
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,1 @@
+"""The native stack: every server of the comparison as a process of this machine."""

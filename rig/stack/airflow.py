@@ -1,0 +1,167 @@
+"""Airflow's services and its configuration: equal on both executors but for the executor itself."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx
+from celery import Celery
+
+from rig.airflow_api import AirflowApi
+from rig.errors import RigError
+from rig.records import Executor
+from rig.settings import Settings
+from rig.stack import postgres, redis
+from rig.stack.service import Check, Service
+from rig.stack.state import StackState, write_private
+
+DAG_IDS = ("neo4j_connection_monitor", "neo4j_improved_pattern", "neo4j_problematic_pattern", "neo4j_stress_test")
+STRESS_POOL = "neo4j_stress_test"
+COMMAND = Path(sys.executable).parent / "airflow"
+PASSWORDS_FILE = "passwords.json"
+
+Health = Mapping[str, Mapping[str, str | None]]
+
+
+def environment(settings: Settings, state: StackState, home: Path) -> dict[str, str]:
+    """Return Airflow's configuration for every process; the executor is not in it.
+
+    Slots are equal on both executors, and nothing else is the limit: see the fairness traps in
+    docs/method.md.
+    """
+    slots, api = str(state.slots), f"http://{_reachable(settings.host)}:{state.ports['airflow']}"
+    database = postgres.url(state.ports["postgres"], state.secrets.postgres.get_secret_value(), "postgresql+psycopg2")
+    jwt = state.secrets.jwt.get_secret_value()
+    sections = {
+        "CORE": {
+            "DAGS_FOLDER": str(settings.dags_folder), "LOAD_EXAMPLES": "False", "DAGS_ARE_PAUSED_AT_CREATION": "True",
+            "FERNET_KEY": state.secrets.fernet.get_secret_value(), "EXECUTION_API_SERVER_URL": f"{api}/execution/",
+            "SIMPLE_AUTH_MANAGER_USERS": f"{settings.airflow_username}:admin",
+            "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / PASSWORDS_FILE),
+            "PARALLELISM": slots, "MAX_ACTIVE_TASKS_PER_DAG": slots, "MAX_MAP_LENGTH": "10000",
+            "DEFAULT_POOL_TASK_SLOT_COUNT": str(max(128, state.slots)),
+        },
+        "DATABASE": {"SQL_ALCHEMY_CONN": database},
+        "API": {"HOST": settings.host, "PORT": str(state.ports["airflow"]), "BASE_URL": api, "WORKERS": "1",
+                "SECRET_KEY": jwt},
+        "API_AUTH": {"JWT_SECRET": jwt},
+        "SCHEDULER": {"MAX_TIS_PER_QUERY": str(max(16, state.slots)), "ENABLE_HEALTH_CHECK": "False"},
+        "DAG_PROCESSOR": {"PARSING_PROCESSES": "1"},
+        # LocalExecutor always copies a task's log to its own output: the worker is told to do the same.
+        "LOGGING": {"BASE_LOG_FOLDER": str(home / "logs"), "TASK_LOGS_TO_STDOUT": "True",
+                    "COLORED_CONSOLE_LOG": "False"},
+        "USAGE_DATA_COLLECTION": {"ENABLED": "False"},
+        "CELERY": {
+            "BROKER_URL": _broker(state),
+            "RESULT_BACKEND": f"db+{database}", "WORKER_CONCURRENCY": slots,
+            # Publishing from a forked pool can hang the scheduler.
+            "SYNC_PARALLELISM": "1",
+            "FLOWER_BASIC_AUTH": f"{settings.airflow_username}:{state.secrets.flower.get_secret_value()}",
+        },
+    }
+    flat = {f"AIRFLOW__{section}__{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    return {"AIRFLOW_HOME": str(home), **flat}
+
+
+def prepare(home: Path, settings: Settings, state: StackState) -> None:
+    """Make Airflow's folder, with the password of its one user in a private file."""
+    home.mkdir(parents=True, exist_ok=True)
+    write_private(home / PASSWORDS_FILE,
+                  json.dumps({settings.airflow_username: state.secrets.airflow.get_secret_value()}))
+
+
+def migration(env: Mapping[str, str], home: Path) -> Service:
+    """Return the program that makes the metadata tables; it ends by itself."""
+    return Service(name="airflow-init", command=[COMMAND, "db", "migrate"], env=env, cwd=home, check=lambda: None)
+
+
+def api_server(env: Mapping[str, str], home: Path, api: AirflowApi) -> Service:
+    """Return the API server, with its web pages."""
+    return Service(name="airflow-apiserver", command=[COMMAND, "api-server"], env=env, cwd=home,
+                   check=lambda: _problem(api, lambda health: None if health["metadatabase"]["status"] == "healthy"
+                                          else "its database is not healthy"),
+                   url=api.url)
+
+
+def dag_processor(env: Mapping[str, str], home: Path, api: AirflowApi) -> Service:
+    """Return the DAG processor; ready when every DAG of the project is there and none failed to import."""
+    def check() -> str | None:
+        return _problem(api, lambda health: _unhealthy(health, "dag_processor") or _dags_missing(api))
+    return Service(name="airflow-dag-processor", command=[COMMAND, "dag-processor"], env=env, cwd=home, check=check)
+
+
+def scheduler(env: Mapping[str, str], home: Path, api: AirflowApi, executor: Executor, *, since: float) -> Service:
+    """Return the scheduler on an executor; ready when it has a heartbeat later than ``since``.
+
+    That is the moment of its start: a heartbeat of the scheduler before it counts for nothing.
+    """
+    return Service(name="airflow-scheduler", command=[COMMAND, "scheduler"], cwd=home,
+                   env={**env, "AIRFLOW__CORE__EXECUTOR": executor},
+                   check=lambda: _problem(api, lambda health: _no_heartbeat(health, since)))
+
+
+def worker(env: Mapping[str, str], home: Path, state: StackState) -> Service:
+    """Return the Celery worker; ready when it answers a ping."""
+    return Service(name="airflow-worker", command=[COMMAND, "celery", "worker", "--skip-serve-logs"], cwd=home,
+                   env={**env, "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"}, check=_ping(_broker(state)))
+
+
+def flower(env: Mapping[str, str], home: Path, settings: Settings, state: StackState) -> Service:
+    """Return Flower; ready when its health check answers."""
+    port = state.ports["flower"]
+    url = f"http://{_reachable(settings.host)}:{port}"
+    return Service(name="flower", cwd=home, url=url, env={**env, "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"},
+                   command=[COMMAND, "celery", "flower", "--hostname", settings.host, "--port", str(port)],
+                   check=lambda: _http_problem(f"{url}/healthcheck"))
+
+
+def _broker(state: StackState) -> str:
+    return redis.url(state.ports["redis"], state.secrets.redis.get_secret_value())
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in {"0.0.0.0", "::"} else host     # noqa: S104 - only where the user said so
+
+
+def _problem(api: AirflowApi, judge: Callable[[Health], str | None]) -> str | None:
+    try:
+        return judge(api.health())
+    except RigError as error:
+        return str(error)
+
+
+def _unhealthy(health: Health, part: str) -> str | None:
+    status = health[part]["status"]
+    return None if status == "healthy" else f"Airflow says that its {part} is {status or 'not there'}"
+
+
+def _no_heartbeat(health: Health, since: float) -> str | None:
+    beat = AirflowApi.seconds(health["scheduler"]["latest_scheduler_heartbeat"])
+    if beat is None or beat < since:
+        return "no heartbeat of this scheduler yet"
+    return _unhealthy(health, "scheduler")
+
+
+def _dags_missing(api: AirflowApi) -> str | None:
+    if errors := api.import_errors():
+        return f"DAGs that cannot be imported: {'; '.join(errors)}"
+    missing = sorted(set(DAG_IDS) - set(api.dag_ids()))
+    return f"not parsed yet: {', '.join(missing)}" if missing else None
+
+
+def _ping(broker: str) -> Check:
+    app = Celery(broker=broker)
+    app.conf.broker_connection_timeout = 5
+
+    def check() -> str | None:
+        return None if app.control.ping(timeout=1) else "no answer to a ping"
+    return check
+
+
+def _http_problem(url: str) -> str | None:
+    try:
+        response = httpx.get(url, timeout=5, trust_env=False)
+    except httpx.HTTPError as error:
+        return str(error)
+    return None if response.status_code == httpx.codes.OK else f"it answers {response.status_code}"

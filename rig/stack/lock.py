@@ -1,0 +1,59 @@
+"""One ``rig`` at a time changes the stack of a folder; the others are told which one does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
+from rig.errors import BadInput
+from rig.stack import processes
+
+LOCK_FILE = ".stack.lock"
+HOLDER_FILE = ".stack.holder.json"
+
+
+class Holder(BaseModel):
+    """Who has the lock, for the message to the one who does not."""
+
+    process: processes.Started
+    command: str
+
+
+@contextmanager
+def hold(data_dir: Path, command: str) -> Iterator[None]:
+    """Hold the stack's lock. Raises BadInput, naming the holder, where another ``rig`` has it."""
+    _make(data_dir)
+    lock = FileLock(data_dir / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BadInput(f"{_holder(data_dir)} is using the stack in {data_dir}",
+                       "wait for it or stop it with Ctrl-C there") from error
+    try:
+        holder = Holder(process=processes.this_process(), command=command)
+        (data_dir / HOLDER_FILE).write_text(holder.model_dump_json(), encoding="utf-8")
+        yield
+    finally:
+        (data_dir / HOLDER_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def _make(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        probe = data_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"the folder {data_dir} cannot be written: {error.strerror}",
+                       "make it writable, or set RIG_DATA_DIR to another folder") from error
+
+
+def _holder(data_dir: Path) -> str:
+    try:
+        holder = Holder.model_validate_json((data_dir / HOLDER_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return "another rig"
+    return f"`{holder.command}` (pid {holder.process.pid})"

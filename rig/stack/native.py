@@ -1,0 +1,333 @@
+"""The whole stack as processes of this machine: brought up, switched, looked at and taken down."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from rig.airflow_api import AirflowApi
+from rig.errors import BadInput, Hung, ServiceDied
+from rig.records import Executor
+from rig.settings import Settings
+from rig.stack import airflow, neo4j, neo4j_jars, ports, postgres, processes, redis
+from rig.stack import state as states
+from rig.stack.processes import MARK
+from rig.stack.service import Service, last_lines
+from rig.stack.state import ServiceState, StackState
+
+CELERY_ONLY = ("airflow-worker", "flower")
+AIRFLOW_FIRST = ("airflow-scheduler", "airflow-worker", "flower", "airflow-dag-processor", "airflow-apiserver")
+CHECK_EVERY = 0.2       # seconds
+NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "NEO4J_", "RIG_", "PYTHONPATH", "CELERY_", "FLOWER_")
+
+Step = Literal["downloading", "starting", "ready", "stopping", "stopped", "clearing"]
+OnStep = Callable[[str, Step, str], None]       # service, step, detail
+
+
+class ServiceStatus(BaseModel):
+    """A service as it is now. ``problem`` is None where it serves."""
+
+    name: str
+    pid: int
+    url: str | None
+    healthy: bool
+    problem: str | None
+
+
+class NativeStack:
+    """The stack of one data folder. Its methods are called with the folder's lock held, but for the questions."""
+
+    def __init__(self, settings: Settings, on_step: OnStep = lambda *_: None) -> None:
+        self.settings = settings
+        self.folder = settings.stack_dir
+        self._on_step = on_step
+
+    # --- questions -----------------------------------------------------------------------------
+
+    def state(self) -> StackState:
+        """Return the state of the running stack. Raises BadInput where none runs."""
+        state = states.load(self.folder)
+        if state is None:
+            raise BadInput("no stack is running here", "`rig up` starts one")
+        return state
+
+    def is_there(self) -> bool:
+        """Say whether a stack was started here and not taken down, whether it still runs or not."""
+        return self.folder.joinpath(states.STATE_FILE).exists() or any(processes.marked(str(self.folder)))
+
+    def dead(self) -> list[str]:
+        """Return the names of the services that have ended by themselves."""
+        return [name for name, service in self.state().services.items() if not processes.find(service.process)]
+
+    def status(self) -> list[ServiceStatus]:
+        """Ask every service whether it serves."""
+        state = self.state()
+        with self.api(state) as api:
+            services = {service.name: service for service in self._services(state, api)}
+            with ThreadPoolExecutor(len(services)) as pool:
+                return list(pool.map(lambda item: _status(item[0], item[1], services[item[0]]),
+                                     state.services.items()))
+
+    def log_of(self, name: str) -> Path:
+        """Return a service's log file. Raises BadInput where there is no such service."""
+        log = self.folder / "logs" / f"{name}.log"
+        if not log.exists():
+            known = ", ".join(sorted(path.stem for path in log.parent.glob("*.log"))) or "none"
+            raise BadInput(f"there is no log of a service {name!r}", f"logs here: {known}")
+        return log
+
+    def api(self, state: StackState) -> AirflowApi:
+        """Return Airflow's API, logged in as the stack's user."""
+        return AirflowApi(f"http://127.0.0.1:{state.ports['airflow']}", self.settings.airflow_username,
+                          state.secrets.airflow)
+
+    def require_alive(self) -> None:
+        """Raise ServiceDied, with the end of its log, for the first service that has ended by itself."""
+        for name in self.dead():
+            raise ServiceDied(self._obituary(name), "`rig down`, then start again")
+
+    # --- up, switch, down ----------------------------------------------------------------------
+
+    def up(self, executor: Executor, *, slots: int, keeper: processes.Started | None = None) -> StackState:
+        """Bring the whole stack up. With ``keeper`` it belongs to that process and is stale without it.
+
+        Raises BadInput where something is there already or does not allow a start, ServiceDied or
+        Hung where a service does not come up; whatever was started is stopped again then.
+        """
+        self._clear_stale()
+        server = self._external_neo4j()
+        jars = None if server else self._jars()
+        state = self._new_state(executor, slots, keeper)
+        with self._nothing_half_started():
+            states.save(self.folder, state)
+            self._start_all(state, jars)
+        return state
+
+    def switch(self, executor: Executor) -> StackState:
+        """Restart the scheduler on the other executor, with or without worker and Flower. Must be idle."""
+        state = self.state()
+        self._stop([name for name in AIRFLOW_FIRST[:3] if name in state.services], state)
+        state = state.model_copy(update={"executor": executor})
+        states.save(self.folder, state)
+        with self.api(state) as api:
+            self._start(list(self._executor_services(state, api)), state)
+        return state
+
+    def restart(self, names: Sequence[str]) -> None:
+        """Stop and start these services, as after a hang."""
+        state = self.state()
+        with self.api(state) as api:
+            self._stop(list(names), state)
+            self._start([service for service in self._services(state, api) if service.name in names], state)
+
+    def down(self) -> None:
+        """Stop everything and remove what the stack kept; its log files stay until the next start.
+
+        Works on whatever is left of a stack, a state file that cannot be read included.
+        """
+        try:
+            state = states.load(self.folder)
+        except BadInput:
+            state = None
+        if state:
+            self._stop([name for name in AIRFLOW_FIRST if name in state.services], state)
+            self._stop(list(state.services), state)
+        processes.kill(list(processes.marked(str(self.folder))))
+        for folder in state.folders if state else []:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._clear_folder()
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _clear_stale(self) -> None:
+        if not self.is_there():
+            return
+        state = states.load(self.folder)
+        if state and state.keeper is None and not self.dead():
+            raise BadInput(f"a stack is running here already ({state.executor}, since "
+                           f"{time.strftime('%H:%M:%S', time.localtime(state.created_at))})",
+                           "`rig status` shows it, `rig switch` changes its executor, `rig down` stops it")
+        self._on_step("stack", "clearing", "what an earlier rig left behind")
+        self.down()
+
+    def _external_neo4j(self) -> str | None:
+        settings = self.settings
+        if settings.neo4j_uri is None or settings.neo4j_password is None:
+            return None
+        return neo4j.require(settings.neo4j_uri, settings.neo4j_username, settings.neo4j_password.get_secret_value(),
+                             settings.neo4j_database)
+
+    def _jars(self) -> Path:
+        return neo4j_jars.ensure(self.settings.downloads_dir, lambda done, total: self._on_step(
+            "neo4j", "downloading", f"{done} of {total} jars"))
+
+    def _new_state(self, executor: Executor, slots: int, keeper: processes.Started | None) -> StackState:
+        settings = self.settings
+        own = settings.neo4j_uri is None
+        chosen = self._ports()
+        secrets = states.random_secrets(airflow=settings.airflow_password,
+                                        neo4j=None if own else settings.neo4j_password)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        shutil.rmtree(self.folder / "logs", ignore_errors=True)
+        (self.folder / "logs").mkdir()
+        return StackState(
+            executor=executor, slots=slots, ports=chosen, secrets=secrets, keeper=keeper, own_neo4j=own,
+            neo4j_uri=settings.neo4j_uri or f"bolt://127.0.0.1:{chosen['neo4j']}",
+            neo4j_username=settings.neo4j_username if not own else "neo4j",
+            neo4j_database=settings.neo4j_database if not own else "neo4j")
+
+    def _ports(self) -> dict[str, int]:
+        settings = self.settings
+        wanted = {"airflow": (settings.airflow_port, settings.host), "flower": (settings.flower_port, settings.host),
+                  "postgres": (settings.postgres_port, "127.0.0.1"), "redis": (settings.redis_port, "127.0.0.1"),
+                  "neo4j": (settings.neo4j_port, "127.0.0.1")}
+        return {name: ports.choose(port, variable=f"RIG_{name.upper()}_PORT", host=host)
+                for name, (port, host) in wanted.items()}
+
+    def _start_all(self, state: StackState, jars: Path | None) -> None:
+        moved = postgres.prepare(self.folder / "postgres", state.secrets.postgres.get_secret_value())
+        if moved:
+            state.folders.append(moved)
+            states.save(self.folder, state)
+        with self.api(state) as api:
+            airflow.prepare(self._home, self.settings, state)
+            services = {service.name: service for service in self._services(state, api, jars)}
+            # Neo4j takes longest of these three and nobody waits for it before the first task.
+            stores = [services[name] for name in ("neo4j", "postgres", "redis") if name in services]
+            self._launch(stores, state)
+            self._wait([services["postgres"]], state)
+            self._migrate(state)
+            rest = [service for name, service in services.items() if name not in {"neo4j", "postgres", "redis"}]
+            self._launch(rest, state)
+            self._wait([*stores, *rest], state)
+            api.ensure_pool(airflow.STRESS_POOL, state.slots, "neo4j_stress_test only")
+
+    def _migrate(self, state: StackState) -> None:
+        migration = airflow.migration(self._env(state), self._home)
+        self._on_step(migration.name, "starting", "")
+        log = self.folder / "logs" / f"{migration.name}.log"
+        started = processes.start(migration.command, env=migration.env, log=log, cwd=migration.cwd)
+        process = processes.find(started)
+        code = process.wait(timeout=self.settings.start_timeout) if process else 0
+        if code:
+            raise ServiceDied(f"airflow db migrate ended with {code}; the end of its log:\n{last_lines(log)}")
+        self._on_step(migration.name, "ready", "")
+
+    def _services(self, state: StackState, api: AirflowApi, jars: Path | None = None) -> Iterator[Service]:
+        env, secrets = self._env(state), state.secrets
+        if state.own_neo4j:
+            yield neo4j.service(self.folder / "neo4j", jars or self._jars(), state.ports["neo4j"],
+                                heap=self.settings.neo4j_heap, password=secrets.neo4j.get_secret_value(),
+                                env=self._plain_env())
+        moved = next(iter(state.folders), None)
+        yield postgres.service(self.folder / "postgres", moved, state.ports["postgres"],
+                               secrets.postgres.get_secret_value(), self._plain_env())
+        yield redis.service(self.folder / "redis", state.ports["redis"], secrets.redis.get_secret_value(),
+                            self._plain_env())
+        yield airflow.api_server(env, self._home, api)
+        yield airflow.dag_processor(env, self._home, api)
+        yield from self._executor_services(state, api)
+
+    def _executor_services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
+        env = self._env(state)
+        running = state.services.get("airflow-scheduler")
+        yield airflow.scheduler(env, self._home, api, state.executor,
+                                since=running.process.create_time if running else time.time())
+        if state.executor == "CeleryExecutor":
+            yield airflow.worker(env, self._home, state)
+            yield airflow.flower(env, self._home, self.settings, state)
+
+    def _start(self, services: Sequence[Service], state: StackState) -> None:
+        self._launch(services, state)
+        self._wait(services, state)
+
+    def _launch(self, services: Sequence[Service], state: StackState) -> None:
+        for service in services:
+            self._on_step(service.name, "starting", "")
+            started = processes.start(service.command, env=service.env, cwd=service.cwd, user=service.user,
+                                      log=self.folder / "logs" / f"{service.name}.log")
+            state.services[service.name] = ServiceState(process=started, url=service.url,
+                                                        stop_signal=service.stop_signal,
+                                                        stop_timeout=service.stop_timeout)
+            states.save(self.folder, state)
+
+    def _wait(self, services: Sequence[Service], state: StackState) -> None:
+        pool = ThreadPoolExecutor(max(1, len(services)))
+        try:
+            for ended in as_completed([pool.submit(self._wait_for, service, state) for service in services]):
+                ended.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _wait_for(self, service: Service, state: StackState) -> None:
+        def problem() -> str | None:
+            if not processes.find(state.services[service.name].process):
+                raise ServiceDied(self._obituary(service.name))
+            return service.check()
+
+        limit = self.settings.start_timeout
+        try:
+            Retrying(retry=retry_if_result(bool), stop=stop_after_delay(limit), wait=wait_fixed(CHECK_EVERY))(problem)
+        except RetryError as error:
+            raise Hung(f"{service.name} does not serve after {limit:.0f} s: {error.last_attempt.result()}",
+                       f"`rig logs {service.name}` shows its log; RIG_START_TIMEOUT gives it more time") from error
+        self._on_step(service.name, "ready", service.url or "")
+
+    def _stop(self, names: Sequence[str], state: StackState) -> None:
+        wanted = [name for name in names if name in state.services]
+        with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+            list(pool.map(lambda name: self._stop_one(name, state.services[name]), wanted))
+        for name in wanted:
+            del state.services[name]
+        states.save(self.folder, state)
+
+    def _stop_one(self, name: str, service: ServiceState) -> None:
+        self._on_step(name, "stopping", "")
+        processes.stop(service.process, timeout=service.stop_timeout, sign=service.stop_signal)
+        self._on_step(name, "stopped", "")
+
+    @contextmanager
+    def _nothing_half_started(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.down()
+            raise
+
+    def _clear_folder(self) -> None:
+        for path in self.folder.iterdir() if self.folder.exists() else []:
+            if path.name == "logs":
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _obituary(self, name: str) -> str:
+        return f"{name} has ended by itself; the end of its log:\n{last_lines(self.log_of(name))}"
+
+    @property
+    def _home(self) -> Path:
+        return self.folder / "airflow"
+
+    def _plain_env(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+        local = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
+        return {**kept, MARK: str(self.folder), "NO_PROXY": local, "no_proxy": local}
+
+    def _env(self, state: StackState) -> dict[str, str]:
+        return {**self._plain_env(), **airflow.environment(self.settings, state, self._home),
+                "NEO4J_URI": state.neo4j_uri, "NEO4J_USERNAME": state.neo4j_username,
+                "NEO4J_PASSWORD": state.secrets.neo4j.get_secret_value(), "NEO4J_DATABASE": state.neo4j_database}
+
+
+def _status(name: str, started: ServiceState, service: Service) -> ServiceStatus:
+    alive = processes.find(started.process) is not None
+    problem = service.check() if alive else "it has ended by itself"
+    return ServiceStatus(name=name, pid=started.process.pid, url=started.url, healthy=problem is None,
+                         problem=problem)

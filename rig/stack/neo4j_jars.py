@@ -1,0 +1,134 @@
+"""Neo4j Community as jars: resolved by jgo from a lock file, checked against it, and kept.
+
+The lock file beside this module is jgo's own (``jgo.lock.toml``): every jar with its SHA-256. It is made
+again, for another version, by ``python -m rig.stack.neo4j_jars VERSION``.
+"""
+
+import hashlib
+import importlib
+import shutil
+import sys
+import tempfile
+import tomllib
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rig.errors import RigError
+
+LOCK_FILE = Path(__file__).with_name("neo4j.lock.toml")
+DOWNLOADS_AT_ONCE = 8
+
+Progress = Callable[[int, int], None]       # jars that are there, jars in all
+
+
+def version() -> str:
+    """Return the version of Neo4j that the lock file pins."""
+    return next(str(jar["version"]) for jar in _locked()
+                if (jar["groupId"], jar["artifactId"]) == ("org.neo4j", "neo4j"))
+
+
+def missing(downloads: Path) -> int:
+    """Return how many jars are still to be downloaded."""
+    folder = _folder(downloads)
+    return sum(not (folder / _file_name(jar)).exists() for jar in _locked())
+
+
+def host() -> str:
+    """Return the name of the server that the jars come from."""
+    return str(urlsplit(_jgo("constants").MAVEN_CENTRAL_URL).hostname)
+
+
+def reach() -> None:
+    """Ask that server for something small. Raises OSError where it cannot be reached."""
+    import requests  # noqa: PLC0415 - slow to import; a warm start needs none of it
+
+    requests.head(_jgo("constants").MAVEN_CENTRAL_URL, timeout=10)    # its errors are OSErrors
+
+
+def ensure(downloads: Path, progress: Progress) -> Path:
+    """Return the folder with every jar of the server; what is missing in it is downloaded.
+
+    Raises RigError where a jar cannot be had, or is not the one that was locked.
+    """
+    folder, jars = _folder(downloads), _locked()
+    wanted = [jar for jar in jars if not (folder / _file_name(jar)).exists()]
+    if wanted:
+        folder.mkdir(parents=True, exist_ok=True)
+        _download(wanted, downloads / "maven", folder,
+                  lambda done: progress(len(jars) - len(wanted) + done, len(jars)))
+        shutil.rmtree(downloads / "maven")
+    return folder
+
+
+def _download(jars: list[dict[str, Any]], repository: Path, folder: Path, done: Callable[[int], None]) -> None:
+    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+        for count, _ in enumerate(_all(pool, [partial(_fetch, jar, repository, folder) for jar in jars]), 1):
+            done(count)
+
+
+def _all(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], None]]) -> Iterable[None]:
+    """Yield as the calls end, in order; after a failure or Ctrl-C the calls that wait are dropped."""
+    futures = [pool.submit(call) for call in calls]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _fetch(jar: dict[str, Any], repository: Path, folder: Path) -> None:
+    name = _file_name(jar)
+    try:
+        path = (_jgo("maven").MavenContext(repo_cache=repository).project(jar["groupId"], jar["artifactId"])
+                .at_version(jar["version"]).artifact(jar.get("classifier", ""), jar["packaging"]).resolve())
+    except Exception as error:  # jgo, requests and the file system each raise their own
+        raise RigError(f"{name} of Neo4j could not be downloaded: {error}",
+                       "check the network, the proxy and the disk with `rig doctor`, then start again: what is "
+                       "there already is kept") from error
+    found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if found != jar["sha256"]:
+        raise RigError(f"{name} of Neo4j is not the file that was locked (SHA-256 {found[:12]}…, "
+                       f"expected {jar['sha256'][:12]}…)", "something on the way to the repository changes files")
+    Path(path).replace(folder / name)
+
+
+def _locked() -> list[dict[str, Any]]:
+    dependencies: list[dict[str, Any]] = tomllib.loads(LOCK_FILE.read_text(encoding="utf-8"))["dependencies"]
+    return dependencies
+
+
+def _jgo(module: str) -> Any:
+    """Import a part of jgo when it is needed: it is slow, and warns of folders that the rig does not use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return importlib.import_module(f"jgo.{module}")
+
+
+def _folder(downloads: Path) -> Path:
+    return downloads / f"neo4j-{version()}"
+
+
+def _file_name(jar: dict[str, Any]) -> str:
+    classifier = f"-{jar['classifier']}" if jar.get("classifier") else ""
+    return f"{jar['groupId']}.{jar['artifactId']}-{jar['version']}{classifier}.jar"
+
+
+def lock(wanted: str) -> None:
+    """Resolve a version anew, transitively, and make its lock file ours. Takes some minutes."""
+    env = _jgo("env")
+    with tempfile.TemporaryDirectory() as folder:
+        context = _jgo("maven").MavenContext(repo_cache=Path(folder, "maven"))
+        builder = env.EnvironmentBuilder(context=context, cache_dir=Path(folder, "jgo"),
+                                         link_strategy=env.LinkStrategy.HARD)
+        environment = builder.from_endpoint(f"org.neo4j:neo4j:{wanted}")
+        shutil.copy(environment.lock_path, LOCK_FILE)
+
+
+if __name__ == "__main__":
+    lock(sys.argv[1])

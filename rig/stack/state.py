@@ -1,0 +1,96 @@
+"""The running stack as another ``rig`` finds it: one file, mode 0600, because it holds the passwords."""
+
+import os
+import secrets
+import signal
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_serializer
+
+from rig.errors import BadInput
+from rig.records import Executor
+from rig.stack.processes import Started
+
+STATE_FILE = "state.json"
+
+
+class Secrets(BaseModel):
+    """Passwords and keys, random for each stack unless the user has set one."""
+
+    airflow: SecretStr
+    fernet: SecretStr
+    flower: SecretStr
+    jwt: SecretStr
+    neo4j: SecretStr
+    postgres: SecretStr
+    redis: SecretStr
+
+    @field_serializer("*", when_used="json")
+    def _reveal(self, value: SecretStr) -> str:
+        return value.get_secret_value()
+
+
+class ServiceState(BaseModel):
+    """A service that was started, and how it is stopped. ``stop_timeout`` is in seconds."""
+
+    process: Started
+    url: str | None
+    stop_signal: signal.Signals
+    stop_timeout: float
+
+
+class StackState(BaseModel):
+    """All that is needed to use a running stack, to switch it and to take it down."""
+
+    executor: Executor
+    slots: int
+    created_at: float = Field(default_factory=time.time)
+    ports: dict[str, int]
+    secrets: Secrets
+    neo4j_uri: str
+    neo4j_username: str
+    neo4j_database: str
+    own_neo4j: bool
+    folders: list[Path] = []        # outside the stack's folder, to be removed with it
+    services: dict[str, ServiceState] = {}
+    keeper: Started | None = None   # the `rig compare` that brought it up only for itself
+
+
+def random_secrets(*, airflow: SecretStr | None, neo4j: SecretStr | None) -> Secrets:
+    """Make a set of secrets; those that the user has set are taken as they are."""
+    from cryptography.fernet import Fernet  # noqa: PLC0415 - slow to import, and only needed here
+
+    def random(size: int = 24) -> SecretStr:
+        return SecretStr(secrets.token_urlsafe(size))
+
+    return Secrets(airflow=airflow or random(12), fernet=SecretStr(Fernet.generate_key().decode()), flower=random(12),
+                   jwt=random(64), neo4j=neo4j or random(), postgres=random(), redis=random())
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def save(folder: Path, state: StackState) -> None:
+    """Write the stack's state into its folder."""
+    write_private(folder / STATE_FILE, state.model_dump_json(indent=2))
+
+
+def load(folder: Path) -> StackState | None:
+    """Return the state of the stack that was started in this folder, None where there is none.
+
+    Raises BadInput where the file is there and cannot be read as a state.
+    """
+    path = folder / STATE_FILE
+    if not path.exists():
+        return None
+    try:
+        return StackState.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise BadInput(f"{path} is not the state of a stack", "`rig down` clears what it left") from error
