@@ -1,0 +1,161 @@
+"""Airflow's REST API, version 2: the dozen calls that the rig needs."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, Self
+
+import httpx
+from pydantic import SecretStr
+
+from rig.errors import RigError
+
+PAGE = 100      # Airflow's own limit on a page
+TOKEN_LIFE = 3600.0     # seconds; Airflow's default is a day
+ACTIVE = ("queued", "running")
+
+
+class ApiError(RigError):
+    """Airflow's API refused a call or did not answer; ``status`` is the HTTP status, None without one."""
+
+    def __init__(self, what: str, status: int | None) -> None:
+        super().__init__(what)
+        self.status = status
+
+
+class AirflowApi:
+    """One deployment of Airflow. Every call raises ApiError where Airflow refuses it or cannot be reached."""
+
+    def __init__(self, url: str, username: str, password: SecretStr) -> None:
+        self.url = url
+        self._login = (username, password)
+        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._token_until = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the API server."""
+        self._client.close()
+
+    @staticmethod
+    def seconds(moment: str | None) -> float | None:
+        """Return an API time as seconds since the epoch."""
+        return None if moment is None else datetime.fromisoformat(moment).timestamp()
+
+    def health(self) -> dict[str, dict[str, str | None]]:
+        """Return the health of the scheduler, the DAG processor and the database; needs no login."""
+        answer: dict[str, dict[str, str | None]] = self._send("GET", "/api/v2/monitor/health", login=False)
+        return answer
+
+    def version(self) -> str:
+        """Return Airflow's version."""
+        return str(self._send("GET", "/api/v2/version", login=False)["version"])
+
+    def dag_ids(self) -> list[str]:
+        """Return the ids of the DAGs that are there, paused ones included."""
+        return [dag["dag_id"] for dag in self._pages("/api/v2/dags", "dags", exclude_stale=True)]
+
+    def import_errors(self) -> list[str]:
+        """Return a line for each DAG file that failed to import."""
+        return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}"
+                for error in self._pages("/api/v2/importErrors", "import_errors")]
+
+    def set_paused(self, dag_id: str, paused: bool) -> None:
+        """Pause or unpause a DAG."""
+        self._send("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": paused})
+
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+        """Start a DAG run and return its id."""
+        run = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
+        return str(run["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return a run's state: queued, running, success or failed."""
+        return str(self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def fail_run(self, dag_id: str, run_id: str) -> None:
+        """Set a run, and what is left of its tasks, to failed: Airflow stops those that run."""
+        self._send("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
+
+    def active_runs(self) -> list[str]:
+        """Return, as ``dag/run``, the runs that are queued or running."""
+        runs = self._pages("/api/v2/dags/~/dagRuns", "dag_runs", state=list(ACTIVE))
+        return [f"{run['dag_id']}/{run['dag_run_id']}" for run in runs]
+
+    def task_instances(self, dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+        """Return every instance of one task of a run, mapped ones included."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return [task for task in self._pages(path, "task_instances", order_by="map_index", task_id=task_id)
+                if task["task_id"] == task_id]
+
+    def task_counts(self, dag_id: str, run_id: str) -> dict[str, int]:
+        """Return how many of a run's tasks are in each state."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return {state: int(self._send("GET", path, params={"state": state, "limit": 1})["total_entries"])
+                for state in ("running", "success", "failed")}
+
+    def returned(self, dag_id: str, run_id: str, task_id: str, map_indexes: list[int]) -> list[Any]:
+        """Return what each mapped task returned, None for one that returned nothing."""
+        def one(map_index: int) -> object:
+            path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+            try:
+                return self._send("GET", path, params={"map_index": map_index, "deserialize": "false"})["value"]
+            except ApiError as error:
+                if error.status == httpx.codes.NOT_FOUND:
+                    return None
+                raise
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(one, map_indexes))
+
+    def ensure_pool(self, name: str, slots: int, description: str) -> None:
+        """Make a pool, or give the one that is there this many slots."""
+        body = {"name": name, "slots": slots, "description": description}
+        try:
+            self._send("POST", "/api/v2/pools", json=body)
+        except ApiError as error:
+            if error.status != httpx.codes.CONFLICT:
+                raise
+            self._send("PATCH", f"/api/v2/pools/{name}", json={**body, "include_deferred": False})
+
+    def _pages(self, path: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
+        offset = 0
+        while True:
+            page = self._send("GET", path, params={**params, "limit": PAGE, "offset": offset})
+            yield from page[key]
+            offset += PAGE
+            if offset >= page["total_entries"]:
+                return
+
+    def _send(self, method: str, path: str, *, login: bool = True, **request: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self._token()}"} if login else {}
+        try:
+            response = self._client.request(method, path, headers=headers, **request)
+        except httpx.HTTPError as error:
+            raise ApiError(f"Airflow at {self.url} does not answer {method} {path}: {error or type(error).__name__}",
+                           None) from error
+        if response.is_error:
+            raise ApiError(f"Airflow at {self.url} refuses {method} {path}: {response.status_code} "
+                           f"{_detail(response)}", response.status_code)
+        return response.json() if response.content else None
+
+    def _token(self) -> str:
+        if time.monotonic() > self._token_until:
+            username, password = self._login
+            answer = self._send("POST", "/auth/token", login=False,
+                                json={"username": username, "password": password.get_secret_value()})
+            self._access_token: str = answer["access_token"]
+            self._token_until = time.monotonic() + TOKEN_LIFE
+        return self._access_token
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(response.text.split())[:200]

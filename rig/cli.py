@@ -1,0 +1,295 @@
+"""The command line: ``rig``."""
+
+import json
+import secrets
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rig import settings as settings_module
+from rig.errors import BadInput, RigError
+from rig.experiment import profiles
+from rig.records import RunRecord
+from rig.settings import Settings
+
+INTERRUPTED = 130
+CELERY, LOCAL = "CeleryExecutor", "LocalExecutor"
+
+console = Console()
+errors = Console(stderr=True)
+app = typer.Typer(
+    name="rig", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    help="How Neo4j connections behave under Airflow, measured on both executors.\n\n"
+         "[bold]rig compare[/bold] does it all: it brings real servers up, runs the DAGs, writes a report, and takes "
+         "everything down. [bold]rig up[/bold] leaves the servers running, to look at and to play with.")
+
+ExecutorName = Annotated[str, typer.Option("--executor", help="local or celery")]
+
+
+@app.command()
+def up(executor: ExecutorName = "local",
+       slots: Annotated[int | None, typer.Option(help="Tasks at once on either executor. [default: RIG_SLOTS, 16]",
+                                                 min=1, max=1000)] = None) -> None:
+    """Start the whole stack and leave it running."""
+    from rig.stack import lock  # noqa: PLC0415 - importing Celery and the servers' wheels takes a second
+
+    wanted, config = profiles.executors(executor)[0], settings_module.load()
+    with lock.hold(config.data_dir, command_line()), _view(config) as (stack, _):
+        _preflight(config)
+        stack.up(wanted, slots=slots or config.slots)
+    status()
+
+
+@app.command()
+def down() -> None:
+    """Stop the stack and remove what it kept. Results stay."""
+    from rig.stack import lock  # noqa: PLC0415 - as above
+
+    config = settings_module.load()
+    with lock.hold(config.data_dir, command_line()), _view(config) as (stack, _):
+        was_there = stack.is_there()
+        stack.down()
+    console.print("The stack is down." if was_there else "No stack was running.")
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="For a program: pid, URL and health of each.")] = False,
+           ) -> None:
+    """Show every service, where it listens, whether it serves, and how to log in."""
+    stack = _stack(settings_module.load())
+    state, services = stack.state(), stack.status()
+    if as_json:
+        print(json.dumps({"executor": state.executor, "slots": state.slots,
+                          "services": {service.name: service.model_dump(exclude={"name"}) for service in services}},
+                         indent=2))
+    else:
+        _print_status(stack.settings, state, services)
+    if not all(service.healthy for service in services):
+        raise typer.Exit(1)
+
+
+@app.command()
+def switch(executor: Annotated[str, typer.Argument(help="local or celery")],
+           drain: Annotated[bool, typer.Option("--drain", help="Wait for the DAG runs in progress first.")] = False,
+           ) -> None:
+    """Change the executor of the running stack; API server, history and Neo4j stay."""
+    from rig import switching  # noqa: PLC0415 - as above
+    from rig.stack import lock  # noqa: PLC0415 - as above
+
+    wanted, config = profiles.executors(executor)[0], settings_module.load()
+    started = time.monotonic()
+    with lock.hold(config.data_dir, command_line()), _view(config) as (stack, view):
+        switching.switch(stack, wanted, drain=drain, tell=view.note)
+    console.print(f"Airflow runs on {wanted} now ({time.monotonic() - started:.0f} s).")
+
+
+@app.command()
+def compare(
+    profile: Annotated[str, typer.Option(help="; ".join(f"{p.name}: {p.about}" for p in profiles.PROFILES.values()))
+                       ] = "default",
+    executors: Annotated[str | None, typer.Option(help="Some of local,celery.")] = None,
+    patterns: Annotated[str | None, typer.Option(help=f"Some of {','.join(profiles.DAG_OF_PATTERN)}.")] = None,
+    tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run, up to 10000.")] = None,
+    calls: Annotated[int | None, typer.Option(help="Calls of the database in each task.")] = None,
+    hold: Annotated[float | None, typer.Option(help="Seconds a task holds its driver after its calls.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="DAG runs of each cell.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. [default: random, recorded]")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+) -> None:
+    """Run the DAGs on both executors, count connections at the server, and write a report.
+
+    Ctrl-C stops it cleanly and still writes the report of what was run; --resume goes on.
+    """
+    from rig import compare as comparing  # noqa: PLC0415 - as above
+    from rig import runs  # noqa: PLC0415 - as above
+
+    config = settings_module.load()
+    wanted = _changed(profiles.named(profile), executors=executors, patterns=patterns, tasks=tasks, calls=calls,
+                      hold=hold, repeats=repeats)
+    folder = runs.find(config.data_dir, resume) if resume else None
+    _preflight(config)
+    with _view(config) as (_, view):
+        comparison = comparing.Comparison(config, view)
+        if folder:
+            record = comparison.resume(folder, command_line())
+        else:
+            order = secrets.randbelow(2**31) if seed is None else seed
+            record = comparison.start(comparing.Request(wanted, order, command_line()))
+    _close(config, record)
+
+
+@app.command()
+def dag(name: Annotated[str, typer.Argument(help="The DAG's id, as `neo4j_stress_test`.")],
+        conf: Annotated[str, typer.Option(help="Parameters as JSON, as '{\"tasks\": 10}'.")] = "{}") -> None:
+    """Start one DAG run on the running stack and watch it to its end."""
+    from rig import one_dag  # noqa: PLC0415 - as above
+
+    config = settings_module.load()
+    with _view(config) as (stack, view):
+        outcome = one_dag.run(stack, name, _json_object(conf), view)
+    console.print(outcome.text)
+    if not outcome.succeeded:
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(service: Annotated[str, typer.Argument(help="As `rig status` names it, as airflow-scheduler.")],
+         lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=1)] = 200) -> None:
+    """Print the end of a service's log."""
+    from rig.stack.service import last_lines  # noqa: PLC0415 - as above
+
+    print(last_lines(_stack(settings_module.load()).log_of(service), lines))
+
+
+@app.command()
+def report(run: Annotated[str, typer.Argument(help="A run's id, its folder, or `latest`.")] = "latest") -> None:
+    """Make a run's report and summary again from its raw files."""
+    from rig import report as reporting  # noqa: PLC0415 - as above
+    from rig import runs  # noqa: PLC0415 - as above
+
+    console.print(f"{reporting.write(runs.find(settings_module.load().data_dir, run))}", soft_wrap=True)
+
+
+@app.command(name="runs")
+def list_runs() -> None:
+    """List the runs that were made here."""
+    from rig import runs as all_runs  # noqa: PLC0415 - as above
+
+    table = Table("run", "profile", "started", "DAG runs", "status", box=None)
+    for record in all_runs.all_runs(settings_module.load().data_dir):
+        table.add_row(record.run, record.profile, time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at)),
+                      str(len(record.plan)), record.status)
+    console.print(table if table.row_count else "There are no runs yet: `rig compare` makes one.")
+
+
+@app.command()
+def doctor() -> None:
+    """Look at this machine: disk, memory, ports, Python, wheels, what must be reachable; say how to mend it."""
+    from rig import doctor as examination  # noqa: PLC0415 - as above
+
+    findings = examination.examine(settings_module.load())
+    console.print(examination.table(findings))
+    if any(finding.remedy for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; an error is one line and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    signal.signal(signal.SIGHUP, _as_ctrl_c)
+    try:
+        app(standalone_mode=True)
+    except RigError as error:
+        errors.print(f"rig: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("rig: stopped; nothing is left running", style="yellow", soft_wrap=True)
+        sys.exit(INTERRUPTED)
+
+
+def command_line() -> str:
+    """Return the command as the user could type it again."""
+    return shlex.join(["rig", *sys.argv[1:]])
+
+
+def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _stack(config: Settings) -> Any:
+    from rig.stack.native import NativeStack  # noqa: PLC0415 - as above
+
+    return NativeStack(config)
+
+
+@contextmanager
+def _view(config: Settings) -> Iterator[tuple[Any, Any]]:
+    from rig.stack.native import NativeStack  # noqa: PLC0415 - as above
+    from rig.view import LiveView  # noqa: PLC0415 - as above
+
+    with LiveView(console, config.slots) as view:
+        yield NativeStack(config, view.step), view
+
+
+def _preflight(config: Settings) -> None:
+    from rig import doctor as examination  # noqa: PLC0415 - as above
+
+    examination.require_fit(config)
+
+
+def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str | None, **numbers: float | None,
+             ) -> profiles.Profile:
+    limits = {"tasks": profiles.MOST_TASKS, "calls": 1000, "hold": 3600, "repeats": profiles.MOST_REPEATS}
+    given = {name: value for name, value in numbers.items() if value is not None}
+    for name, value in given.items():
+        profiles.within(f"--{name}", value, 0 if name == "hold" else 1, limits[name])
+    choices: dict[str, tuple[str, ...]] = {}
+    if executors is not None:
+        choices["executors"] = profiles.executors(executors)
+    if patterns is not None:
+        choices["patterns"] = profiles.patterns(patterns)
+    return replace(profile, **given, **choices)     # type: ignore[arg-type]
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"--conf is not JSON: {error}", "give an object, as '{\"tasks\": 10}'") from error
+    if not isinstance(value, dict):
+        raise BadInput("--conf is not a JSON object", "give an object, as '{\"tasks\": 10}'")
+    return value
+
+
+def _print_status(config: Settings, state: Any, services: list[Any]) -> None:
+    table = Table("service", "pid", "where", "health", box=None)
+    for service in services:
+        table.add_row(service.name, str(service.pid), service.url or "",
+                      "[green]serves[/green]" if service.healthy else f"[red]{service.problem}[/red]")
+    console.print(f"Airflow on [bold]{state.executor}[/bold], {state.slots} tasks at once")
+    console.print(table)
+    where = {service.name: service.url for service in services}
+    console.print(f"Airflow: {where['airflow-apiserver']}  user [bold]{config.airflow_username}[/bold], password "
+                  f"[bold]{state.secrets.airflow.get_secret_value()}[/bold]", soft_wrap=True)
+    if "flower" in where:
+        console.print(f"Flower:  {where['flower']}  user [bold]{config.airflow_username}[/bold], password "
+                      f"[bold]{state.secrets.flower.get_secret_value()}[/bold]", soft_wrap=True)
+    own = f", password [bold]{state.secrets.neo4j.get_secret_value()}[/bold]" if state.own_neo4j else ""
+    console.print(f"Neo4j:   {state.neo4j_uri}  user [bold]{state.neo4j_username}[/bold]{own}", soft_wrap=True)
+
+
+def _close(config: Settings, record: RunRecord) -> None:
+    from rig import metrics  # noqa: PLC0415 - as above
+    from rig import report as reporting  # noqa: PLC0415 - as above
+
+    folder: Path = config.data_dir / record.run
+    summary = metrics.summarise(folder)
+    console.print(reporting.table(summary))
+    console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
+    if record.status == "interrupted":
+        console.print(f"Stopped; `rig compare --resume {record.run}` goes on.", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED)
+    if record.status != "complete":
+        raise RigError(f"the comparison failed: {record.reason}")
+    if failures := _failures(summary):
+        raise RigError(f"{failures}; the report says which")
+
+
+def _failures(summary: Any) -> str:
+    failed = sum(cell.tasks * cell.repeats - cell.tasks_succeeded for cell in summary.cells)
+    wrong = sum(cell.tasks_wrong for cell in summary.cells)
+    return ", ".join(part for count, part in ((failed, f"{failed} tasks did not succeed"),
+                                              (wrong, f"{wrong} tasks got a wrong answer")) if count)
+
+

@@ -1,0 +1,175 @@
+"""The orchestrator of a comparison: it knows the parts, and the parts do not know each other."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig import environment, records, report, runs
+from rig.airflow_api import AirflowApi
+from rig.errors import BadInput, RigError
+from rig.experiment import profiles
+from rig.experiment.dag_run import CellRunner, until_idle
+from rig.experiment.profiles import Profile
+from rig.experiment.progress import Progress
+from rig.probe import Probe, Server
+from rig.records import DagRunRecord, PlannedRun, RunRecord
+from rig.settings import Settings
+from rig.stack import lock, neo4j, processes
+from rig.stack.native import NativeStack
+from rig.stack.state import StackState
+
+MONITOR = "neo4j_connection_monitor"
+FINISHED = ("success", "failed", "hung", "error")       # recorded results; only an interrupted run is run again
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for: a profile, the seed of its order, and the command line that repeats it."""
+
+    profile: Profile
+    seed: int
+    command: str
+
+
+class Comparison:
+    """One ``rig compare``: from a machine with nothing running to a report, and back."""
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._stack = NativeStack(settings, progress.step)
+
+    def start(self, request: Request) -> RunRecord:
+        """Run a comparison and write its report. Returns the record of the run as it ended.
+
+        Raises BadInput where nothing could be started; a RigError of the stack's start as it is. What
+        goes wrong later is in the run's record.
+        """
+        slots = request.profile.slots or self._settings.slots
+        planned = profiles.plan(request.profile, request.seed)
+        with lock.hold(self._settings.data_dir, request.command), self._running(planned[0], slots) as state:
+            folder = runs.new_folder(self._settings.data_dir, request.profile.name)
+            record = RunRecord(
+                run=folder.name, profile=request.profile.name, seed=request.seed, slots=slots,
+                repeats=request.profile.repeats, command=request.command, status="running", started_at=time.time(),
+                environment=environment.describe(self._server_version(state)), plan=planned)
+            return self._go(folder, record, state, planned)
+
+    def resume(self, folder: Path, command: str) -> RunRecord:
+        """Run what is left of a run that was stopped.
+
+        Raises BadInput where nothing is left, or another version is installed now than then.
+        """
+        record = records.read_run(folder)
+        done = {line.index for line in records.read(folder / records.DAG_RUNS_FILE, DagRunRecord)
+                if line.state in FINISHED}
+        left = [planned for planned in record.plan if planned.index not in done]
+        if not left:
+            raise BadInput(f"nothing is left of {record.run}: all of its {len(done)} DAG runs were run",
+                           "`rig report` makes its report again")
+        with lock.hold(self._settings.data_dir, command), self._running(left[0], record.slots) as state:
+            _require_same_versions(record, environment.describe(self._server_version(state)))
+            runs.keep_only(folder, done)
+            return self._go(folder, record, state, left)
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _running(self, first: PlannedRun, slots: int) -> Iterator[StackState]:
+        """Use the stack that the user has up, or bring one up for as long as the block takes."""
+        mine = not self._stack.is_there() or self._stack.state().keeper is not None
+        keeper = processes.this_process()
+        state = self._stack.up(first.cell.executor, slots=slots, keeper=keeper) if mine else self._usable(slots)
+        try:
+            yield state
+        finally:
+            if mine:
+                self._stack.down()
+
+    def _usable(self, slots: int) -> StackState:
+        state = self._stack.state()
+        self._stack.require_alive()
+        if state.slots != slots:
+            raise BadInput(f"the running stack has {state.slots} slots and this comparison needs {slots}",
+                           "`rig down` first: the comparison then starts its own")
+        with self._stack.api(state) as api:
+            if busy := api.active_runs():
+                raise BadInput(f"DAG runs are in progress and would be counted: {', '.join(busy)}",
+                               "wait for them, or `rig down` first")
+        return state
+
+    def _go(self, folder: Path, record: RunRecord, state: StackState, todo: list[PlannedRun]) -> RunRecord:
+        record = record.model_copy(update={"status": "running", "reason": None})
+        records.write_run(folder, record)
+        self._progress.planned(todo)
+        try:
+            self._run_all(folder, state, todo)
+            record = _ended(record, "complete", None)
+        except KeyboardInterrupt:
+            record = _ended(record, "interrupted", "stopped by the user")
+        except RigError as error:
+            record = _ended(record, "failed", str(error))
+        finally:
+            records.write_run(folder, record)
+            report.write(folder)
+        return record
+
+    def _run_all(self, folder: Path, state: StackState, todo: list[PlannedRun]) -> None:
+        server = Server(state.neo4j_uri, state.neo4j_username, state.secrets.neo4j, alone=state.own_neo4j)
+        probe = Probe(server, self._settings.sample_interval)
+        try:
+            if reason := probe.can_list():
+                self._progress.note(f"connections cannot be listed with this user, their figures will be missing: "
+                                    f"{reason}")
+            with self._stack.api(state) as api:
+                api.set_paused(MONITOR, True)
+                runner = CellRunner(self._stack, api, probe, folder, self._progress)
+                for planned in todo:
+                    self._run_one(runner, api, planned)
+        finally:
+            probe.close()
+
+    def _run_one(self, runner: CellRunner, api: AirflowApi, planned: PlannedRun) -> None:
+        if self._stack.state().executor != planned.cell.executor:
+            self._stack.switch(planned.cell.executor)
+        self._progress.started(planned)
+        try:
+            record = runner.run(planned)
+        except KeyboardInterrupt:
+            self._leave_idle(api)
+            raise
+        if record.state in {"hung", "error"}:
+            self._recover(api)
+
+    def _recover(self, api: AirflowApi) -> None:
+        """Make the stack fit for the next cell: what has died is started again, what hangs is ended."""
+        dead = self._stack.dead()
+        self._progress.note(f"starting again: {', '.join(dead) or 'the executor'}")
+        self._stack.restart(dead)
+        self._leave_idle(api)
+        self._stack.switch(self._stack.state().executor)
+
+    def _leave_idle(self, api: AirflowApi) -> None:
+        for run in api.active_runs():
+            api.fail_run(*run.split("/", 1))
+        if still := until_idle(api, limit=60):
+            raise RigError(f"DAG runs that cannot be ended: {', '.join(still)}", "`rig down` ends them")
+
+    def _server_version(self, state: StackState) -> str:
+        return neo4j.require(state.neo4j_uri, state.neo4j_username, state.secrets.neo4j.get_secret_value(),
+                             state.neo4j_database)
+
+
+def _ended(record: RunRecord, status: str, reason: str | None) -> RunRecord:
+    return record.model_copy(update={"status": status, "reason": reason, "ended_at": time.time()})
+
+
+def _require_same_versions(record: RunRecord, now: dict[str, dict[str, str]]) -> None:
+    then = record.environment["versions"]
+    changed = [f"{name} {then.get(name)} → {version}" for name, version in now["versions"].items()
+               if then.get(name) != version]
+    if changed:
+        raise BadInput(f"{record.run} was begun with other versions ({', '.join(changed)})",
+                       "start a new run: figures of two versions are not one comparison")

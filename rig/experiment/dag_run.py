@@ -1,0 +1,176 @@
+"""One DAG run of a cell: started, watched with a limit, counted at the server, and written down."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from tenacity import Retrying, stop_after_delay, wait_fixed
+from tenacity.retry import retry_if_result
+
+from rig import records
+from rig.airflow_api import ACTIVE, AirflowApi, ApiError
+from rig.errors import Hung, RigError
+from rig.experiment.profiles import DAG_OF_PATTERN
+from rig.experiment.progress import Progress
+from rig.probe import Probe, Window
+from rig.records import Cell, DagRunRecord, PlannedRun, TaskRecord
+from rig.stack.native import NativeStack
+
+QUERY_TASK = "query"
+POLL_EVERY = 1.0        # seconds: each poll is load on the API server that the tasks use too
+OBSERVE_AFTER = 31.0    # seconds after the last task: the leak is looked for 5 s and 30 s after it
+
+State = Literal["success", "failed", "hung", "error", "interrupted"]
+
+
+class CellRunner:
+    """Runs the cells of one comparison, one after the other, on a stack that is up."""
+
+    def __init__(self, stack: NativeStack, api: AirflowApi, probe: Probe, folder: Path, progress: Progress) -> None:
+        self._stack = stack
+        self._api = api
+        self._probe = probe
+        self._folder = folder
+        self._progress = progress
+
+    def run(self, planned: PlannedRun) -> DagRunRecord:
+        """Run one cell and write its raw files. A failure is part of the record, not raised.
+
+        Raises KeyboardInterrupt, after the record was written, where the user has stopped it.
+        """
+        attempt = _Attempt(planned)
+        try:
+            with self._probe.window(planned.index, self._progress.sample) as window:
+                attempt.window = window
+                self._watched(attempt)
+                window.wait_until_closed(OBSERVE_AFTER, since=time.time())
+        except KeyboardInterrupt:
+            attempt.end("interrupted", "stopped by the user")
+            raise
+        except Hung as error:
+            attempt.end("hung", str(error))
+        except RigError as error:
+            attempt.end("error", str(error))
+        finally:
+            record = self._write(attempt)
+        return record
+
+    def _watched(self, attempt: "_Attempt") -> None:
+        dag_id = attempt.dag_id
+        self._api.set_paused(dag_id, False)
+        try:
+            attempt.run_id = self._api.trigger(dag_id, conf_of(attempt.planned.cell))
+            state = until_ended(self._stack, self._api, dag_id, attempt.run_id,
+                                lambda counts: self._progress.tasks(counts["running"],
+                                                                    counts["success"] + counts["failed"]))
+        finally:
+            self._quietly_pause(dag_id)
+        attempt.end("success" if state == "success" else "failed",
+                    None if state == "success" else "tasks failed: see tasks.jsonl and their logs in Airflow")
+
+    def _quietly_pause(self, dag_id: str) -> None:
+        try:
+            self._api.set_paused(dag_id, True)
+        except ApiError as error:       # the API server may be what has died
+            self._progress.note(f"{dag_id} could not be paused again: {error}")
+
+    def _write(self, attempt: "_Attempt") -> DagRunRecord:
+        window, planned = attempt.window, attempt.planned
+        tasks = self._tasks(attempt)
+        record = attempt.record()
+        records.append(self._folder / records.TASKS_FILE, tasks)
+        records.append(self._folder / records.SAMPLES_FILE, window.samples)
+        records.append(self._folder / records.CONNECTIONS_FILE, window.connections.values())
+        # Last: a run without this line is one that was never finished.
+        records.append(self._folder / records.DAG_RUNS_FILE, [record])
+        self._progress.ended(planned, record)
+        return record
+
+    def _tasks(self, attempt: "_Attempt") -> list[TaskRecord]:
+        """Return the tasks' rows; those that cannot be had any more say why."""
+        if attempt.run_id is None:
+            return []
+        try:
+            return task_records(self._api, attempt.planned, attempt.dag_id, attempt.run_id)
+        except RigError as error:
+            attempt.add_reason(f"its tasks could not be read: {error}")
+            return []
+
+
+class _Attempt:
+    """A DAG run in progress: how far it came."""
+
+    def __init__(self, planned: PlannedRun) -> None:
+        self.planned = planned
+        self.dag_id = DAG_OF_PATTERN[planned.cell.pattern]
+        self.window = Window(planned.index)
+        self.run_id: str | None = None
+        self._started_at = time.time()
+        self._state: State = "error"
+        self._reason: str | None = "it was not started"
+
+    def end(self, state: State, reason: str | None) -> None:
+        self._state, self._reason = state, reason
+
+    def add_reason(self, reason: str) -> None:
+        self._reason = "; ".join(filter(None, [self._reason, reason]))
+
+    def record(self) -> DagRunRecord:
+        opened = self.window.opened
+        return DagRunRecord(
+            index=self.planned.index, dag_id=self.dag_id, dag_run_id=self.run_id, state=self._state,
+            reason=self._reason, started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
+            last_id=opened.last_id, opened=opened.count, opened_exact=opened.exact, opened_reason=opened.reason,
+            probe=self.window.share)
+
+
+def until_ended(stack: NativeStack, api: AirflowApi, dag_id: str, run_id: str,
+                tell: Callable[[dict[str, int]], None]) -> str:
+    """Watch a DAG run and return its last state; ``tell`` is given how many of its tasks are in each state.
+
+    Raises Hung at the limit of RIG_RUN_TIMEOUT seconds, ServiceDied where a service has ended by itself.
+    """
+    limit = stack.settings.run_timeout
+    until = time.monotonic() + limit
+
+    def state() -> str:
+        stack.require_alive()
+        tell(api.task_counts(dag_id, run_id))
+        return api.run_state(dag_id, run_id)
+
+    last = Retrying(retry=retry_if_result(lambda value: value in ACTIVE and time.monotonic() < until),
+                    wait=wait_fixed(POLL_EVERY))(state)
+    if last in ACTIVE:
+        raise Hung(f"{dag_id} had not ended after {limit:g} s (it was {last})",
+                   "its page in Airflow shows which task waits; RIG_RUN_TIMEOUT gives it more time")
+    return last
+
+
+def conf_of(cell: Cell) -> dict[str, Any]:
+    """Return the parameters with which a DAG run does what the cell asks for."""
+    return {"tasks": cell.tasks, "calls": cell.calls, "hold": cell.hold, "driver": cell.driver}
+
+
+def task_records(api: AirflowApi, planned: PlannedRun, dag_id: str, run_id: str) -> list[TaskRecord]:
+    """Return a record for every mapped task of a run, with the row that the task returned."""
+    tasks = [task for task in api.task_instances(dag_id, run_id, QUERY_TASK) if task["map_index"] >= 0]
+    rows = api.returned(dag_id, run_id, QUERY_TASK, [task["map_index"] for task in tasks])
+    return [_task_record(planned.index, task, row) for task, row in zip(tasks, rows, strict=True)]
+
+
+def _task_record(index: int, task: dict[str, Any], row: Any) -> TaskRecord:
+    return TaskRecord(
+        index=index, map_index=task["map_index"], state=task["state"], try_number=task["try_number"],
+        hostname=task["hostname"], queued_at=AirflowApi.seconds(task["queued_when"]),
+        started_at=AirflowApi.seconds(task["start_date"]), ended_at=AirflowApi.seconds(task["end_date"]),
+        row=row if isinstance(row, dict) else None,
+        reason=None if isinstance(row, dict) else f"the task returned no row (it is {task['state'] or 'not started'})")
+
+
+def until_idle(api: AirflowApi, limit: float) -> list[str]:
+    """Wait until no DAG run is queued or running; return those that still are after ``limit`` seconds."""
+    return Retrying(retry=retry_if_result(bool), stop=stop_after_delay(limit), wait=wait_fixed(POLL_EVERY),
+                    retry_error_callback=lambda state: state.outcome and state.outcome.result())(api.active_runs) or []
+
+

@@ -1,0 +1,71 @@
+"""One DAG run on the running stack, for a person who wants to see it happen."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rig.airflow_api import AirflowApi, ApiError
+from rig.errors import BadInput
+from rig.experiment.dag_run import until_ended
+from rig.stack.native import NativeStack
+
+CLIENT_ERRORS = range(400, 500)
+
+
+class Notes(Protocol):
+    """Where lines for the person go."""
+
+    def note(self, text: str) -> None:
+        """Say something worth keeping on the screen."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the run ended."""
+
+    succeeded: bool
+    text: str
+
+
+def run(stack: NativeStack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome:
+    """Start a DAG run, say how its tasks come along, and return how it ended.
+
+    Raises BadInput for a DAG that is not there or parameters that it refuses, Hung at the limit of a
+    run. The DAG is left unpaused: it is the user's own stack.
+    """
+    state = stack.state()
+    stack.require_alive()
+    with stack.api(state) as api:
+        if dag_id not in (known := api.dag_ids()):
+            raise BadInput(f"there is no DAG {dag_id!r}", f"there are {', '.join(sorted(known))}")
+        run_id = _started(api, dag_id, conf)
+        view.note(f"{dag_id}, run {run_id}, on {state.executor}")
+        began = time.monotonic()
+        last = until_ended(stack, api, dag_id, run_id, _teller(view))
+        tasks = Counter(task["state"] for task in api.task_instances(dag_id, run_id, "query"))
+        counted = ", ".join(f"{count} {name}" for name, count in tasks.items()) or "no mapped task"
+        return Outcome(last == "success", f"{last} after {time.monotonic() - began:.0f} s: {counted}")
+
+
+def _started(api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:
+    api.set_paused(dag_id, False)
+    try:
+        return api.trigger(dag_id, conf)
+    except ApiError as error:
+        if error.status in CLIENT_ERRORS:
+            raise BadInput(f"{dag_id} was not started: {error.what}", "its parameters are in its docs") from error
+        raise
+
+
+def _teller(view: Notes) -> Callable[[dict[str, int]], None]:
+    """Return what says the counts of tasks, only when they have changed."""
+    told: dict[str, int] = {}
+
+    def tell(counts: dict[str, int]) -> None:
+        nonlocal told
+        if counts != told and any(counts.values()):
+            view.note("  ".join(f"{name} {count}" for name, count in counts.items()))
+        told = counts
+    return tell

@@ -1,0 +1,202 @@
+"""What a run leaves behind: the raw files of a run's folder, as typed records.
+
+The experiment writes these, the metrics and the report read them, and nothing else passes between
+the two. Times are seconds since the epoch (UTC), durations are seconds.
+
+Layout of a run's folder::
+
+    run.json            RunRecord: what was asked for, on which machine, with which versions
+    dag_runs.jsonl      DagRunRecord: one line for each DAG run that was started
+    samples.jsonl       Sample: the server's open connections, several times a second
+    connections.jsonl   Connection: every connection that a sample saw
+    tasks.jsonl         TaskRecord: every mapped task
+    summary.json        made from the files above
+    report.html         made from the files above
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rig.errors import BadInput
+
+Executor = Literal["LocalExecutor", "CeleryExecutor"]
+Relay = Literal["none", "process", "worker"]
+
+RUN_FILE = "run.json"
+DAG_RUNS_FILE = "dag_runs.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+CONNECTIONS_FILE = "connections.jsonl"
+TASKS_FILE = "tasks.jsonl"
+
+
+class Record(BaseModel):
+    """An immutable line of a raw file; an unknown key is an error, so that a misspelt one cannot hide."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cell(Record):
+    """One combination that is compared: the same in every repeat."""
+
+    executor: Executor
+    pattern: str
+    relay: Relay = "none"
+    tasks: int
+    calls: int
+    hold: float
+    driver: Literal["sync", "async"] = "sync"
+
+
+class PlannedRun(Record):
+    """One DAG run of the plan: which cell, in which shuffled block."""
+
+    index: int
+    block: int
+    cell: Cell
+
+
+class RunRecord(Record):
+    """The run as a whole. ``status`` is ``running`` until the rig has ended it, also after a crash."""
+
+    schema_version: Literal[1] = 1
+    run: str
+    profile: str
+    seed: int
+    slots: int
+    repeats: int
+    command: str
+    status: Literal["running", "complete", "interrupted", "failed"]
+    reason: str | None = None
+    started_at: float
+    ended_at: float | None = None
+    environment: dict[str, Any]
+    plan: list[PlannedRun]
+
+
+class ProbeShare(Record):
+    """What the probe itself did in a window: it is never part of the figures."""
+
+    connections: int
+    queries: int
+    cpu_seconds: float
+    samples: int
+    interval_median: float | None
+    interval_p95: float | None
+
+
+class DagRunRecord(Record):
+    """One DAG run: its window at the server, and how it ended.
+
+    ``opened`` is the number of connections that the server accepted between the two marker
+    connections, less the probe's own. It is None where it could not be had; ``opened_reason`` then
+    says why. With ``opened_exact`` False it is a lower bound from sampling.
+    """
+
+    index: int
+    dag_id: str
+    dag_run_id: str | None
+    state: Literal["success", "failed", "hung", "error", "interrupted"]
+    reason: str | None
+    started_at: float
+    ended_at: float
+    first_id: int | None
+    last_id: int | None
+    opened: int | None
+    opened_exact: bool
+    opened_reason: str | None
+    probe: ProbeShare | None
+
+
+class Sample(Record):
+    """The cell's connections at one moment: ids of those open, and of those in a transaction."""
+
+    index: int
+    t: float
+    open: list[int]
+    running: list[int]
+
+
+class Connection(Record):
+    """A connection that at least one sample saw."""
+
+    index: int
+    id: int
+    user_agent: str | None
+    client_address: str | None
+    first_seen: float
+    last_seen: float
+
+
+class TaskRecord(Record):
+    """One mapped task: Airflow's times, and the row that the task itself returned.
+
+    ``row`` is the dictionary that :func:`patterns.workload.run_task` returns, None where the task
+    returned none; ``reason`` then says why.
+    """
+
+    index: int
+    map_index: int
+    state: str | None
+    try_number: int
+    hostname: str | None
+    queued_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    row: dict[str, Any] | None
+    reason: str | None = None
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def append(path: Path, records: Iterable[Record]) -> None:
+    """Add one line for each record, so that what was measured survives whatever comes next."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(record.model_dump_json() + "\n" for record in records)
+
+
+def read(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
+    """Yield a raw file's records; a file that is not there has none.
+
+    Raises BadInput where a line is not a record, except a last line that was cut off in the middle:
+    the rig was killed while it wrote it.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
+    cut_off = lines.pop()
+    if cut_off:
+        lines.append(cut_off)
+    for number, line in enumerate(lines, 1):
+        try:
+            yield kind.model_validate_json(line)
+        except ValidationError as error:
+            if cut_off and number == len(lines):
+                return
+            raise BadInput(f"{path}, line {number}: not a {kind.__name__}: {_first(error)}",
+                           "restore the file, or leave it out by deleting the run") from error
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Return the run's own record. Raises BadInput where the folder holds no run."""
+    path = folder / RUN_FILE
+    if not path.exists():
+        raise BadInput(f"{folder} holds no run (no {RUN_FILE})", "`rig runs` lists the runs there are")
+    try:
+        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise BadInput(f"{path} is not a run of this rig: {_first(error)}",
+                       "`rig runs` lists the runs there are") from error
+
+
+def write_run(folder: Path, record: RunRecord) -> None:
+    """Write the run's own record whole or not at all."""
+    part = folder / f"{RUN_FILE}.part"
+    part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    part.replace(folder / RUN_FILE)
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    return f"{'.'.join(map(str, detail['loc'])) or 'the line'}: {detail['msg']}"

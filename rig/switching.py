@@ -1,0 +1,31 @@
+"""Changing the executor of a running stack, which must be idle: tasks in progress would be run twice."""
+
+from collections.abc import Callable
+
+from rig.errors import BadInput, Hung
+from rig.experiment.dag_run import until_idle
+from rig.records import Executor
+from rig.stack.native import NativeStack
+
+
+def switch(stack: NativeStack, executor: Executor, *, drain: bool, tell: Callable[[str], None]) -> None:
+    """Put the running stack on another executor.
+
+    Raises BadInput where DAG runs are in progress and ``drain`` is not asked for, Hung where they do
+    not end within RIG_DRAIN_TIMEOUT seconds.
+    """
+    state = stack.state()
+    stack.require_alive()
+    with stack.api(state) as api:
+        busy = api.active_runs()
+        if busy and not drain:
+            raise BadInput(f"DAG runs are in progress: {', '.join(busy)}",
+                           "LocalExecutor adopts no task of another scheduler, they would run twice: wait for them, "
+                           "or `rig switch --drain` does")
+        if busy:
+            tell(f"waiting for {', '.join(busy)}")
+        if left := until_idle(api, stack.settings.drain_timeout):
+            raise Hung(f"still in progress after {stack.settings.drain_timeout:g} s: {', '.join(left)}",
+                       "pause their DAGs, or give them more time with RIG_DRAIN_TIMEOUT")
+    if state.executor != executor:
+        stack.switch(executor)
