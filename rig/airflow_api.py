@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Self
 
@@ -66,9 +67,25 @@ class AirflowApi:
         return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}"
                 for error in self._pages("/api/v2/importErrors", "import_errors")]
 
-    def set_paused(self, dag_id: str, paused: bool) -> None:
-        """Pause or unpause a DAG."""
-        self._send("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": paused})
+    def set_paused(self, dag_id: str, paused: bool) -> bool:
+        """Pause or unpause a DAG; return whether it was paused before."""
+        before = bool(self._send("GET", f"/api/v2/dags/{dag_id}")["is_paused"])
+        if before != paused:
+            self._send("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": paused})
+        return before
+
+    @contextmanager
+    def paused(self, dag_id: str, paused: bool) -> Iterator[None]:
+        """Pause or unpause a DAG for as long as the block takes, and leave it as it was.
+
+        An API server that is gone at the end of the block is no second error: whoever watches it says so.
+        """
+        before = self.set_paused(dag_id, paused)
+        try:
+            yield
+        finally:
+            with suppress(ApiError):
+                self.set_paused(dag_id, before)
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
         """Start a DAG run and return its id."""

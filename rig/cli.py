@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rig import settings as settings_module
 from rig.errors import BadInput, RigError
@@ -253,7 +253,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _print_status(config: Settings, state: Any, services: list[Any]) -> None:
-    table = Table("service", "pid", "where", "health", box=None)
+    table = Table("service", "pid", Column("where", overflow="fold"), Column("health", overflow="fold"), box=None)
     for service in services:
         table.add_row(service.name, str(service.pid), service.url or "",
                       "[green]serves[/green]" if service.healthy else f"[red]{service.problem}[/red]")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rig import environment, records, report, runs
 from rig.airflow_api import AirflowApi
-from rig.errors import BadInput, RigError
+from rig.errors import BadInput, Hung, RigError, ServiceDied
 from rig.experiment import profiles
-from rig.experiment.dag_run import CellRunner, until_idle
+from rig.experiment.dag_run import CellRunner, until_ended, until_idle
 from rig.experiment.profiles import Profile
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Server
@@ -21,6 +21,7 @@ from rig.stack.native import NativeStack
 from rig.stack.state import StackState
 
 MONITOR = "neo4j_connection_monitor"
+WARM_UP_DAG = profiles.DAG_OF_PATTERN["improved"]
 FINISHED = ("success", "failed", "hung", "error")       # recorded results; only an interrupted run is run again
 
 
@@ -123,24 +124,35 @@ class Comparison:
             if reason := probe.can_list():
                 self._progress.note(f"connections cannot be listed with this user, their figures will be missing: "
                                     f"{reason}")
-            with self._stack.api(state) as api:
-                api.set_paused(MONITOR, True)
+            with self._stack.api(state) as api, api.paused(MONITOR, True):
                 runner = CellRunner(self._stack, api, probe, folder, self._progress)
-                for planned in todo:
-                    self._run_one(runner, api, planned)
+                try:
+                    self._warm_up(api, state.slots)
+                    for planned in todo:
+                        self._run_one(runner, api, planned)
+                except KeyboardInterrupt:
+                    if state.keeper is None:    # else the stack goes down, and all that runs with it
+                        self._leave_idle(api)
+                    raise
         finally:
             probe.close()
 
-    def _run_one(self, runner: CellRunner, api: AirflowApi, planned: PlannedRun) -> None:
-        if self._stack.state().executor != planned.cell.executor:
-            self._stack.switch(planned.cell.executor)
-        self._progress.started(planned)
+    def _warm_up(self, api: AirflowApi, slots: int) -> None:
+        """Run some tasks that are not part of any figure: the first ones pay for caches that all others find."""
+        self._progress.note("warming up: one DAG run that is not counted")
         try:
-            record = runner.run(planned)
-        except KeyboardInterrupt:
-            self._leave_idle(api)
-            raise
-        if record.state in {"hung", "error"}:
+            with api.paused(WARM_UP_DAG, False):
+                run_id = api.trigger(WARM_UP_DAG, {"tasks": slots, "calls": 1, "hold": 0})
+                until_ended(self._stack, api, WARM_UP_DAG, run_id, lambda _: None)
+        except (Hung, ServiceDied) as error:
+            self._progress.note(f"warming up failed: {error}")
+            self._recover(api)
+
+    def _run_one(self, runner: CellRunner, api: AirflowApi, planned: PlannedRun) -> None:
+        # Also where the executor stays the same: every DAG run is the first one of its scheduler and its worker.
+        self._stack.switch(planned.cell.executor)
+        self._progress.started(planned)
+        if runner.run(planned).state in {"hung", "error"}:
             self._recover(api)
 
     def _recover(self, api: AirflowApi) -> None:

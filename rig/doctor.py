@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -104,8 +105,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         wanted = getattr(settings, f"{name}_port")
         host = settings.host if name in {"airflow", "flower"} else "127.0.0.1"
         yield _asked(f"port of {name}", "a free one is chosen" if wanted == 0 else str(wanted),
-                     lambda name=name, wanted=wanted, host=host: ports.choose(
-                         wanted, variable=f"RIG_{name.upper()}_PORT", host=host))
+                     partial(ports.choose, wanted, variable=f"RIG_{name.upper()}_PORT", host=host))
 
 
 def _neo4j(settings: Settings) -> Finding:

