@@ -104,10 +104,13 @@ class NativeStack:
         self._clear_stale()
         server = self._external_neo4j()
         jars = None if server else self._jars()
-        state = self._new_state(executor, slots, keeper)
+        # Until all of it serves it belongs to this process: killed now, it leaves what nobody can use.
+        state = self._new_state(executor, slots, processes.this_process())
         with self._nothing_half_started():
             states.save(self.folder, state)
             self._start_all(state, jars)
+            state.keeper = keeper
+            states.save(self.folder, state)
         return state
 
     def switch(self, executor: Executor) -> StackState:
@@ -318,7 +321,8 @@ class NativeStack:
     def _plain_env(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         local = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
-        return {**kept, MARK: str(self.folder), "NO_PROXY": local, "no_proxy": local}
+        # Without SPT_NOENV the titles that Celery and Airflow give their processes are written over the mark.
+        return {**kept, MARK: str(self.folder), "SPT_NOENV": "1", "NO_PROXY": local, "no_proxy": local}
 
     def _env(self, state: StackState) -> dict[str, str]:
         return {**self._plain_env(), **airflow.environment(self.settings, state, self._home),

@@ -1,0 +1,67 @@
+"""What the seed project's README claims, and what this run's figures say to it."""
+
+from collections.abc import Mapping, Sequence
+
+from rig.metrics.intervals import Number
+from rig.metrics.model import CellSummary, ClaimLevel, Condition, ExecutorClaim, SeedClaim
+from rig.records import Executor, RunRecord
+
+CLAIM = "about 35 idle connections with problematic, 8 to 9 with improved: at least 75 % fewer"
+LEAST_REDUCTION = 0.75
+
+_PATTERNS = ("problematic", "improved")
+_SEED_CONDITIONS: Mapping[str, Number] = {"tasks": 100, "calls per task": 1, "hold of a task, s": 2, "slots": 32}
+
+
+def seed_claim(run: RunRecord, cells: Sequence[CellSummary]) -> SeedClaim:
+    """Return, for each executor, whether ``improved`` has so much fewer idle connections.
+
+    The seed reads levels off a chart, so that it is the peak that decides; the mean stands beside it.
+    """
+    conditions = _conditions(run, cells)
+    executors: list[Executor] = ["LocalExecutor", "CeleryExecutor"]
+    return SeedClaim(
+        claim=CLAIM, least_reduction=LEAST_REDUCTION, conditions=conditions,
+        executors=[_executor(name, cells) for name in executors if any(c.executor == name for c in cells)],
+        same_conditions=all(condition.same for condition in conditions))
+
+
+def _executor(executor: Executor, cells: Sequence[CellSummary]) -> ExecutorClaim:
+    # The first cell of a pattern stands for it: later ones differ in what the seed does not have.
+    of = {cell.pattern: cell for cell in reversed(_compared(cells)) if cell.executor == executor}
+    peak = _level(of, "connections_idle_peak")
+    reason = None if peak.reduction is not None else _why_not(of)
+    return ExecutorClaim(
+        executor=executor, peak=peak, mean=_level(of, "connections_idle"), reason=reason,
+        reproduced=None if peak.reduction is None else peak.reduction >= LEAST_REDUCTION)
+
+
+def _level(of: Mapping[str, CellSummary], metric: str) -> ClaimLevel:
+    before, after = (of[name].metrics[metric].median if name in of else None
+                     for name in _PATTERNS)
+    reduction = None if before is None or after is None or before == 0 else round(1 - after / before, 4)
+    return ClaimLevel(problematic=before, improved=after, reduction=reduction)
+
+
+def _compared(cells: Sequence[CellSummary]) -> list[CellSummary]:
+    return [cell for cell in cells if cell.pattern in _PATTERNS and cell.relay == "none"]
+
+
+def _why_not(of: Mapping[str, CellSummary]) -> str:
+    for name in _PATTERNS:
+        if name not in of:
+            return f"{name} is not part of this run"
+        if (metric := of[name].metrics["connections_idle_peak"]).median is None:
+            return f"{name} was not measured: {metric.reason}"
+    return "problematic had no idle connection"
+
+
+def _conditions(run: RunRecord, cells: Sequence[CellSummary]) -> list[Condition]:
+    compared = _compared(cells)
+    found: Mapping[str, set[Number]] = {"tasks": {cell.tasks for cell in compared},
+                                     "calls per task": {cell.calls_per_task for cell in compared},
+                                     "hold of a task, s": {cell.hold_seconds for cell in compared},
+                                     "slots": {run.slots}}
+    return [Condition(name=name, seed=str(seed), same=found[name] == {seed},
+                      run=", ".join(f"{value:g}" for value in sorted(found[name])) or "none")
+            for name, seed in _SEED_CONDITIONS.items()]

@@ -1,0 +1,134 @@
+"""A DAG run's figures: each metric of the registry from the raw files of one DAG run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from rig.metrics import gauges, leaks, rows
+from rig.metrics.course import ids_count, seen_ids, still_open
+from rig.metrics.gauges import all_tasks, times
+from rig.metrics.intervals import Number, percentile_90
+from rig.metrics.missing import Missing
+from rig.metrics.raw import Repeat
+from rig.metrics.registry import CONDITIONS, METRICS, Metric
+from rig.records import DagRunRecord, TaskRecord
+
+DIGITS = 6
+"""Figures are rounded to the microsecond, which no clock here is good for."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of one DAG run: None with its reason where there is none."""
+
+    value: Number | None
+    reason: str | None = None
+    at_least: bool = False
+
+
+def figures(repeat: Repeat) -> dict[str, Figure]:
+    """Return every figure of a DAG run, whatever became of it."""
+    return {metric.name: _figure(metric, repeat) for metric in METRICS + CONDITIONS}
+
+
+def _figure(metric: Metric, repeat: Repeat) -> Figure:
+    try:
+        value = _MEASURES[metric.name](repeat)
+    except Missing as missing:
+        return Figure(None, str(missing))
+    at_least = metric.counted_by_id and not _record(repeat).opened_exact
+    return Figure(round(value, DIGITS) if isinstance(value, float) else value, at_least=at_least)
+
+
+def _record(repeat: Repeat) -> DagRunRecord:
+    if repeat.record is None:
+        raise Missing("the DAG run was not recorded")
+    return repeat.record
+
+
+def _opened(repeat: Repeat) -> Number:
+    record = _record(repeat)
+    if record.opened is None:
+        raise Missing(record.opened_reason or "the count at the server is missing")
+    return record.opened
+
+
+def _closed(repeat: Repeat) -> Number:
+    opened, record = _opened(repeat), _record(repeat)
+    gauges.some_samples(repeat)
+    # From sampling alone, only what was seen can be said to be gone.
+    total = opened if ids_count(record) else len(seen_ids(repeat, record))
+    return total - still_open(repeat, record)
+
+
+def _abandoned(_: Repeat) -> Number:
+    raise Missing("no relay or tap in front of the server")
+
+
+def _seconds(repeat: Repeat, start: Callable[[TaskRecord], float | None], start_name: str,
+             end: Callable[[TaskRecord], float | None], end_name: str) -> list[float]:
+    tasks = all_tasks(repeat)
+    starts, ends = times(tasks, start, start_name), times(tasks, end, end_name)
+    return [later - earlier for earlier, later in zip(starts, ends, strict=True)]
+
+
+def _task_seconds(repeat: Repeat) -> list[float]:
+    return _seconds(repeat, lambda t: t.started_at, "start", lambda t: t.ended_at, "end")
+
+
+def _queued_seconds(repeat: Repeat) -> list[float]:
+    return _seconds(repeat, lambda t: t.queued_at, "queued time", lambda t: t.started_at, "start")
+
+
+def _concurrency(repeat: Repeat) -> int:
+    """Return the most tasks between start and end at one moment; one that ends as another starts is over."""
+    tasks = all_tasks(repeat)
+    steps = sorted([(start, 1) for start in times(tasks, lambda t: t.started_at, "start")]
+                   + [(end, -1) for end in times(tasks, lambda t: t.ended_at, "end")])
+    now = most = 0
+    for _, step in steps:
+        now += step
+        most = max(most, now)
+    return most
+
+
+def _wrong(repeat: Repeat) -> int:
+    if not repeat.tasks:
+        raise Missing("no task was recorded")
+    return sum(rows.is_wrong(task.row) for task in repeat.tasks)
+
+
+def _over(statistic: Callable[[Sequence[Number]], Number], values: Callable[[Repeat], Sequence[Number]],
+          ) -> Callable[[Repeat], Number]:
+    return lambda repeat: statistic(values(repeat))
+
+
+def _first_results(repeat: Repeat) -> Sequence[Number]:
+    return rows.numbers(repeat, "first_result_seconds")
+
+
+_MEASURES: Mapping[str, Callable[[Repeat], Number]] = {
+    "connections_opened": _opened,
+    "connections_closed": _closed,
+    "connections_peak": lambda repeat: gauges.peak(repeat, gauges.open_),
+    "connections_mean": lambda repeat: gauges.mean(repeat, gauges.open_),
+    "connections_idle": lambda repeat: gauges.mean(repeat, gauges.idle),
+    "connections_idle_peak": lambda repeat: gauges.peak(repeat, gauges.idle),
+    "connections_running": lambda repeat: gauges.mean(repeat, gauges.running),
+    "idle_connection_seconds": gauges.idle_seconds,
+    "connections_left_5s": lambda repeat: leaks.left(repeat, 5),
+    "connections_left_30s": lambda repeat: leaks.left(repeat, 30),
+    "connections_abandoned": _abandoned,
+    "drivers_created": lambda repeat: sum(rows.numbers(repeat, "drivers_created")),
+    "first_result_seconds": _over(median, _first_results),
+    "first_result_seconds_p90": _over(percentile_90, _first_results),
+    "call_seconds": _over(median, rows.later_calls),
+    "call_seconds_p90": _over(percentile_90, rows.later_calls),
+    "task_seconds": _over(median, _task_seconds),
+    "tasks_wrong": _wrong,
+    "queued_seconds": _over(median, _queued_seconds),
+    "queued_seconds_p90": _over(percentile_90, _queued_seconds),
+    "makespan_seconds": lambda repeat: gauges.makespan_window(repeat).seconds,
+    "concurrency_reached": _concurrency,
+    "worker_processes": rows.worker_processes,
+}

@@ -1,0 +1,132 @@
+"""What the samples say: integrals over time, peaks, and the courses that the charts show.
+
+A sample's value holds until the next sample. A connection's opening and its end are then both seen late
+by the same time on average, so that the mean is not biased by the sampling.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from rig.metrics.missing import Missing
+from rig.metrics.raw import Repeat
+from rig.records import Sample, TaskRecord
+
+LONGEST_GAP_SECONDS = 5.0
+"""A stretch of the window without a sample that is longer than this leaves a mean without foundation."""
+
+
+class Window(NamedTuple):
+    """A stretch of time, in seconds since the epoch."""
+
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """Return its length."""
+        return self.end - self.start
+
+
+class Point(NamedTuple):
+    """Connections at one moment, ``t`` in seconds."""
+
+    t: float
+    value: int
+
+
+def idle(sample: Sample) -> int:
+    """Return the connections open and not in a transaction."""
+    return len(set(sample.open) - set(sample.running))
+
+
+def running(sample: Sample) -> int:
+    """Return the connections open and in a transaction, so that idle and running add up to open."""
+    return len(set(sample.open) & set(sample.running))
+
+
+def open_(sample: Sample) -> int:
+    """Return the connections open."""
+    return len(set(sample.open))
+
+
+def times(tasks: Sequence[TaskRecord], of: Callable[[TaskRecord], float | None], what: str) -> list[float]:
+    """Return one time of every task. Raises Missing where a task has none."""
+    known = [time for task in tasks if (time := of(task)) is not None]
+    if len(known) < len(tasks):
+        raise Missing(f"{len(tasks) - len(known)} of {len(tasks)} tasks have no {what}")
+    return known
+
+
+def makespan_window(repeat: Repeat) -> Window:
+    """Return first mapped task queued to last one ended. Raises Missing where a task lacks a time."""
+    tasks = all_tasks(repeat)
+    return Window(min(times(tasks, lambda task: task.queued_at, "queued time")),
+                  max(times(tasks, lambda task: task.ended_at, "end")))
+
+
+def all_tasks(repeat: Repeat) -> Sequence[TaskRecord]:
+    """Return the DAG run's mapped tasks. Raises Missing where not all of them were recorded."""
+    if not repeat.tasks or len(repeat.tasks) < repeat.cell.tasks:
+        raise Missing(f"{len(repeat.tasks)} of {repeat.cell.tasks} tasks were recorded")
+    return repeat.tasks
+
+
+def some_samples(repeat: Repeat) -> Sequence[Sample]:
+    """Return the DAG run's samples. Raises Missing where there are none."""
+    if not repeat.samples:
+        raise Missing("the sampler took no sample")
+    return repeat.samples
+
+
+def observation(repeat: Repeat) -> Window:
+    """Return the start of the makespan window to the last sample; the last value holds to the window's end.
+
+    Raises Missing where a part of it was not sampled: what happened there is not known.
+    """
+    makespan = makespan_window(repeat)
+    window = Window(makespan.start, max(makespan.end, some_samples(repeat)[-1].t))
+    inside = [sample.t for sample in repeat.samples if window.start <= sample.t <= window.end]
+    gap = max(later - earlier for earlier, later in pairwise([window.start, *inside, window.end]))
+    if gap > LONGEST_GAP_SECONDS:
+        raise Missing(f"no sample for {gap:.1f} s of the window")
+    return window
+
+
+def peak(repeat: Repeat, of: Callable[[Sample], int]) -> int:
+    """Return the highest value of any sample."""
+    observation(repeat)
+    return max(map(of, repeat.samples))
+
+
+def mean(repeat: Repeat, of: Callable[[Sample], int]) -> float:
+    """Return the time-weighted mean over the makespan window, or the part of it since the first sample."""
+    start = max(observation(repeat).start, repeat.samples[0].t)
+    window = Window(start, makespan_window(repeat).end)
+    if window.seconds <= 0:
+        raise Missing("the makespan window has no length")
+    return _integral(repeat.samples, of, window) / window.seconds
+
+
+def idle_seconds(repeat: Repeat) -> float:
+    """Return the integral of idle from the start of the makespan window to the last sample."""
+    return _integral(repeat.samples, idle, observation(repeat))
+
+
+def intervals(samples: Sequence[Sample]) -> list[float]:
+    """Return the seconds between one sample and the next."""
+    return [later.t - earlier.t for earlier, later in pairwise(samples)]
+
+
+def _integral(samples: Sequence[Sample], of: Callable[[Sample], int], window: Window) -> float:
+    return sum(value * piece.seconds for value, piece in _pieces(samples, of, window))
+
+
+def _pieces(samples: Sequence[Sample], of: Callable[[Sample], int], window: Window,
+            ) -> Iterator[tuple[int, Window]]:
+    """Yield each sample's value with the part of the window in which it holds."""
+    ends = [sample.t for sample in samples[1:]] + [window.end]
+    for sample, end in zip(samples, ends, strict=True):
+        piece = Window(max(sample.t, window.start), min(end, window.end))
+        if piece.seconds > 0:
+            yield of(sample), piece

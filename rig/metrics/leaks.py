@@ -1,0 +1,60 @@
+"""Connections that outlive their tasks: who owns a connection, and what is left of it after a while."""
+
+from collections.abc import Iterable
+
+from patterns import identity
+from rig.metrics import rows
+from rig.metrics.gauges import all_tasks, observation, times
+from rig.metrics.missing import Missing
+from rig.metrics.raw import Repeat
+from rig.records import Connection
+
+TOLERANCE_SECONDS = 1.0
+"""The sampler stops 30 s after the last task ended, give or take one interval of a slow server."""
+
+
+def left(repeat: Repeat, after: float) -> int:
+    """Return the connections still open ``after`` seconds after their owning task ended.
+
+    A connection with no known owner belongs to the last task of the window to end. One that no sample
+    saw was gone before the next sample, so it is not left. Raises Missing where the observation ended
+    too early to tell.
+    """
+    end_of = _Owners(repeat)
+    observation(repeat)
+    last = repeat.samples[-1]
+    still_open = set(last.open)
+    count = 0
+    for connection in known_connections(repeat):
+        moment = end_of(connection) + after
+        if connection.id in still_open and last.t < moment - TOLERANCE_SECONDS:
+            raise Missing(f"observed for {last.t - moment + after:.1f} s after the owning task, "
+                          f"{after:.0f} s are needed")
+        count += connection.id in still_open or connection.last_seen >= moment
+    return count
+
+
+def known_connections(repeat: Repeat) -> Iterable[Connection]:
+    """Return what was seen of each connection, one record for each. Raises Missing if some are unknown."""
+    known = {connection.id: connection for connection in repeat.connections}
+    sampled = {id_ for sample in repeat.samples for id_ in sample.open}
+    if unknown := sampled - known.keys():
+        raise Missing(f"{len(unknown)} sampled connections have no record")
+    return [known[id_] for id_ in sorted(sampled)]
+
+
+class _Owners:
+    """When the task that owns a connection ended, in seconds since the epoch."""
+
+    def __init__(self, repeat: Repeat) -> None:
+        tasks = all_tasks(repeat)
+        ends = times(tasks, lambda task: task.ended_at, "end")
+        self._last = max(ends)
+        # In order of their ends: a process id that was used twice belongs to the later task.
+        self._ends = {rows.process(task.row): end
+                      for end, task in sorted(zip(ends, tasks, strict=True), key=lambda pair: pair[0])
+                      if task.row is not None}
+
+    def __call__(self, connection: Connection) -> float:
+        agent = identity.parse(connection.user_agent)
+        return self._ends.get((agent.host, agent.task_pid), self._last) if agent else self._last

@@ -1,0 +1,31 @@
+"""The report of a run: ``summary.json`` and ``report.html``, made from the run's folder and nothing else."""
+
+from pathlib import Path
+
+from rig.metrics import load, summary_of
+from rig.report.page import html
+from rig.report.terminal import table
+
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+
+__all__ = ["REPORT_FILE", "SUMMARY_FILE", "table", "write"]
+
+
+def write(folder: Path) -> Path:
+    """Write a run's summary and its page, each whole or not at all; return the page.
+
+    Raises BadInput where the folder holds no readable run.
+    """
+    raw = load(folder)
+    summary = summary_of(raw)
+    page = html(raw, summary)
+    _write_whole(folder / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
+    _write_whole(folder / REPORT_FILE, page)
+    return folder / REPORT_FILE
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,83 @@
+"""What the figures cannot say: the run's own limits first, then those of the method."""
+
+from collections.abc import Iterator
+from statistics import median
+
+from rig.metrics.model import Summary
+from rig.report import words
+
+
+def limitations(summary: Summary) -> list[str]:
+    """Return one plain sentence or two for each limit."""
+    return [*_sampling(summary), *_probe(summary), *_slots(summary), *_repeats(summary), *_bounds(summary),
+            *_retries(summary), *METHOD]
+
+
+METHOD = (
+    "A connection that lives between two samples is in the counts, which come from the server's ids, and not in "
+    "the gauges: peaks are the highest value seen, the true peak can be higher.",
+    "Opened less closed is what is open at that moment, not what leaked. A task process ends without closing its "
+    "sockets properly, but they end with it. Connections left counts what outlives its task, a pool that is kept "
+    "on purpose as well as a leak.",
+    "Whether a driver that is dropped leaks depends on its version: compare only runs with the same one.",
+    "Latencies of tasks vary by a factor of two from DAG run to DAG run. They are not contrasted between patterns, "
+    "and between executors only for want of another way.",
+    "Server, Airflow and tasks share one machine: what the tasks take, the server lacks.",
+    "Connections abandoned, without GOODBYE, cannot be seen without a relay or a tap in front of the server.",
+    "There is no cell that runs against itself here: the noise floor is what the repeats of one cell show.",
+)
+
+
+def _sampling(summary: Summary) -> Iterator[str]:
+    shares = [run.sampler for run in summary.dag_runs]
+    if medians := [share.interval_median for share in shares if share.interval_median is not None]:
+        p95 = max((share.interval_p95 for share in shares if share.interval_p95 is not None), default=None)
+        longest = max((share.interval_longest for share in shares if share.interval_longest is not None), default=None)
+        yield (f"Open connections were sampled every {words.number(median(medians))} s (median); the 95th "
+               f"percentile of the slowest DAG run is {words.number(p95)} s, the longest gap of all "
+               f"{words.number(longest)} s.")
+    else:
+        yield "No samples: there are no gauges, and no course over time."
+
+
+def _probe(summary: Summary) -> Iterator[str]:
+    shares = [run.sampler for run in summary.dag_runs if run.sampler.connections is not None]
+    if shares:
+        yield (f"The probe is not part of the figures, but it is load: "
+               f"{words.plural(sum(share.connections or 0 for share in shares), 'connection')}, "
+               f"{sum(share.queries or 0 for share in shares):,} queries and "
+               f"{words.number(round(sum(share.cpu_seconds or 0 for share in shares), 1))} s of CPU time in "
+               f"{words.plural(len(shares), 'DAG run')}.")
+
+
+def _slots(summary: Summary) -> Iterator[str]:
+    reached = {words.label(cell): cell.concurrency_reached for cell in summary.cells}
+    known = {value for value in reached.values() if value is not None}
+    if not known:
+        yield f"Both executors had {summary.slots} slots; how many tasks ran at once is not known."
+    elif known == {summary.slots} and None not in reached.values():
+        yield f"Every cell had {summary.slots} slots and used them: {summary.slots} tasks ran at once."
+    else:
+        each = "; ".join(f"{name} {words.number(value)}" for name, value in reached.items())
+        yield f"Every cell had {summary.slots} slots, but not all used them. Tasks at once: {each}."
+
+
+def _repeats(summary: Summary) -> Iterator[str]:
+    measured = [cell.repeats_measured for cell in summary.cells]
+    if measured and min(measured) < 3:
+        yield ("Cells with fewer than three measured repeats have no interval: a difference there can be chance.")
+    elif measured:
+        yield (f"Intervals come from {min(measured)} repeats or more of each cell, drawn again at random (bootstrap "
+               "over DAG runs). With so few they cannot be wider than the range of the repeats themselves.")
+
+
+def _bounds(summary: Summary) -> Iterator[str]:
+    bounds = [words.label(cell) for cell in summary.cells if cell.metrics["connections_opened"].lower_bound]
+    if bounds:
+        yield (f"Others used the server too. What was opened is a lower bound, marked ≥, for "
+               f"{words.enumerate_words(bounds)}.")
+
+
+def _retries(summary: Summary) -> Iterator[str]:
+    if retried := sum(run.tasks_retried for run in summary.dag_runs):
+        yield f"Airflow tried {words.plural(retried, 'task')} more than once; their times are of the last try."

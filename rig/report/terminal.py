@@ -1,0 +1,39 @@
+"""The cells as a short table for the terminal."""
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from rig.metrics.model import CellSummary, Summary
+from rig.report import words
+
+_SHOWN = {"connections_opened": "opened", "connections_idle_peak": "idle\npeak", "connections_idle": "idle\nmean",
+          "connections_left_5s": "left\n5 s", "makespan_seconds": "make-\nspan s"}
+
+
+def table(summary: Summary) -> Table:
+    """Return a row for each cell: the medians of the main metrics, and what became of the tasks."""
+    made = Table(title=Text(f"run {summary.run}, profile {summary.profile}, {summary.status}"),
+                 caption="medians over DAG runs; connections as the server saw them", box=box.SIMPLE_HEAD,
+                 padding=(0, 1, 0, 0), pad_edge=False)
+    made.add_column("executor", no_wrap=True)
+    made.add_column("pattern", no_wrap=True)
+    for title in (*_SHOWN.values(), "tasks ok", "wrong"):
+        made.add_column(title, justify="right", no_wrap=True)
+    for cell in summary.cells:
+        made.add_row(*_row(cell))
+    return made
+
+
+def _row(cell: CellSummary) -> list[Text]:
+    # Text, not markup: a pattern's name must not be read as a style.
+    figures = [words.median(cell.metrics[name]) for name in _SHOWN]
+    tasks = cell.tasks * cell.repeats
+    return [Text(cell.executor.removesuffix("Executor")), Text(_pattern(cell)), *map(Text, figures),
+            Text(f"{cell.tasks_succeeded}/{tasks}", style="" if cell.tasks_succeeded == tasks else "yellow"),
+            Text(str(cell.tasks_wrong), style="bold red" if cell.tasks_wrong else "")]
+
+
+def _pattern(cell: CellSummary) -> str:
+    return "/".join([cell.pattern, *([] if cell.relay == "none" else [cell.relay]),
+                     *([] if cell.driver == "sync" else [cell.driver])])

@@ -1,0 +1,103 @@
+"""How figures and cells are put into words, the same on the page and in the terminal."""
+
+from datetime import UTC, datetime
+
+from rig.metrics.intervals import Interval, Number
+from rig.metrics.model import Contrast, MetricSummary, Side
+
+NOTHING = "\N{EN DASH}"
+
+_MINUS, _UNBROKEN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+_PATTERNS = frozenset({"problematic", "improved", "hook", "worker", "inherited"})
+_GLYPHS = {"LocalExecutor": "●", "CeleryExecutor": "▲"}
+
+
+def number(value: Number | None) -> str:
+    """Return three digits that say something: ``1,234``, ``27.5``, ``0.131``; a dash for None."""
+    if value is None:
+        return NOTHING
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")
+
+
+def signed(value: Number | None) -> str:
+    """Return a difference with its sign, in typographic minus."""
+    if value is None:
+        return NOTHING
+    return f"{'+' if value > 0 else _MINUS if value < 0 else ''}{number(abs(value))}"
+
+
+def median(metric: MetricSummary) -> str:
+    """Return a metric's median, as "≥ n" where only a lower bound is known."""
+    return f"≥ {number(metric.median)}" if metric.lower_bound and metric.median is not None else number(metric.median)
+
+
+def interval(ends: Interval | None) -> str:
+    """Return an interval in brackets, nothing where there is none."""
+    return "" if ends is None else f"[{number(ends[0])}, {number(ends[1])}]"
+
+
+def percent(share: float | None) -> str:
+    """Return a share of 1 in percent."""
+    return NOTHING if share is None else f"{100 * share:.0f}{_UNBROKEN}%"
+
+
+def direction(better: str | None) -> str:
+    """Return which direction is the good one."""
+    return {"lower": "lower is better", "higher": "higher is better"}.get(better or "", "neither is better")
+
+
+def variant(cell: Side) -> str:
+    """Return what a cell runs, without its executor."""
+    more = ([] if cell.relay == "none" else [f"relay per {cell.relay}"]) + ([] if cell.driver == "sync" else ["async"])
+    return f"{cell.pattern} ({', '.join(more)})" if more else cell.pattern
+
+
+def executor(name: str) -> str:
+    """Return an executor with the glyph that stands for it everywhere."""
+    return f"{_GLYPHS.get(name, '■')} {name}"
+
+
+def label(cell: Side) -> str:
+    """Return a cell's name."""
+    return f"{variant(cell)} on {cell.executor}"
+
+
+def hue(cell: Side) -> str:
+    """Return the name of the pattern's colour: the pattern is the hue on the whole page."""
+    return cell.pattern if cell.pattern in _PATTERNS else "other"
+
+
+def stroke(cell: Side) -> str:
+    """Return the name of the line's dash: what tells cells of one hue apart in a chart."""
+    return cell.relay if cell.driver == "sync" else f"{cell.relay}-async"
+
+
+def moment(seconds: float | None) -> str:
+    """Return a time since the epoch as a date and time in UTC."""
+    return NOTHING if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def verdict(contrast: Contrast) -> str:
+    """Return what the interval of the ratio lets one say: nothing where it has 1 in it, or is missing."""
+    if contrast.baseline_median == contrast.contender_median == 0:
+        return "both 0"
+    if contrast.ci95 is None or contrast.better is None:
+        return "no ratio" if contrast.ratio is None else "no interval"
+    low, high = contrast.ci95
+    if low == high == 1:
+        return "the same"
+    if low <= 1 <= high:
+        return "no clear difference"
+    return "better" if (high < 1) == (contrast.better == "lower") else "worse"
+
+
+def enumerate_words(words: list[str]) -> str:
+    """Return "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def plural(count: int, word: str) -> str:
+    """Return "1 task" or "2 tasks"."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

@@ -1,0 +1,595 @@
+"""The figures of small runs that can be worked out by hand, and of runs of which something is missing."""
+
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from rig import metrics, records
+from rig.errors import BadInput
+from rig.metrics import METRICS, Summary, intervals, summarise
+from rig.metrics.course import Course, course
+from rig.metrics.model import Contrast, MetricSummary
+from rig.metrics.redact import redacted, text
+from rig.records import RunRecord, TaskRecord
+from rig.report.words import NOTHING
+from tests.rig import builders
+
+METHOD = Path(__file__).parents[2] / "docs" / "method.md"
+
+
+def of(summary: Summary, name: str, cell: int = 0) -> MetricSummary:
+    return summary.cells[cell].metrics[name]
+
+
+def with_run(folder: Path, **changes: Any) -> Path:
+    records.write_run(folder, RunRecord.model_validate({**records.read_run(folder).model_dump(), **changes}))
+    return folder
+
+
+# The hand-made run: window 1001 to 1011, samples each second; see builders.tiny_samples.
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("connections_opened", 4),
+    ("connections_closed", 4),
+    ("connections_peak", 3),
+    ("connections_mean", 1.7),              # (1 + 2 + 3 + 3 + 4 * 2) / 10
+    ("connections_idle", 1.5),              # (0 + 2 + 2 + 3 + 4 * 2) / 10
+    ("connections_idle_peak", 3),
+    ("connections_running", 0.2),           # (1 + 1) / 10
+    ("idle_connection_seconds", 20),        # 15 in the window, then 2 + 2 + 1 until the last sample
+    ("connections_left_5s", 1),             # 12: its task ended at 1006, it was there at 1012
+    ("connections_left_30s", 0),
+    ("connections_abandoned", None),
+    ("drivers_created", 4),
+    ("first_result_seconds", 0.3),
+    ("first_result_seconds_p90", 0.38),     # 0.2 + 0.9 * 0.2
+    ("call_seconds", 0.25),                 # of 0.1, 0.2, 0.3, 0.6
+    ("call_seconds_p90", 0.51),             # 0.3 + 0.7 * 0.3
+    ("task_seconds", 5.5),
+    ("tasks_wrong", 0),
+    ("queued_seconds", 1.5),
+    ("queued_seconds_p90", 1.9),
+    ("makespan_seconds", 10),
+])
+def test_every_metric_of_a_run_worked_out_by_hand(tmp_path: Path, name: str, expected: float | None) -> None:
+    metric = of(summarise(builders.tiny(tmp_path)), name)
+
+    assert metric.raw == [pytest.approx(expected) if expected is not None else None]
+    assert metric.median == metric.raw[0]
+    assert (metric.reason is None) == (expected is not None)
+
+
+def test_that_the_table_above_has_every_metric() -> None:
+    marks = test_every_metric_of_a_run_worked_out_by_hand.pytestmark  # type: ignore[attr-defined]
+    assert [name for name, _ in marks[0].args[1]] == [metric.name for metric in METRICS]
+
+
+def test_the_conditions_of_a_cell(tmp_path: Path) -> None:
+    cell = summarise(builders.tiny(tmp_path)).cells[0]
+
+    assert (cell.concurrency_reached, cell.worker_processes) == (2, 2)
+    assert cell.conditions["concurrency_reached"].raw == [2]
+    assert (cell.tasks, cell.calls_per_task, cell.repeats) == (2, 3, 1)
+    assert (cell.tasks_succeeded, cell.tasks_wrong) == (2, 0)
+
+
+def test_a_task_that_ends_as_another_starts_is_not_beside_it(tmp_path: Path) -> None:
+    builders.tiny(tmp_path)
+    builders.rewrite(tmp_path / records.TASKS_FILE, [
+        builders.task(0, 1001, 1002, 1006, row=builders.row(11)),
+        builders.task(1, 1001, 1006, 1011, row=builders.row(12))])
+
+    assert summarise(tmp_path).cells[0].concurrency_reached == 1
+
+
+def test_counts_stay_whole_numbers(tmp_path: Path) -> None:
+    opened = of(summarise(builders.tiny(tmp_path, repeats=3)), "connections_opened")
+
+    assert opened.raw == [4, 4, 4]
+    assert all(isinstance(value, int) for value in [*opened.raw, opened.median])
+
+
+# Samples
+
+def test_a_mean_is_weighted_by_time_and_not_by_samples(tmp_path: Path) -> None:
+    builders.tiny(tmp_path)
+    crowded = [builders.sample(1002 + n / 100, [11]) for n in range(100)]
+    builders.rewrite(tmp_path / records.SAMPLES_FILE, [
+        builders.sample(1001, []), *crowded, *(builders.sample(t, []) for t in (1003, 1007, 1011, 1014))])
+
+    assert of(summarise(tmp_path), "connections_mean").median == pytest.approx(0.1)
+
+
+def test_a_hole_in_the_samples_leaves_no_gauge_but_the_counts(tmp_path: Path) -> None:
+    builders.tiny(tmp_path)
+    builders.rewrite(tmp_path / records.SAMPLES_FILE,
+                     [one for one in builders.tiny_samples() if not 1002 < one.t < 1009])
+    summary = summarise(tmp_path)
+
+    for name in ("connections_mean", "connections_peak", "idle_connection_seconds", "connections_left_5s"):
+        assert of(summary, name).median is None
+        assert of(summary, name).reason == "no sample for 7.0 s of the window"
+    assert of(summary, "connections_opened").median == 4
+    assert of(summary, "makespan_seconds").median == 10
+
+
+def test_samples_that_end_before_the_tasks_do_are_a_hole(tmp_path: Path) -> None:
+    builders.tiny(tmp_path)
+    builders.rewrite(tmp_path / records.SAMPLES_FILE, [one for one in builders.tiny_samples() if one.t < 1005])
+
+    assert of(summarise(tmp_path), "connections_idle").reason == "no sample for 7.0 s of the window"
+
+
+def test_no_samples_at_all(tmp_path: Path) -> None:
+    builders.tiny(tmp_path)
+    (tmp_path / records.SAMPLES_FILE).unlink()
+    summary = summarise(tmp_path)
+
+    assert of(summary, "connections_peak").raw == [None]
+    assert of(summary, "connections_closed").reason == "the sampler took no sample"
+    assert of(summary, "connections_opened").raw == [4]
+
+
+def test_running_and_idle_add_up_to_open_where_a_transaction_has_no_listed_connection(tmp_path: Path) -> None:
+    builders.tiny(tmp_path)
+    builders.rewrite(tmp_path / records.SAMPLES_FILE,
+                     [builders.sample(t, [11, 12], [12, 99]) for t in range(1000, 1015)])
+    summary = summarise(tmp_path)
+
+    assert [of(summary, name).median for name in ("connections_mean", "connections_idle", "connections_running")
+            ] == [2, 1, 1]
+
+
+# What is left
+
+def left(folder: Path, name: str) -> tuple[float | None, str | None]:
+    metric = of(summarise(folder), name)
+    return metric.median, metric.reason
+
+
+def with_connection(folder: Path, agent: str | None, last_seen: int, until: int) -> Path:
+    """Write the tiny run with nothing but connection 11, of this agent, seen until then; sampled ``until``."""
+    builders.tiny(folder)
+    builders.rewrite(folder / records.SAMPLES_FILE,
+                     [builders.sample(t, [11] if 1003 <= t <= last_seen else []) for t in range(1000, until + 1)])
+    builders.rewrite(folder / records.CONNECTIONS_FILE, [builders.connection(11, 1003, last_seen, agent)])
+    return folder
+
+
+@pytest.mark.parametrize(("last_seen", "expected"), [(1010, 0), (1011, 1), (1035, 1)])
+def test_what_is_left_is_counted_from_the_end_of_the_owning_task(tmp_path: Path, last_seen: int,
+                                                                expected: int) -> None:
+    folder = with_connection(tmp_path, builders.agent(11), last_seen, last_seen + 1)   # task 0 ended at 1006
+
+    assert left(folder, "connections_left_5s") == (expected, None)
+
+
+@pytest.mark.parametrize("agent", [None, "neo4j-python/6.4.1", builders.agent(4711), builders.agent(11, host="other")])
+def test_a_connection_without_a_known_owner_is_the_last_tasks(tmp_path: Path, agent: str | None) -> None:
+    folder = with_connection(tmp_path / "a", agent, 1015, 1016)    # task 1 ended last, at 1011
+    later = with_connection(tmp_path / "b", agent, 1016, 1017)
+
+    assert left(folder, "connections_left_5s") == (0, None)
+    assert left(later, "connections_left_5s") == (1, None)
+
+
+def test_a_connection_that_is_there_in_the_last_sample_is_left_after_30_s(tmp_path: Path) -> None:
+    folder = with_connection(tmp_path, None, 1041, 1041)
+
+    assert left(folder, "connections_left_30s") == (1, None)
+    assert of(summarise(folder), "connections_closed").median == 3
+
+
+def test_an_observation_that_ended_too_early_cannot_say_what_is_left(tmp_path: Path) -> None:
+    folder = with_connection(tmp_path, None, 1020, 1020)
+
+    assert left(folder, "connections_left_5s") == (1, None)
+    assert left(folder, "connections_left_30s") == (None, "observed for 9.0 s after the owning task, 30 s are needed")
+
+
+# The count at the server
+
+def test_a_lower_bound_says_so_and_has_no_interval(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path, repeats=3, opened=3, opened_exact=False, opened_reason="other users")
+    opened = of(summarise(folder), "connections_opened")
+
+    assert opened.lower_bound
+    assert opened.median == 3
+    assert opened.ci95 is None
+    assert opened.ci95_reason == "only a lower bound is known"
+    assert not of(summarise(folder), "connections_peak").lower_bound
+
+
+def test_a_count_that_could_not_be_had_is_null_with_its_reason(tmp_path: Path) -> None:
+    summary = summarise(builders.tiny(tmp_path, opened=None, last_id=None, opened_reason="the server restarted"))
+
+    assert of(summary, "connections_opened").raw == [None]
+    assert of(summary, "connections_opened").reason == "the server restarted"
+    assert of(summary, "connections_closed").reason == "the server restarted"
+    assert of(summary, "connections_peak").median == 3
+
+
+def test_connections_from_before_the_window_are_open_but_not_opened(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path, opened=0, last_id=11)     # a warm relay: 7 stays open throughout
+    builders.rewrite(folder / records.SAMPLES_FILE, [builders.sample(t, [7]) for t in range(1000, 1042)])
+    builders.rewrite(folder / records.CONNECTIONS_FILE, [builders.connection(7, 1000, 1041)])
+    summary = summarise(folder)
+
+    assert [of(summary, name).median for name in ("connections_opened", "connections_closed", "connections_peak",
+                                                  "connections_left_30s")] == [0, 0, 1, 1]
+
+
+def test_more_drivers_than_connections_is_a_doubt(tmp_path: Path) -> None:
+    summary = summarise(builders.tiny(tmp_path, opened=3, last_id=14))
+
+    assert summary.dag_runs[0].doubts == ["the tasks report 4 drivers, the server counted 3 connections"]
+    assert summary.failures == summary.dag_runs
+
+
+# Tasks
+
+def change_task(folder: Path, **changes: Any) -> Path:
+    first, second = builders.tiny_tasks()
+    changed = TaskRecord.model_validate({**first.model_dump(), **changes})
+    builders.rewrite(folder / records.TASKS_FILE, [changed, second])
+    return folder
+
+
+def test_a_task_without_a_row_leaves_no_figure_of_the_tasks(tmp_path: Path) -> None:
+    summary = summarise(change_task(builders.tiny(tmp_path), row=None, reason="no XCom"))
+
+    for name in ("first_result_seconds", "call_seconds_p90", "drivers_created"):
+        assert of(summary, name).reason == "1 of 2 tasks returned no row"
+    assert of(summary, "connections_opened").median == 4
+    assert summary.cells[0].worker_processes is None
+
+
+@pytest.mark.parametrize(("time", "reason"), [("queued_at", "1 of 2 tasks have no queued time"),
+                                              ("ended_at", "1 of 2 tasks have no end")])
+def test_a_task_without_a_time_leaves_no_window(tmp_path: Path, time: str, reason: str) -> None:
+    summary = summarise(change_task(builders.tiny(tmp_path), **{time: None}))
+
+    assert of(summary, "makespan_seconds").reason == reason
+    assert of(summary, "connections_idle").median is None
+
+
+def test_tasks_that_were_not_recorded_are_not_left_out_silently(tmp_path: Path) -> None:
+    builders.tiny(tmp_path)
+    builders.rewrite(tmp_path / records.TASKS_FILE, builders.tiny_tasks()[:1])
+
+    assert of(summarise(tmp_path), "task_seconds").reason == "1 of 2 tasks were recorded"
+
+
+def test_one_call_has_no_later_call(tmp_path: Path) -> None:
+    builders.write(tmp_path, builders.run(builders.plan(builders.cell(calls=1))), dag_runs=[builders.dag_run()],
+                   tasks=[builders.task(n, 1001, 1002, 1006, row=builders.row(n, call_seconds=[])) for n in (1, 2)])
+
+    assert of(summarise(tmp_path), "call_seconds").reason == "no later call: 1 per task"
+
+
+def test_wrong_answers_are_counted_by_task(tmp_path: Path) -> None:
+    summary = summarise(change_task(builders.tiny(tmp_path), row=builders.row(11, wrong=3)))
+
+    assert summary.cells[0].tasks_wrong == 1
+    assert of(summary, "tasks_wrong").raw == [1]
+    assert summary.failures == summary.dag_runs
+
+
+# DAG runs that failed, and those that never were
+
+@pytest.mark.parametrize("state", ["failed", "hung", "error", "interrupted"])
+def test_a_repeat_that_did_not_succeed_is_no_measurement(tmp_path: Path, state: str) -> None:
+    folder = builders.tiny(tmp_path, repeats=3)
+    builders.rewrite(folder / records.DAG_RUNS_FILE, [
+        builders.dag_run(0, opened=4), builders.dag_run(1, opened=9, state=state, reason="why it is"),
+        builders.dag_run(2, opened=6)])
+    summary = summarise(folder)
+    opened = of(summary, "connections_opened")
+
+    assert opened.raw == [4, None, 6]
+    assert opened.median == 5
+    assert opened.reason == f"repeat 2: {state}: why it is"
+    assert opened.ci95 is None
+    assert opened.ci95_reason == "2 of 3 repeats needed"
+    assert of(summary, "tasks_wrong").raw == [0, 0, 0]
+    assert summary.cells[0].repeats_measured == 2
+    assert summary.cells[0].tasks_succeeded == 6
+    assert [(run.index, run.state, run.reason) for run in summary.failures] == [(1, state, "why it is")]
+    assert summary.dag_runs[1].figures["connections_opened"] == 9
+
+
+def test_a_hang_counts_the_tasks_that_did_end(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path, state="hung", reason="no task ended for 300 s", opened=None, last_id=None)
+    change_task(folder, state="running", ended_at=None, row=None, reason="still running")
+    summary = summarise(folder)
+
+    assert summary.cells[0].tasks_succeeded == 1
+    assert summary.dag_runs[0].task_failures == {"running: still running": 1}
+    assert of(summary, "makespan_seconds").reason == "hung: no task ended for 300 s"
+
+
+def test_a_plan_of_which_nothing_was_run(tmp_path: Path) -> None:
+    summary = summarise(builders.write(tmp_path, builders.run(
+        builders.plan(builders.cell()), status="interrupted", reason="Ctrl-C")))
+
+    assert of(summary, "connections_opened").raw == [None]
+    assert of(summary, "connections_opened").reason == "not run: the run is interrupted (Ctrl-C)"
+    assert summary.dag_runs[0].state == "not run"
+    assert summary.cells[0].tasks_succeeded == 0
+
+
+def test_an_empty_plan(tmp_path: Path) -> None:
+    summary = summarise(builders.write(tmp_path, builders.run([])))
+
+    assert (summary.cells, summary.contrasts, summary.dag_runs, summary.seed_claim.executors) == ([], [], [], [])
+
+
+def test_a_killed_rig_leaves_what_it_had(tmp_path: Path) -> None:
+    folder = with_run(builders.tiny(tmp_path, repeats=2), status="running", ended_at=None)
+    builders.rewrite(folder / records.DAG_RUNS_FILE, [builders.dag_run(0)])
+    with (folder / records.SAMPLES_FILE).open("a") as file:
+        file.write('{"index":1,"t":10')
+    summary = summarise(folder)
+
+    assert summary.status == "running"
+    assert of(summary, "connections_peak").raw == [3, None]
+    assert of(summary, "connections_peak").reason == "repeat 2: the rig ended before this DAG run did"
+
+
+def test_a_damaged_file_is_not_read_over(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path)
+    with (folder / records.SAMPLES_FILE).open("a") as file:
+        file.write('{"index":1,"t":10\n')
+
+    with pytest.raises(BadInput, match=r"samples\.jsonl, line 16"):
+        summarise(folder)
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="holds no run"):
+        summarise(tmp_path)
+
+
+# Intervals
+
+def test_an_interval_needs_three_repeats(tmp_path: Path) -> None:
+    for repeats in (1, 2, 3):
+        opened = of(summarise(builders.tiny(tmp_path / str(repeats), repeats=repeats)), "connections_opened")
+        assert (opened.ci95 is None) == (repeats < 3)
+        assert (opened.ci95_reason is None) == (repeats == 3)
+
+
+def test_an_interval_lies_around_the_median_within_the_repeats() -> None:
+    values = [10.0, 12.0, 11.0, 15.0, 13.0]
+    interval = intervals.of_median(values, Random(1))
+
+    assert interval is not None
+    assert 10 <= interval[0] < 12 < interval[1] <= 15
+
+
+def test_the_interval_of_the_median_of_three_is_their_range() -> None:
+    # 3 draws of 3: the median is the lowest with 7 in 27, so that both ends are inside the 95 %.
+    assert intervals.of_median([1, 2, 5], Random(1)) == (1, 5)
+
+
+def test_the_interval_of_a_ratio_draws_both_sides() -> None:
+    interval = intervals.of_ratio([10, 10, 10], [20, 40, 20], Random(1))
+
+    assert interval == (0.25, 0.5)
+    assert intervals.of_ratio([10, 10, 10], [20, 0, 20], Random(1)) is None
+    assert intervals.of_ratio([10, 10], [20, 20, 20], Random(1)) is None
+
+
+def test_a_summary_is_the_same_each_time_it_is_made(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path, repeats=5)
+    builders.rewrite(folder / records.DAG_RUNS_FILE,
+                     [builders.dag_run(index, opened=opened) for index, opened in enumerate((4, 17, 31, 8, 90))])
+
+    assert summarise(folder) == summarise(folder)
+    assert of(summarise(folder), "connections_opened").median == 17
+
+
+# Contrasts
+
+def with_cells(folder: Path, opened: dict[tuple[str, str, str], list[int | None]], **run: Any) -> Path:
+    """Write a run of these cells (executor, pattern, relay), with what each repeat opened."""
+    cells = [(builders.cell(pattern, executor, relay), counts)            # type: ignore[arg-type]
+             for (executor, pattern, relay), counts in opened.items()]
+    planned = builders.plan(*[cell for cell, counts in cells for _ in counts])
+    counts = [count for _, counts in cells for count in counts]
+    return builders.write(folder, builders.run(planned, **run), dag_runs=[
+        builders.dag_run(index, opened=count, opened_reason=None if count is not None else "lost")
+        for index, count in enumerate(counts)])
+
+
+def contrast(summary: Summary, metric: str = "connections_opened") -> dict[tuple[str, str], Contrast]:
+    def name(side: Any) -> str:
+        return f"{side.executor.removesuffix('Executor')} {side.pattern} {side.relay}"
+    return {(name(c.baseline), name(c.contender)): c for c in summary.contrasts if c.metric == metric}
+
+
+LOCAL, CELERY = "LocalExecutor", "CeleryExecutor"
+
+
+def test_each_pattern_against_problematic_and_celery_against_local(tmp_path: Path) -> None:
+    found = contrast(summarise(with_cells(tmp_path, {
+        (CELERY, "worker", "process"): [16] * 3, (CELERY, "improved", "none"): [100] * 3,
+        (CELERY, "problematic", "none"): [300, 310, 290], (LOCAL, "improved", "none"): [100] * 3,
+        (LOCAL, "problematic", "none"): [300] * 3})))
+
+    assert list(found) == [
+        ("Local problematic none", "Local improved none"),
+        ("Celery problematic none", "Celery improved none"),
+        ("Celery problematic none", "Celery worker process"),
+        ("Local problematic none", "Celery problematic none"),
+        ("Local improved none", "Celery improved none")]
+    one = found["Celery problematic none", "Celery improved none"]
+    assert (one.baseline_median, one.contender_median, one.difference) == (300, 100, -200)
+    assert (one.ratio, one.ci95, one.reason) == (0.3333, (0.3226, 0.3448), None)
+
+
+@pytest.mark.parametrize(("baseline", "contender", "reason"), [
+    ([0, 0, 0], [5, 5, 5], "the baseline is 0"),
+    ([None], [5], "the baseline was not measured"),
+    ([5], [None], "the contender was not measured")])
+def test_there_is_no_ratio_without_both_sides(tmp_path: Path, baseline: list[int | None],
+                                             contender: list[int | None], reason: str) -> None:
+    found = contrast(summarise(with_cells(tmp_path, {(LOCAL, "problematic", "none"): baseline,
+                                                     (LOCAL, "improved", "none"): contender})))
+    one = found["Local problematic none", "Local improved none"]
+
+    assert (one.ratio, one.ci95, one.reason) == (None, None, reason)
+
+
+def test_a_ratio_of_few_repeats_has_no_interval(tmp_path: Path) -> None:
+    found = contrast(summarise(with_cells(tmp_path, {(LOCAL, "problematic", "none"): [30, 30, 30],
+                                                     (LOCAL, "improved", "none"): [15, None, 15]})))
+    one = found["Local problematic none", "Local improved none"]
+
+    assert (one.ratio, one.ci95, one.ci95_reason) == (0.5, None, "2 of 3 repeats needed")
+
+
+def test_cells_that_do_other_work_are_not_contrasted(tmp_path: Path) -> None:
+    planned = builders.plan(builders.cell("problematic", calls=3), builders.cell("improved", calls=1))
+
+    assert summarise(builders.write(tmp_path, builders.run(planned))).contrasts == []
+
+
+def test_latencies_are_not_contrasted_between_patterns(tmp_path: Path) -> None:
+    summary = summarise(with_cells(tmp_path, {(executor, pattern, "none"): [3] for executor in (LOCAL, CELERY)
+                                              for pattern in ("problematic", "improved")}))
+
+    assert {c.between for c in summary.contrasts if c.metric == "first_result_seconds"} == {"executors"}
+    assert {c.between for c in summary.contrasts if c.metric == "makespan_seconds"} == {"patterns", "executors"}
+
+
+# The seed's claim
+
+def with_idle(folder: Path, peaks: dict[str, int], **run: Any) -> Path:
+    """Write a run of LocalExecutor in which each pattern has so many idle connections throughout."""
+    cells = [builders.cell(pattern, tasks=2) for pattern in peaks]
+    return builders.write(
+        folder, builders.run(builders.plan(*cells), **run),
+        dag_runs=[builders.dag_run(index) for index in range(len(cells))],
+        samples=[builders.sample(t, range(100, 100 + peak), index=index)
+                 for index, peak in enumerate(peaks.values()) for t in range(1000, 1015)],
+        tasks=[one for index in range(len(cells)) for one in builders.tiny_tasks(index)])
+
+
+@pytest.mark.parametrize(("problematic", "improved", "reduction", "reproduced"), [
+    (36, 9, 0.75, True), (35, 8, 0.7714, True), (36, 10, 0.7222, False), (16, 16, 0, False), (8, 10, -0.25, False)])
+def test_the_seeds_claim_can_be_reproduced_or_not(tmp_path: Path, problematic: int, improved: int,
+                                                 reduction: float, reproduced: bool) -> None:
+    claim = summarise(with_idle(tmp_path, {"problematic": problematic, "improved": improved})).seed_claim
+    [local] = claim.executors
+
+    assert (local.peak.problematic, local.peak.improved, local.peak.reduction) == (problematic, improved, reduction)
+    assert local.mean.reduction == reduction
+    assert local.reproduced is reproduced
+
+
+@pytest.mark.parametrize(("peaks", "reason"), [
+    ({"problematic": 35}, "improved is not part of this run"),
+    ({"problematic": 0, "improved": 3}, "problematic had no idle connection")])
+def test_the_seeds_claim_is_left_open_without_its_figures(tmp_path: Path, peaks: dict[str, int], reason: str) -> None:
+    [local] = summarise(with_idle(tmp_path, peaks)).seed_claim.executors
+
+    assert (local.reproduced, local.reason) == (None, reason)
+
+
+def test_the_seeds_conditions_are_compared_with_the_runs(tmp_path: Path) -> None:
+    cells = [builders.cell(pattern, tasks=100, calls=1) for pattern in ("problematic", "improved")]
+    seed = summarise(builders.write(tmp_path / "seed", builders.run(builders.plan(*cells), slots=32))).seed_claim
+    quick = summarise(with_idle(tmp_path / "quick", {"problematic": 1, "improved": 1})).seed_claim
+
+    assert seed.same_conditions
+    assert not quick.same_conditions
+    assert [(c.name, c.run, c.same) for c in quick.conditions] == [
+        ("tasks", "2", False), ("calls per task", "3", False), ("hold of a task, s", "2", True), ("slots", "16", False)]
+
+
+# The course over time
+
+def only_course(folder: Path) -> Course:
+    found = course(metrics.load(folder).repeats[0])
+    assert found is not None
+    return found
+
+
+def test_the_course_counts_up_by_ids_and_ends_with_the_servers_count(tmp_path: Path) -> None:
+    found = only_course(builders.tiny(tmp_path))
+
+    assert found.idle == [(0, 0), (4, 2), (6, 3), (7, 2), (13, 1), (14, 0)]
+    assert found.opened == [(0, 0), (3, 1), (4, 2), (5, 3), (14, 4)]       # 14 was never sampled
+    assert found.closed == [(0, 0), (7, 1), (13, 2), (14, 4)]
+
+
+def test_ids_that_no_sample_saw_are_counted_once_a_later_one_is_seen(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path, opened=9, last_id=20)
+    builders.rewrite(folder / records.SAMPLES_FILE, [builders.sample(1000, []), builders.sample(1004, [17])])
+
+    assert only_course(folder).opened == [(0, 0), (4, 9)]
+    assert only_course(folder).closed == [(0, 0), (4, 8)]
+
+
+def test_with_other_users_the_course_counts_what_was_seen(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path, opened=2, opened_exact=False, first_id=None, last_id=None)
+    builders.rewrite(folder / records.SAMPLES_FILE, [
+        builders.sample(1000, []), builders.sample(1004, [500]), builders.sample(1005, [500, 900]),
+        builders.sample(1006, [900])])
+
+    assert only_course(folder).opened == [(0, 0), (4, 1), (5, 2), (6, 2)]
+    assert only_course(folder).closed == [(0, 0), (6, 1)]
+
+
+def test_neither_count_ever_falls(tmp_path: Path) -> None:
+    random = Random(3)
+    folder = builders.tiny(tmp_path, opened=40, last_id=51)
+    builders.rewrite(folder / records.SAMPLES_FILE, [
+        builders.sample(1000 + t, sorted(random.sample(range(11 + t, 20 + t), 4))) for t in range(30)])
+    found = only_course(folder)
+
+    for points in (found.opened, found.closed):
+        assert all(earlier.value <= later.value for earlier, later in pairwise(points))
+
+
+def test_there_is_no_course_without_samples(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path)
+    (folder / records.SAMPLES_FILE).unlink()
+
+    assert course(metrics.load(folder).repeats[0]) is None
+
+
+# Secrets
+
+@pytest.mark.parametrize("said", [
+    "could not reach bolt://neo4j:s3cret@db:7687", "NEO4J_PASSWORD=s3cret rig compare", "rig --password s3cret",
+    "rig --password=s3cret", '{"password": "s3cret"}', "token: s3cret", "auth_token='s3cret'"])
+def test_a_text_loses_its_secrets(said: str) -> None:
+    assert "s3cret" not in text(said)
+    assert "***" in text(said)
+
+
+def test_an_environment_loses_its_secrets() -> None:
+    kept = {"versions": {"neo4j": "2026.08.1"}, "password": None, "uri": "bolt://db:7687"}
+
+    assert redacted({**kept, "NEO4J_PASSWORD": "s3cret", "deep": [{"api_key": "s3cret"}]}) == {
+        **kept, "NEO4J_PASSWORD": "***", "deep": [{"api_key": "***"}]}
+
+
+# The documentation
+
+@pytest.mark.parametrize("metric", metrics.METRICS + metrics.CONDITIONS, ids=lambda metric: metric.name)
+def test_a_metric_is_documented_once_with_its_definition(metric: metrics.Metric) -> None:
+    row = f"| `{metric.name}` | {metric.kind} | {metric.unit} | {metric.better or NOTHING} | {metric.definition} |"
+    rows = [line for line in METHOD.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{metric.name}` |")]
+
+    assert rows == [row]
+
+
+def test_names_are_unique() -> None:
+    every = metrics.METRICS + metrics.CONDITIONS
+    assert len(metrics.BY_NAME) == len(every)

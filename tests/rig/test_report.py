@@ -1,0 +1,547 @@
+"""The page and the summary: complete, readable without a network, and true to the figures."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rig import metrics, records, report
+from rig.errors import BadInput
+from rig.metrics import METRICS, Summary, summarise
+from rig.metrics.model import Contrast, Side
+from rig.records import Cell, Executor, RunRecord
+from rig.report import charts, headline, limits, words
+from tests.rig import builders, synthetic
+
+NUMBER = {"type": ["number", "null"]}
+SIDE = {"type": "object", "required": ["executor", "pattern", "relay"], "properties": {
+    "executor": {"enum": ["LocalExecutor", "CeleryExecutor"]}, "pattern": {"type": "string"},
+    "relay": {"enum": ["none", "process", "worker"]}}}
+INTERVAL = {"type": ["array", "null"], "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+METRIC = {"type": "object", "required": ["unit", "better", "raw", "median", "ci95", "reason"], "properties": {
+    "unit": {"type": "string"}, "better": {"enum": ["lower", "higher", None]},
+    "raw": {"type": "array", "items": NUMBER}, "median": NUMBER, "ci95": INTERVAL,
+    "reason": {"type": ["string", "null"]}}}
+CELL = {"type": "object", "required": [
+    *SIDE["required"], "tasks", "calls_per_task", "repeats", "tasks_succeeded", "tasks_wrong", "worker_processes",
+    "concurrency_reached", "metrics"], "properties": {
+        **SIDE["properties"],   # type: ignore[dict-item]
+        **{name: {"type": "integer"} for name in ("tasks", "calls_per_task", "repeats", "tasks_succeeded",
+                                                  "tasks_wrong")},
+        "worker_processes": NUMBER, "concurrency_reached": NUMBER,
+        "metrics": {"type": "object", "additionalProperties": METRIC,
+                    "required": [metric.name for metric in METRICS]}}}
+CONTRAST = {"type": "object", "required": ["metric", "baseline", "contender", "ratio", "ci95"], "properties": {
+    "metric": {"enum": [metric.name for metric in METRICS]}, "baseline": SIDE, "contender": SIDE, "ratio": NUMBER,
+    "ci95": INTERVAL}}
+SCHEMA = {"type": "object", "required": ["schema", "run", "profile", "seed", "environment", "cells", "contrasts"],
+          "properties": {"schema": {"const": 1}, "run": {"type": "string"}, "profile": {"type": "string"},
+                         "seed": {"type": "integer"},
+                         "environment": {"type": "object", "required": ["versions", "cpu", "memory"]},
+                         "cells": {"type": "array", "items": CELL},
+                         "contrasts": {"type": "array", "items": CONTRAST}}}
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: its elements, and its texts outside of scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.styles: list[str] = []
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        self._inside = tag
+        self.tags[tag] += 1
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - the base class's signature
+        """Leave whatever is open: scripts and styles have no elements in them."""
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        """Sort a text by the element it is in."""
+        if self._inside == "style":
+            self.styles.append(data)
+        elif self._inside != "script":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """Return the page's texts as one line."""
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def page(folder: Path) -> Page:
+    return Page(report.write(folder).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a run of eight cells with three repeats that looks like a real one; nobody else writes to it."""
+    folder = synthetic.folder(tmp_path_factory.mktemp("real"), synthetic.eight(tasks=20), slots=4)
+    report.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real_page(real: Path) -> Page:
+    return Page((real / report.REPORT_FILE).read_text(encoding="utf-8"))
+
+
+def changed(folder: Path, **changes: Any) -> Path:
+    records.write_run(folder, RunRecord.model_validate({**records.read_run(folder).model_dump(), **changes}))
+    return folder
+
+
+def nothing(folder: Path) -> Path:
+    return builders.write(folder, builders.run([]))
+
+
+def not_run(folder: Path) -> Path:
+    planned = builders.plan(builders.cell(), builders.cell(executor="CeleryExecutor"))
+    return builders.write(folder, builders.run(planned, status="interrupted", reason="Ctrl-C"))
+
+
+def hung(folder: Path) -> Path:
+    return builders.tiny(folder, state="hung", reason="no task ended for 300 s", opened=None, last_id=None)
+
+
+def bound(folder: Path) -> Path:
+    return builders.tiny(folder, repeats=3, opened=3, opened_exact=False, opened_reason="other users")
+
+
+def cut_off(folder: Path) -> Path:
+    builders.tiny(folder)
+    with (folder / records.TASKS_FILE).open("a") as file:
+        file.write('{"index":0,"map_in')
+    return folder
+
+
+def unsampled(folder: Path) -> Path:
+    builders.tiny(folder)
+    (folder / records.SAMPLES_FILE).unlink()
+    return folder
+
+
+EVERY_KIND = [builders.tiny, nothing, not_run, hung, bound, cut_off, unsampled]
+
+
+# The files
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_the_summary_keeps_its_schema_whatever_is_missing(tmp_path: Path, kind: Any) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    report.write(kind(tmp_path))
+
+    jsonschema.validate(json.loads((tmp_path / report.SUMMARY_FILE).read_text()), SCHEMA)
+
+
+def test_the_summary_of_a_full_run_keeps_its_schema(real: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    summary = json.loads((real / report.SUMMARY_FILE).read_text())
+
+    jsonschema.validate(summary, SCHEMA)
+    assert len(summary["cells"]) == 8
+    assert all(len(metric["raw"]) == 3 for cell in summary["cells"] for metric in cell["metrics"].values())
+
+
+def test_a_report_is_made_again_from_the_raw_files_alone(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path, repeats=3)
+    first = {path.name: path.read_bytes() for path in (report.write(folder), folder / report.SUMMARY_FILE)}
+    for name in first:
+        (folder / name).unlink()
+    report.write(folder)
+
+    assert {name: (folder / name).read_bytes() for name in first} == first
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_report_that_cannot_be_made_leaves_the_last_one_alone(tmp_path: Path) -> None:
+    before = report.write(builders.tiny(tmp_path)).read_bytes()
+    (tmp_path / records.TASKS_FILE).write_text("damaged\n")
+
+    with pytest.raises(BadInput):
+        report.write(tmp_path)
+    assert (tmp_path / report.REPORT_FILE).read_bytes() == before
+
+
+def test_a_page_that_fails_half_way_leaves_both_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = builders.tiny(tmp_path)
+    report.write(folder)
+    before = [(folder / name).read_bytes() for name in (report.REPORT_FILE, report.SUMMARY_FILE)]
+    changed(folder, profile="other")
+
+    def fail(*_: object) -> str:
+        raise OSError("no page")
+    monkeypatch.setattr(report, "html", fail)
+
+    with pytest.raises(OSError, match="no page"):
+        report.write(folder)
+    assert [(folder / name).read_bytes() for name in (report.REPORT_FILE, report.SUMMARY_FILE)] == before
+
+
+# A page that needs nothing
+
+def test_the_page_loads_nothing(real_page: Page) -> None:
+    loading = {"src", "href", "srcset", "data", "poster", "action", "background"}
+    found = [(tag, name) for tag, attributes in real_page.elements for name in attributes if name in loading]
+
+    assert found == []
+    assert not {"link", "img", "iframe", "object", "embed", "base"} & set(real_page.tags)
+    assert not re.search(r"url\(|@import|https?:", "".join(real_page.styles))
+
+
+def test_the_page_forbids_the_browser_to_load_anything(real_page: Page) -> None:
+    [policy] = [attributes["content"] for tag, attributes in real_page.elements
+                if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"]
+
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
+    assert "*" not in policy
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_charts_are_drawn_without_a_network(real: Path, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+         "--proxy-server=http://127.0.0.1:9", f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000",
+         "--dump-dom",
+         f"file://{real / report.REPORT_FILE}"], capture_output=True, text=True, timeout=120, check=True)
+    drawn = Page(done.stdout)
+
+    panels = [attributes for _, attributes in drawn.elements if "data-chart" in attributes]
+    assert len(panels) == 2 + 8
+    assert all("js-plotly-plot" in (attributes["class"] or "") for attributes in panels)
+    assert done.stdout.count('class="main-svg"') >= len(panels)
+    # The browser's own pages complain too, for one when there is no network; what ours says has its address.
+    said = re.findall(r'CONSOLE:\d+\] "(.*?)", source: (\S*)', done.stderr, re.DOTALL)
+    assert [message for message, source in said if source.endswith(report.REPORT_FILE)] == []
+
+
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+def test_nothing_that_a_run_recorded_becomes_markup(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path / "tame", state="failed", reason="tame")
+    tame = page(folder)
+    hostile_folder = builders.write(
+        tmp_path / "hostile",
+        builders.run(builders.plan(builders.cell(HOSTILE)), command=HOSTILE, run=HOSTILE, reason=HOSTILE,
+                     environment={"versions": {HOSTILE: HOSTILE}, "cpu": HOSTILE, "memory": {}}),
+        dag_runs=[builders.dag_run(state="failed", reason=HOSTILE)], samples=builders.tiny_samples(),
+        tasks=[builders.task(0, 1, 2, 3, state="failed", reason=HOSTILE)])
+    hostile = page(hostile_folder)
+
+    assert hostile.tags["script"] == tame.tags["script"]
+    assert hostile.text.count("alert(1)") >= 5
+
+
+def test_no_secret_reaches_the_report(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path, state="failed", reason="bolt://neo4j:s3cret@db:7687 refused")
+    changed(folder, command="NEO4J_PASSWORD=s3cret rig compare", reason="password: s3cret", status="failed",
+            environment={"versions": {}, "cpu": {}, "memory": {}, "neo4j_password": "s3cret"})
+    builders.rewrite(folder / records.TASKS_FILE, [
+        builders.task(0, 1, 2, 3, state="failed", reason="AuthError for neo4j://neo4j:s3cret@db")])
+    report.write(folder)
+
+    assert "s3cret" not in (folder / report.REPORT_FILE).read_text()
+    assert "s3cret" not in (folder / report.SUMMARY_FILE).read_text()
+
+
+# A page for everybody
+
+def test_every_table_and_chart_says_what_it_is(real_page: Page) -> None:
+    assert real_page.tags["table"] == real_page.tags["caption"] >= 5
+    assert real_page.tags["h1"] == 1
+    assert ("html", {"lang": "en"}) in real_page.elements
+    for _, attributes in (element for element in real_page.elements if "data-chart" in element[1]):
+        assert attributes["role"] == "img"
+        assert re.search(r"(peak|opened).*\d", attributes["aria-label"] or "")
+
+
+def test_every_heading_of_a_column_has_a_scope(real_page: Page) -> None:
+    assert all("scope" in attributes for tag, attributes in real_page.elements if tag == "th")
+
+
+def test_the_page_has_colours_for_light_and_dark(real_page: Page) -> None:
+    style = "".join(real_page.styles)
+    light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
+
+    def names(part: str) -> set[str]:
+        return set(re.findall(r"(--[\w-]+): #", part))
+    assert names(light) >= names(dark.split("\n}")[0]) > {"--page", "--hue-problematic", "--hue-other"}
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_there_is_a_page_whatever_is_missing(tmp_path: Path, kind: Any) -> None:
+    text = page(kind(tmp_path)).text
+
+    for title in ("Idle connections over time", "Connections opened against closed", "The cells", "Contrasts",
+                  "The seed's claim", "What failed", "Limitations", "Environment and versions", "To do it again"):
+        assert title in text
+    assert "None" not in text
+    assert "nan" not in text.split()
+
+
+def test_the_page_has_the_cells_and_every_metric(real_page: Page) -> None:
+    for metric in metrics.METRICS + metrics.CONDITIONS:
+        assert metric.name in real_page.text
+    for cell in ("problematic", "improved", "hook", "worker (relay per process)", "worker (relay per worker)"):
+        assert cell in real_page.text
+
+
+def test_the_page_says_how_to_do_it_again_and_where_it_was_done(real_page: Page) -> None:
+    for said in ("rig compare --profile quick --seed 7", "rig report run-1", "versions · neo4j 2026.08.1",
+                 "cpu · model Some CPU",
+                 "1970-01-01 00:16:40 UTC"):
+        assert said in real_page.text
+
+
+def test_a_hang_is_listed_with_its_reason_and_its_tasks(tmp_path: Path) -> None:
+    folder = hung(tmp_path)
+    first, second = builders.tiny_tasks()
+    builders.rewrite(folder / records.TASKS_FILE, [
+        first, second.model_copy(update={"state": "running", "ended_at": None, "row": None, "reason": "no end"})])
+    text = page(folder).text
+
+    for said in ("0 of 1 DAG run succeeded, 1 of 2 tasks", "hung", "no task ended for 300 s", "1 of 2",
+                 "1 task: running: no end", "0 of 1 repeat"):
+        assert said in text
+
+
+def test_nothing_failed_is_said_too(tmp_path: Path) -> None:
+    assert "Nothing: every DAG run and every task succeeded" in page(builders.tiny(tmp_path)).text
+
+
+def test_a_run_of_few_repeats_says_that_it_has_no_intervals(tmp_path: Path) -> None:
+    few = page(builders.tiny(tmp_path / "few", repeats=2)).text
+    enough = page(builders.tiny(tmp_path / "enough", repeats=3)).text
+
+    assert "with fewer than three repeats there are no intervals" in few
+    assert "with 95 % intervals in brackets" in enough
+    assert "4 [4, 4]" in enough
+
+
+def test_a_machine_is_described_for_people(tmp_path: Path) -> None:
+    text = page(changed(builders.tiny(tmp_path), environment={
+        "versions": {"flower": None}, "cpu": {}, "memory": {"total_bytes": 3 * 2**30}})).text
+
+    assert "versions · flower \N{EN DASH}" in text
+    assert "memory · total 3.0 GiB" in text
+
+
+def test_sync_and_async_cells_are_told_apart(tmp_path: Path) -> None:
+    cells = [builders.cell(pattern).model_copy(update={"driver": driver})
+             for driver in ("async", "sync") for pattern in ("problematic", "improved")]
+    folder = builders.write(tmp_path, builders.run(builders.plan(*cells)),
+                            dag_runs=[builders.dag_run(index, opened=4 + index) for index in range(4)],
+                            samples=[one for index in range(4) for one in builders.tiny_samples(index)])
+    summary = summarise(folder)
+    raw = metrics.load(folder)
+    [panel] = charts.idle_panels(charts.drawn(raw, summary.cells))
+
+    assert [words.variant(cell) for cell in summary.cells] == ["problematic", "problematic (async)", "improved",
+                                                               "improved (async)"]
+    assert {(words.variant(c.baseline), words.variant(c.contender)) for c in summary.contrasts} == {
+        ("problematic", "improved"), ("problematic (async)", "improved (async)")}
+    assert panel.figure is not None
+    assert len({(trace["meta"]["hue"], trace["line"]["dash"]) for trace in panel.figure["data"]}) == 4
+    assert "improved/async" in shown(summary)
+
+
+def test_a_lower_bound_is_shown_as_one(tmp_path: Path) -> None:
+    text = page(bound(tmp_path)).text
+
+    assert "2 tasks opened at least 3 connections with problematic" in text
+    assert "≥ 3" in text
+    assert "lower bound, marked ≥, for problematic on LocalExecutor" in text
+
+
+def test_an_unfinished_run_and_wrong_answers_are_said_at_the_top(tmp_path: Path) -> None:
+    folder = changed(builders.tiny(tmp_path), status="interrupted", reason="Ctrl-C")
+    builders.rewrite(folder / records.TASKS_FILE, [
+        task.model_copy(update={"row": {**(task.row or {}), "wrong": 1}}) for task in builders.tiny_tasks()])
+
+    assert headline.alarms(summarise(folder)) == [
+        "This run was interrupted: Ctrl-C. The figures are those that were recorded.",
+        "2 tasks got a wrong answer: the run fails, whatever its figures."]
+
+
+# Sentences from figures
+
+def opened(folder: Path, counts: dict[Cell, int | None], **changes: Any) -> Summary:
+    """Return the summary of a run whose cells opened so many connections, one repeat each."""
+    return summarise(builders.write(folder, builders.run(builders.plan(*counts)), dag_runs=[
+        builders.dag_run(index, opened=count, opened_reason="lost", **changes)
+        for index, count in enumerate(counts.values())]))
+
+
+def both(**counts: tuple[int | None, int | None]) -> dict[Cell, int | None]:
+    executors: tuple[Executor, Executor] = ("LocalExecutor", "CeleryExecutor")
+    return {builders.cell(pattern, executor, tasks=100): count for pattern, pair in counts.items()
+            for executor, count in zip(executors, pair, strict=True)}
+
+
+@pytest.mark.parametrize(("counts", "said"), [
+    (both(problematic=(300, 300), improved=(100, 100)),
+     ["100 tasks opened 300 connections with problematic, 100 with improved, on both executors."]),
+    (both(problematic=(300, 300), improved=(300, 300)),
+     ["100 tasks opened 300 connections with problematic and improved, on both executors."]),
+    (both(problematic=(300, 290), improved=(100, 90)),
+     ["On LocalExecutor, 100 tasks opened 300 connections with problematic, 100 with improved.",
+      "On CeleryExecutor, 100 tasks opened 290 connections with problematic, 90 with improved."]),
+    (both(problematic=(300, 300), improved=(100, None)),
+     ["100 tasks opened 300 connections with problematic, on both executors.",
+      "On LocalExecutor, they opened 100 connections with improved.",
+      "On CeleryExecutor, they opened an unknown number of connections with improved."]),
+    ({builders.cell("problematic", tasks=1): 1234},
+     ["1 task opened 1,234 connections with problematic, on LocalExecutor."]),
+    ({builders.cell("problematic", tasks=9): 9, builders.cell("improved", tasks=3): 3},
+     ["A DAG run opened 9 connections with problematic, 3 with improved, on LocalExecutor."]),
+    ({builders.cell(): None}, ["This run measured no connection."]),
+    ({}, ["This run measured no connection."]),
+])
+def test_the_headline_comes_from_the_figures(tmp_path: Path, counts: dict[Cell, int | None], said: list[str]) -> None:
+    assert headline.headline(opened(tmp_path, counts)) == said
+
+
+def idle(folder: Path, problematic: int, improved: int) -> str:
+    cells = [builders.cell("problematic"), builders.cell("improved")]
+    summary = summarise(builders.write(
+        folder, builders.run(builders.plan(*cells)), dag_runs=[builders.dag_run(0), builders.dag_run(1)],
+        samples=[builders.sample(t, range(100, 100 + peak), index=index)
+                 for index, peak in enumerate((problematic, improved)) for t in range(1000, 1015)],
+        tasks=builders.tiny_tasks(0) + builders.tiny_tasks(1)))
+    return headline.claim_sentence(summary.seed_claim.executors[0]).replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize(("problematic", "improved", "said"), [
+    (36, 9, "Reproduced on LocalExecutor: at the peak 36 idle connections with problematic and 9 with improved, "
+            "75 % fewer; in the mean 36 and 9, 75 % fewer."),
+    (36, 18, "Not reproduced on LocalExecutor: at the peak 36 idle connections with problematic and 18 with improved, "
+             "50 % fewer; in the mean 36 and 18, 50 % fewer."),
+    (16, 16, "Not reproduced on LocalExecutor: at the peak 16 idle connections with problematic and 16 with improved, "
+             "the same; in the mean 16 and 16, the same."),
+    (10, 12, "Not reproduced on LocalExecutor: at the peak 10 idle connections with problematic and 12 with improved, "
+             "20 % more; in the mean 10 and 12, 20 % more."),
+    (0, 2, "Not answered on LocalExecutor: problematic had no idle connection.")])
+def test_the_claims_sentence_comes_from_the_figures(tmp_path: Path, problematic: int, improved: int,
+                                                   said: str) -> None:
+    assert idle(tmp_path, problematic, improved).startswith(said)
+
+
+def test_the_limits_have_the_runs_own_figures(real: Path, tmp_path: Path) -> None:
+    said = " ".join(limits.limitations(summarise(real)))
+
+    assert "sampled every 0.210 s (median); the 95th percentile of the slowest DAG run is 0.229 s" in said
+    assert "72 connections" in said                     # 3 in each of 24 DAG runs
+    assert "Every cell had 4 slots and used them" in said
+    assert "3 repeats or more" in said
+    assert "fewer than three" in " ".join(limits.limitations(summarise(builders.tiny(tmp_path))))
+
+
+def test_slots_that_were_not_reached_are_a_limit(tmp_path: Path) -> None:
+    said = " ".join(limits.limitations(summarise(builders.tiny(tmp_path))))
+
+    assert "Every cell had 16 slots, but not all used them. Tasks at once: problematic on LocalExecutor 2." in said
+
+
+@pytest.mark.parametrize(("value", "said"), [
+    (None, "\N{EN DASH}"), (0, "0"), (300, "300"), (12345, "12,345"), (27.504544, "27.5"), (9.4214, "9.42"),
+    (0.13671, "0.137"), (712.4, "712"), (5.0, "5"), (-3, "-3"), (0.00008, "8.00e-05"), (99.97, "100")])
+def test_a_number_has_three_digits_that_count(value: float | None, said: str) -> None:
+    assert words.number(value) == said
+
+
+@pytest.mark.parametrize(("ends", "better", "said"), [
+    ((0.3, 0.4), "lower", "better"), ((1.2, 1.4), "lower", "worse"), ((1.2, 1.4), "higher", "better"),
+    ((0.9, 1.1), "lower", "no clear difference"), ((1, 1), "lower", "the same"), (None, "lower", "no interval"),
+    ((0.3, 0.4), None, "no interval")])
+def test_a_verdict_needs_an_interval_without_1(ends: tuple[float, float] | None, better: str | None,
+                                               said: str) -> None:
+    side = Side(executor="LocalExecutor", pattern="improved", relay="none", driver="sync")
+    contrast = Contrast.model_validate({
+        "metric": "x", "unit": "s", "better": better, "between": "patterns", "baseline": side, "contender": side,
+        "baseline_median": 2, "contender_median": 1, "difference": -1, "ratio": 0.5, "ci95": ends, "reason": None,
+        "ci95_reason": None})
+
+    assert words.verdict(contrast) == said
+
+
+# Charts
+
+def test_all_panels_of_a_chart_have_the_same_axes(real: Path) -> None:
+    raw = metrics.load(real)
+    drawn = charts.drawn(raw, metrics.summary_of(raw).cells)
+
+    for panels in (charts.idle_panels(drawn), charts.opened_panels(drawn)):
+        figures = [panel.figure for panel in panels if panel.figure]
+        assert len({json.dumps([figure["layout"][axis]["range"] for axis in ("xaxis", "yaxis")])
+                    for figure in figures}) == 1
+    assert [len(panel.figure["data"]) for panel in charts.idle_panels(drawn) if panel.figure] == [3 * 3, 5 * 3]
+    assert [len(panel.figure["data"]) for panel in charts.opened_panels(drawn) if panel.figure] == [3 * 2] * 8
+
+
+def test_one_repeat_of_each_cell_is_bold_and_hues_stand_for_patterns(real: Path) -> None:
+    raw = metrics.load(real)
+    local, _ = charts.idle_panels(charts.drawn(raw, metrics.summary_of(raw).cells))
+
+    assert local.figure is not None
+    bold = [trace for trace in local.figure["data"] if trace["opacity"] == 1]
+    assert [trace["meta"]["hue"] for trace in bold] == ["problematic", "improved", "hook"]
+    assert "color" not in json.dumps([trace["line"] for trace in local.figure["data"]])
+
+
+def test_a_cell_without_samples_has_an_empty_panel(tmp_path: Path) -> None:
+    assert page(unsampled(tmp_path)).text.count("Nothing was sampled.") == 2
+
+
+def test_a_pattern_that_is_not_known_has_the_other_hue() -> None:
+    assert words.hue(Side(executor="LocalExecutor", pattern="new one", relay="none", driver="sync")) == "other"
+
+
+# The terminal
+
+def shown(summary: Summary) -> str:
+    console = Console(width=80, no_color=True, force_terminal=False)
+    with console.capture() as capture:
+        console.print(report.table(summary))
+    return capture.get()
+
+
+def test_the_table_fits_a_terminal(real: Path) -> None:
+    text = shown(summarise(real))
+
+    assert "…" not in text
+    assert re.search(r"Local +problematic +60 .* 60/60 +0", text)
+    assert re.search(r"Celery +worker/process +4 ", text)
+
+
+def test_the_table_says_at_least_and_not_measured(tmp_path: Path) -> None:
+    assert "≥ 3" in shown(summarise(bound(tmp_path / "bound")))
+    assert re.search(r"Local +problematic +– ", shown(summarise(not_run(tmp_path / "not run"))))  # noqa: RUF001
+
+
+def test_a_name_in_the_table_is_not_markup(tmp_path: Path) -> None:
+    folder = builders.write(tmp_path, builders.run(builders.plan(builders.cell("[red]x")), run="[bold]y"))
+
+    assert "[red]x" in shown(summarise(folder))
+    assert "[bold]y" in shown(summarise(folder))
