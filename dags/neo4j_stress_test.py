@@ -1,0 +1,21 @@
+"""The workload at any size: up to 16 runs at once, one pattern or several in turn.
+
+50 tasks by default, 10,000 possible. With several `patterns` they alternate task by task within the run:
+the only way to compare the latencies of tasks, which differ by a factor of two from run to run.
+
+The tasks run in a pool of their own, `neo4j_stress_test`, because Airflow counts `max_active_tasks` for
+each run and not for all of them. **The pool has to exist**, or the tasks wait for it for ever. Its slots are
+the number of tasks that may run at once, so make it as large as the executor:
+
+    airflow pools set neo4j_stress_test 16 "Slots of neo4j_stress_test, over all its runs"
+
+More than 1,024 tasks need `AIRFLOW__CORE__MAX_MAP_LENGTH` raised, to 10000 for the largest run. A task whose
+answer is wrong fails.
+"""
+
+# The words dag and airflow must be in this file: Airflow's DAG discovery skips files without them.
+from patterns.airflow_tasks import mapped_workload, neo4j_dag, patterns_param, workload_params
+
+with neo4j_dag("neo4j_stress_test", __doc__, workload_params(tasks=50) | patterns_param("problematic"),
+               pool="neo4j_stress_test", max_active_runs=16) as dag:
+    mapped_workload()

@@ -1,0 +1,123 @@
+"""The shape that the DAGs have in common, so that a DAG file holds its id, its words and its limits only.
+
+Nothing here imports the driver until a task runs: the DAG processor parses DAG files again and again, and
+``import neo4j`` is the largest part of what that would cost.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, Param, get_current_context, task
+
+from patterns.registry import PATTERNS
+from patterns.target import ALIAS, ROOT
+
+if TYPE_CHECKING:
+    from patterns.monitor import Summary
+    from patterns.workload import Row
+
+MAX_TASKS = 10_000
+
+# Mapped tasks that one DAG run may have active. The executor's slots are what is compared, so nothing else
+# may be the limit; Airflow's default of 16 would be, and would make every executor look the same.
+MAX_ACTIVE_TASKS = MAX_TASKS
+
+TAGS = ["neo4j"]
+
+
+def workload_params(tasks: int = 100) -> dict[str, Param]:
+    """Return the parameters of a DAG that runs the workload; ``tasks`` is the default of its own."""
+    return {
+        "tasks": Param(tasks, type="integer", minimum=1, maximum=MAX_TASKS, title="Tasks",
+                       description="How many tasks run the workload. More than 1,024 need Airflow's "
+                                   "core.max_map_length raised."),
+        "calls": Param(3, type="integer", minimum=1, maximum=1000, title="Calls per task",
+                       description="How often each task asks its pattern for a driver and runs one query. "
+                                   "With 1, nothing can ever be reused."),
+        "hold": Param(2, type="number", minimum=0, maximum=3600, title="Hold (seconds)",
+                      description="How long each task stays after its last call, with no session open and its "
+                                  "drivers kept."),
+        "driver": Param("sync", type="string", enum=["sync", "async"], title="Driver",
+                        description="The synchronous or the asyncio driver."),
+    } | alias_param()
+
+
+def patterns_param(default: str) -> dict[str, Param]:
+    """Return the parameter that chooses the pattern, or several."""
+    return {
+        "patterns": Param([default], type="array", minItems=1, title="Patterns",
+                          items={"type": "string", "enum": list(PATTERNS)}, examples=list(PATTERNS),
+                          description="One pattern, or several that alternate task by task: task 0 has the "
+                                      "first, task 1 the second, and so on. Only tasks of one run can be "
+                                      "compared in their latencies."),
+    }
+
+
+def alias_param() -> dict[str, Param]:
+    """Return the parameter that names the driver, and so where it connects to."""
+    return {
+        "alias": Param(ROOT, type="string", pattern=f"^{ALIAS}$", title="Alias",
+                       description="The driver's name. NEO4J_<ALIAS>_URI, _USERNAME, _PASSWORD and _DATABASE "
+                                   "say where it connects to; each falls back to NEO4J_URI and so on."),
+    }
+
+
+def neo4j_dag(dag_id: str, doc: str, params: dict[str, Param], *, pool: str = "default_pool",
+              **changes: Any) -> DAG:
+    """Return an empty DAG with what all of them have in common; ``changes`` are arguments of DAG, over that."""
+    common: dict[str, Any] = {
+        "doc_md": doc, "description": doc.strip().splitlines()[0], "params": params, "tags": TAGS,
+        "schedule": None, "catchup": False, "is_paused_upon_creation": True,
+        "max_active_runs": 1, "max_active_tasks": MAX_ACTIVE_TASKS,
+        # A second try would open connections that belong to no row, and hide the first one's failure.
+        "default_args": {"retries": 0, "pool": pool},
+    }
+    return DAG(dag_id, **common | changes)
+
+
+def mapped_workload(pattern: str | None = None) -> None:
+    """Put into the DAG ``plan``, which makes the list, and ``query``, mapped over it, which does the workload.
+
+    Without ``pattern`` the run's parameter ``patterns`` says which.
+    """
+    task(query).partial(pattern=pattern).expand(index=task(plan)())
+
+
+def monitoring() -> None:
+    """Put into the DAG ``monitor``, which asks the server what is open."""
+    task(monitor)()
+
+
+def plan() -> list[int]:
+    """Return one number for each task of the run."""
+    return list(range(get_current_context()["params"]["tasks"]))
+
+
+def query(index: int, pattern: str | None) -> "Row":
+    """Run the workload and return its row, which becomes the task's XCom.
+
+    Raises WrongAnswerError where a nonce did not come back, with the row already in XCom.
+    """
+    from patterns.workload import Task, WrongAnswerError, run_task  # noqa: PLC0415 - imports the driver
+
+    context = get_current_context()
+    params = context["params"]
+    row = run_task(Task(pattern or alternate(params["patterns"], index), params["driver"], params["alias"],
+                        params["calls"], params["hold"], context["run_id"], index))
+    if row["wrong"]:
+        # A failed task's return value is lost; the row is needed all the more.
+        context["ti"].xcom_push("return_value", row)
+        raise WrongAnswerError(f"{row['wrong']} of {row['calls']} calls did not get their nonce back")
+    return row
+
+
+def alternate(patterns: list[str], index: int) -> str:
+    """Return the pattern of the task with this number."""
+    return patterns[index % len(patterns)]
+
+
+def monitor() -> "Summary":
+    """Log which drivers have connections open at the server and return it."""
+    from patterns.monitor import observe  # noqa: PLC0415 - imports the driver
+
+    return observe(os.environ, get_current_context()["params"]["alias"])

@@ -1,0 +1,29 @@
+"""The patterns by name. A new one is a module with a DatabaseConnection in it, and a line here.
+
+Names only, resolved when a task asks for one: DAG files read the names when they are parsed, every 30
+seconds, and importing a pattern imports the driver.
+"""
+
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from patterns.connection import DatabaseConnection
+
+PATTERNS = {
+    "problematic": "patterns.problematic:ProblematicDatabaseConnection",
+    "improved": "patterns.improved:ImprovedDatabaseConnection",
+}
+
+
+class UnknownPatternError(ValueError):
+    """No pattern has this name."""
+
+
+def load(name: str) -> type["DatabaseConnection"]:
+    """Import the pattern of this name, and the driver with it. Raises UnknownPatternError."""
+    if name not in PATTERNS:
+        raise UnknownPatternError(f"no pattern is called {name!r}: expected one of {', '.join(PATTERNS)} — "
+                                  "check the spelling, or add it to patterns/registry.py")
+    pattern: type[DatabaseConnection] = resolve_name(PATTERNS[name])
+    return pattern

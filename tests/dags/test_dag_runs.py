@@ -1,0 +1,71 @@
+"""The DAGs, run by Airflow against a real server."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Neo4jServer
+from tests.dags.conftest import Ended
+from tests.patterns.tampering import tampering_proxy
+
+pytestmark = pytest.mark.neo4j
+
+RunDag = Callable[..., Ended]
+
+
+@pytest.mark.parametrize(("dag_id", "driver", "drivers"), [
+    ("neo4j_problematic_pattern", "sync", 3), ("neo4j_improved_pattern", "async", 1)])
+def test_a_dag_runs_its_pattern_and_returns_a_row_for_each_task(
+        run_dag: RunDag, dag_id: str, driver: str, drivers: int) -> None:
+    ended = run_dag(dag_id, {"tasks": 2, "hold": 0.1, "driver": driver, "alias": "reports"})
+    rows = ended.returned("query")
+    assert (ended.state, ended.states("query")) == ("success", ["success"] * 2)
+    assert [row["map_index"] for row in rows] == [0, 1]
+    assert {(row["pattern"], row["driver"], row["alias"], row["calls"], row["wrong"]) for row in rows} == {
+        (dag_id.split("_")[1], driver, "reports", 3, 0)}
+    assert rows[0]["drivers_created"] == drivers
+    assert all(row["run_id"].startswith("manual__") for row in rows)
+    assert {found["key"] for found in ended.xcoms} == {"return_value"}
+
+
+def test_the_seeds_lines_are_in_the_task_log(run_dag: RunDag) -> None:
+    log = run_dag("neo4j_stress_test", {"tasks": 2, "hold": 0, "patterns": ["problematic", "improved"]}).log
+    for line in ("🍌 DEBUG: about to create NEW driver for alias 'root' (THIS IS THE PROBLEM!)🍌🍌🍌",
+                 "🍌 Problematic: created new driver for alias 'root'",
+                 "🍌 Improved: reusing existing sync driver for root"):
+        assert line in log
+
+
+def test_several_patterns_alternate_task_by_task(run_dag: RunDag) -> None:
+    ended = run_dag("neo4j_stress_test", {"tasks": 5, "calls": 1, "hold": 0, "patterns": ["improved", "problematic"]})
+    assert [row["pattern"] for row in ended.returned("query")] == [
+        "improved", "problematic", "improved", "problematic", "improved"]
+
+
+def test_a_task_whose_nonce_does_not_come_back_fails_and_leaves_its_row(
+        run_dag: RunDag, neo4j_server: Neo4jServer) -> None:
+    with tampering_proxy(neo4j_server.uri) as uri:
+        ended = run_dag("neo4j_improved_pattern", {"tasks": 2, "hold": 0}, NEO4J_URI=uri)
+    assert (ended.state, ended.states("query")) == ("failed", ["failed"] * 2)
+    assert [row["wrong"] for row in ended.returned("query")] == [3, 3]
+    assert "3 of 3 calls did not get their nonce back" in ended.log
+
+
+def test_a_server_that_answers_nothing_fails_the_task_with_the_drivers_own_error(run_dag: RunDag) -> None:
+    ended = run_dag("neo4j_problematic_pattern", {"tasks": 1, "hold": 0}, NEO4J_URI="bolt://127.0.0.1:1")
+    assert (ended.state, ended.states("query"), ended.returned("query")) == ("failed", ["failed"], [])
+    assert "ServiceUnavailable" in ended.log
+
+
+def test_a_missing_setting_fails_the_task_with_what_to_do(run_dag: RunDag) -> None:
+    ended = run_dag("neo4j_improved_pattern", {"tasks": 1, "hold": 0}, NEO4J_PASSWORD="")
+    assert ended.state == "failed"
+    assert "NEO4J_PASSWORD is not set: expected the password of the user" in ended.log
+
+
+def test_the_monitor_logs_a_table_and_returns_it(run_dag: RunDag) -> None:
+    ended = run_dag("neo4j_connection_monitor", {})
+    (summary,) = ended.returned("monitor")
+    assert ended.state == "success"
+    assert summary["schema"] == 1
+    assert f"🍌 Monitor: {summary['open']} connections open at the server" in ended.log
