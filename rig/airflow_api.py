@@ -173,6 +173,7 @@ class AirflowApi:
 
 def _detail(response: httpx.Response) -> str:
     try:
-        return str(response.json()["detail"])
+        # A parameter that is refused comes with pages of its schema; the first line says it all.
+        return str(response.json()["detail"]).strip().split("\n", 1)[0]
     except (ValueError, KeyError, TypeError):
         return " ".join(response.text.split())[:200]

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from typer.exceptions import TyperException
 
 from rig import settings as settings_module
 from rig.errors import BadInput, RigError
@@ -189,13 +190,25 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     signal.signal(signal.SIGHUP, _as_ctrl_c)
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
     except RigError as error:
-        errors.print(f"rig: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("rig: stopped; nothing is left running", style="yellow", soft_wrap=True)
-        sys.exit(INTERRUPTED)
+        _fail(str(error), error.exit_code)
+    except TyperException as error:     # what was typed is no command of ours
+        _fail(_usage(error), error.exit_code)
+    if code == INTERRUPTED:     # Typer makes this of a KeyboardInterrupt
+        errors.print("rig: stopped", style="yellow", soft_wrap=True)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    errors.print(f"rig: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _usage(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "rig"
+    return f"{' '.join(error.format_message().split())} — `{command} --help` shows what there is"
 
 
 def command_line() -> str:

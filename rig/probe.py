@@ -14,19 +14,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import neo4j
-from neo4j.exceptions import ClientError, DriverError, Neo4jError
+from neo4j.exceptions import DriverError, Neo4jError
 from pydantic import SecretStr
 
 from patterns import identity
 from rig.records import Connection, ProbeShare, Sample
 
 USER_AGENT = "neo4j-airflow-connections-rig"
-LIST_CONNECTIONS = "CALL dbms.listConnections() YIELD connectionId, userAgent, clientAddress"
-LIST_TRANSACTIONS = "SHOW TRANSACTIONS YIELD connectionId"
+# A server with other users may list http-N and bolt-local-N too: these are no Bolt connections over a network.
+LIST_CONNECTIONS = ("CALL dbms.listConnections() YIELD connectionId, userAgent, clientAddress "
+                    "WHERE connectionId =~ 'bolt-[0-9]+' RETURN connectionId, userAgent, clientAddress")
+LIST_TRANSACTIONS = "SHOW TRANSACTIONS YIELD connectionId WHERE connectionId =~ 'bolt-[0-9]+'"
+OWN_ID = "CALL dbms.listConnections() YIELD connectionId, userAgent WHERE userAgent = $agent RETURN connectionId"
+STARTED = "CALL dbms.queryJmx('java.lang:type=Runtime') YIELD attributes RETURN attributes.StartTime.value AS started"
 QUERIES_PER_SAMPLE = 2
+MONITOR = "monitor"     # the DAG that looks, as the probe does
+QUERIES_PER_MARKER = 2
 PREFIX = "bolt-"
 SERVER_ERRORS = (DriverError, Neo4jError, OSError)
 
@@ -62,6 +68,13 @@ class Listed:
     id: int
     user_agent: str | None
     client_address: str | None
+
+
+class Marker(NamedTuple):
+    """A marker connection: its own id, and when the server was started, where it tells that."""
+
+    id: int
+    server_started: int | None
 
 
 class Window:
@@ -122,11 +135,11 @@ class Probe:
         self._driver.close()
 
     def can_list(self) -> str | None:
-        """Return None if the user may list connections and transactions, else the server's reason."""
+        """Return None if the user may list connections and transactions, else the reason why not."""
         try:
             self._list()
-        except ClientError as error:
-            return error.message or str(error)
+        except SERVER_ERRORS as error:
+            return _one_line(error)
         return None
 
     @contextmanager
@@ -158,7 +171,8 @@ class Probe:
         """On a server of the rig's own all is the cell's but the rig's; elsewhere only what names itself."""
         if self._server.alone:
             return not (row.user_agent or "").startswith(USER_AGENT)
-        return identity.parse(row.user_agent) is not None
+        owner = identity.parse(row.user_agent)
+        return owner is not None and owner.pattern != MONITOR
 
     def _list(self) -> tuple[list[Listed], set[int]]:
         with self._driver.session(fetch_size=-1) as session:
@@ -167,28 +181,30 @@ class Probe:
                     if record["connectionId"]}
         return rows, busy
 
-    def _marker(self, window: Window) -> int | None:
+    def _marker(self, window: Window) -> Marker | None:
         """Open a connection, read its own id, close it."""
         agent = f"{USER_AGENT} (marker={uuid.uuid4().hex})"
         try:
             with self._connect(agent) as driver, driver.session() as session:
-                row = session.run(f"{LIST_CONNECTIONS} WHERE userAgent = $agent RETURN connectionId",
-                                  agent=agent).single(strict=True)
-                return _number(row["connectionId"])
+                own = session.run(OWN_ID, agent=agent).single(strict=True)
+                # Another server's user may not be allowed to ask, and its count is a lower bound anyhow.
+                started = session.run(STARTED).single(strict=True)["started"] if self._server.alone else None
+                return Marker(_number(own["connectionId"]), started)
         except SERVER_ERRORS as error:
             window.fail(_one_line(error))
             return None
 
-    def _opened(self, window: Window, first: int | None, last: int | None, own: set[int]) -> Opened:
+    def _opened(self, window: Window, first: Marker | None, last: Marker | None, own: set[int]) -> Opened:
+        ids = (first and first.id, last and last.id)
         if first is None or last is None:
-            return Opened(None, False, f"connections cannot be listed: {window.trouble}", first, last)
-        if last < first:
-            return Opened(None, False, "the server was started anew within the window", first, last)
+            return Opened(None, False, f"connections cannot be listed: {window.trouble}", *ids)
+        if last.id < first.id or last.server_started != first.server_started:
+            return Opened(None, False, "the server was started anew within the window", *ids)
         if not self._server.alone:
             return Opened(len(window.connections), False,
-                          "a lower bound: connections that a sample saw; others use this server too", first, last)
-        between = last - first - 1 - sum(first < number < last for number in own)
-        return Opened(between, True, None, first, last)
+                          "a lower bound: connections that a sample saw; others use this server too", *ids)
+        between = last.id - first.id - 1 - sum(first.id < number < last.id for number in own)
+        return Opened(between, True, None, *ids)
 
     def _connect(self, agent: str) -> neo4j.Driver:
         return neo4j.GraphDatabase.driver(
@@ -225,7 +241,8 @@ class _Sampler(threading.Thread):
         times = [sample.t for sample in self._window.samples]
         gaps = sorted(later - earlier for earlier, later in pairwise(times))
         return ProbeShare(
-            connections=markers + len(self.own_ids), queries=markers + self._tries * QUERIES_PER_SAMPLE,
+            connections=markers + len(self.own_ids),
+            queries=markers * QUERIES_PER_MARKER + self._tries * QUERIES_PER_SAMPLE,
             cpu_seconds=self._cpu_seconds, samples=len(times),
             interval_median=statistics.median(gaps) if gaps else None,
             interval_p95=gaps[int(0.95 * (len(gaps) - 1))] if gaps else None)
@@ -251,4 +268,4 @@ def _number(connection_id: str) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    return getattr(error, "message", None) or " ".join(str(error).split())
+    return " ".join((getattr(error, "message", None) or str(error)).split())

@@ -164,7 +164,8 @@ def read(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
     Raises BadInput where a line is not a record, except a last line that was cut off in the middle:
     the rig was killed while it wrote it.
     """
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
+    # As bytes: a line may have been cut off in the middle of a character.
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     cut_off = lines.pop()
     if cut_off:
         lines.append(cut_off)
@@ -184,10 +185,10 @@ def read_run(folder: Path) -> RunRecord:
     if not path.exists():
         raise BadInput(f"{folder} holds no run (no {RUN_FILE})", "`rig runs` lists the runs there are")
     try:
-        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        return RunRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise BadInput(f"{path} is not a run of this rig: {_first(error)}",
-                       "`rig runs` lists the runs there are") from error
+                       "restore the file, or delete the run's folder") from error
 
 
 def write_run(folder: Path, record: RunRecord) -> None:

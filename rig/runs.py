@@ -21,20 +21,26 @@ def new_folder(data_dir: Path, profile: str) -> Path:
 
 def find(data_dir: Path, name: str) -> Path:
     """Return a run's folder by its id, by ``latest``, or by a path. Raises BadInput where there is none."""
-    known = [record.run for record in all_runs(data_dir)]
-    if name == LATEST and known:
-        return data_dir / known[-1]
     for folder in (data_dir / name, Path(name)):
         if (folder / records.RUN_FILE).exists():
             return folder.resolve()
-    listed = f"runs here: {', '.join(known)}" if known else "there are no runs yet: `rig compare` makes one"
+    known = _folders(data_dir)
+    if name == LATEST and known:
+        return known[-1].resolve()
+    listed = f"runs here: {', '.join(folder.name for folder in known)}" if known \
+        else "there are no runs yet: `rig compare` makes one"
     raise BadInput(f"there is no run {name!r} in {data_dir}", listed)
 
 
 def all_runs(data_dir: Path) -> Iterator[RunRecord]:
     """Yield the runs of a folder, oldest first."""
-    for path in sorted(data_dir.glob(f"*/{records.RUN_FILE}")):
-        yield records.read_run(path.parent)
+    for folder in _folders(data_dir):
+        yield records.read_run(folder)
+
+
+def _folders(data_dir: Path) -> list[Path]:
+    """Return the runs' folders, oldest first: their names begin with the time."""
+    return sorted(path.parent for path in data_dir.glob(f"*/{records.RUN_FILE}"))
 
 
 def keep_only(folder: Path, indexes: set[int]) -> None:

@@ -4,6 +4,8 @@ The environment wins over ``.env``. ``.env.example`` documents each name; a test
 missing there.
 """
 
+import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +18,12 @@ from rig.errors import BadInput
 
 PROJECT = Path(__file__).resolve().parents[1]
 NEO4J_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
+SHORTEST_PASSWORD = 8       # Neo4j's own rule; a server of the rig's own would never be ready with less
+PORTS = ("airflow_port", "flower_port", "postgres_port", "redis_port", "neo4j_port")
+MEND = "mend it in .env or in the environment; .env.example explains each setting"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Settings(BaseSettings):
@@ -47,7 +52,7 @@ class Settings(BaseSettings):
     postgres_port: Port = 0
     redis_port: Port = 0
     neo4j_port: Port = 0
-    neo4j_heap: str = Field("512m", pattern=r"^\d+[kmgKMG]$")
+    neo4j_heap: str = "512m"
     slots: int = Field(16, ge=1, le=1000)
     sample_interval: Seconds = 0.1
     run_timeout: Seconds = 600
@@ -59,11 +64,25 @@ class Settings(BaseSettings):
     def _a_neo4j_address(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in NEO4J_SCHEMES or not parts.hostname:
-            raise ValueError(f"expected <scheme>://<host>[:<port>] with one of {', '.join(NEO4J_SCHEMES)}")
-        if parts.username or parts.password:
+        # Before anything else, and wherever it stands: a message about the rest could repeat the password.
+        if "@" in value:
             raise ValueError("the user and the password go into NEO4J_USERNAME and NEO4J_PASSWORD")
+        if not _is_neo4j_address(value):
+            raise ValueError(f"expected <scheme>://<host>[:<port>] with one of {', '.join(NEO4J_SCHEMES)}")
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _one_address(cls, value: str) -> str:
+        if not re.fullmatch(r"[\w.-]+", value):
+            raise ValueError("expected an IPv4 address or a host name")
+        return value
+
+    @field_validator("neo4j_heap")
+    @classmethod
+    def _a_size(cls, value: str) -> str:
+        if not re.fullmatch(r"\d+[kmgKMG]", value):
+            raise ValueError("expected a number with k, m or g, as 512m")
         return value
 
     @field_validator("airflow_proj_dir", "data_dir", "cache_dir")
@@ -76,6 +95,21 @@ class Settings(BaseSettings):
         if self.neo4j_uri and self.neo4j_password is None:
             raise ValueError("NEO4J_URI is set and NEO4J_PASSWORD is not: set both, or neither for a server of "
                              "the rig's own")
+        return self
+
+    @model_validator(mode="after")
+    def _an_own_server_takes_the_password(self) -> "Settings":
+        password = self.neo4j_password
+        if not self.neo4j_uri and password and len(password.get_secret_value()) < SHORTEST_PASSWORD:
+            raise ValueError(f"NEO4J_PASSWORD: a server of the rig's own takes none of fewer than {SHORTEST_PASSWORD} "
+                             "characters")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> "Settings":
+        taken = Counter(port for field in PORTS if (port := getattr(self, field)))
+        if twice := [variable_of(field) for field in PORTS if taken[getattr(self, field)] > 1]:
+            raise ValueError(f"{' and '.join(twice)} are the same: expected a port for each, or 0 for a free one")
         return self
 
     @property
@@ -102,13 +136,26 @@ def variable_of(field: str) -> str:
 
 @cache
 def load() -> Settings:
-    """Read the settings. Raises BadInput that names the variable, what it holds and what was expected."""
+    """Read the settings. Raises BadInput that names the variable and what was expected.
+
+    What it holds is not repeated: that may be a password.
+    """
     try:
         return Settings()
     except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        raise BadInput(f"{_name(detail['loc'])}{_reason(detail['msg'])}",
-                       "mend it in .env or in the environment; .env.example explains each setting") from None
+        detail = error.errors(include_url=False, include_input=False)[0]
+        raise BadInput(f"{_name(detail['loc'])}{_reason(detail['msg'])}", MEND) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{Settings.model_config['env_file']} cannot be read: {error}",
+                       "make it a text file (UTF-8) that this user may read") from error
+
+
+def _is_neo4j_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in NEO4J_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:      # what is there for a port is none, or the brackets of an IPv6 address do not match
+        return False
 
 
 def _name(location: tuple[int | str, ...]) -> str:

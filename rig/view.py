@@ -19,7 +19,8 @@ BARS = "▁▂▃▄▅▆▇█"
 HISTORY = 60            # samples in the small curve
 CURVE_EVERY = 0.5       # seconds between two of its points
 START_OF_A_TASK = 1.0   # seconds of a slot that a task costs beside its hold, until a run has shown better
-SWITCH = 12.0           # seconds around a DAG run, until a run has shown better
+STARTING_ANEW = 10.0    # seconds to start the executor anew before a DAG run
+AROUND = 18.0           # seconds of a DAG run beside its tasks, that start included, until one has shown better
 LOOK = {"downloading": ("↓", "cyan"), "starting": ("…", "yellow"), "ready": ("✓", "green"),
         "stopping": ("…", "yellow"), "stopped": ("·", "dim"), "clearing": ("…", "yellow")}
 
@@ -51,6 +52,11 @@ class Estimate:
         self._left = list(runs)
         self._since = time.monotonic()
 
+    def began(self) -> None:
+        """Take note that the first of those left is started: what came before the very first one is no part of it."""
+        if not self._ratios:
+            self._since = time.monotonic() - STARTING_ANEW
+
     def ended(self) -> None:
         """Take note that the first of those left has ended."""
         now = time.monotonic()
@@ -64,7 +70,7 @@ class Estimate:
         return expected - min(time.monotonic() - self._since, expected)
 
     def _guess(self, cell: Cell) -> float:
-        return SWITCH + cell.tasks / self._slots * (cell.hold + START_OF_A_TASK)
+        return AROUND + cell.tasks / self._slots * (cell.hold + START_OF_A_TASK)
 
 
 class LiveView:
@@ -105,6 +111,7 @@ class LiveView:
     def started(self, run: PlannedRun) -> None:
         self._run, self._tasks, self._now = run, (0, 0), None
         self._curve.clear()
+        self._estimate.began()
         if not self._console.is_terminal:
             self.note(f"{self._done + 1} of {self._total}: {cell_name(run.cell)}")
 

@@ -96,7 +96,8 @@ def scheduler(env: Mapping[str, str], home: Path, api: AirflowApi, executor: Exe
 
     That is the moment of its start: a heartbeat of the scheduler before it counts for nothing.
     """
-    return Service(name="airflow-scheduler", command=[COMMAND, "scheduler"], cwd=home,
+    # Without the option LocalExecutor brings a log server with it, on a fixed port of every interface.
+    return Service(name="airflow-scheduler", command=[COMMAND, "scheduler", "--skip-serve-logs"], cwd=home,
                    env={**env, "AIRFLOW__CORE__EXECUTOR": executor},
                    check=lambda: _problem(api, lambda health: _no_heartbeat(health, since)))
 

