@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -300,9 +301,11 @@ def _close(config: Settings, record: RunRecord) -> None:
 
 
 def _failures(summary: Any) -> str:
+    # A service may die when the last task has ended: then no task failed, and the DAG run did.
+    ended = Counter(run.state for run in summary.dag_runs if run.state != "success")
     failed = sum(cell.tasks * cell.repeats - cell.tasks_succeeded for cell in summary.cells)
     wrong = sum(cell.tasks_wrong for cell in summary.cells)
-    return ", ".join(part for count, part in ((failed, f"{failed} tasks did not succeed"),
-                                              (wrong, f"{wrong} tasks got a wrong answer")) if count)
-
-
+    runs = ", ".join(f"{count} {state}" for state, count in ended.items())
+    return ", ".join(part for part in (f"DAG runs that did not succeed: {runs}" if ended else "",
+                                       f"{failed} tasks did not succeed" if failed else "",
+                                       f"{wrong} tasks got a wrong answer" if wrong else "") if part)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 from rich.table import Table
+from rich.text import Text
 
 from rig.errors import BadInput
 from rig.settings import Settings
@@ -49,8 +50,9 @@ def table(findings: list[Finding]) -> Table:
     """Return the findings for a terminal."""
     made = Table("", "look at", "found", "remedy", box=None)
     for finding in findings:
-        made.add_row("[red]✗[/red]" if finding.remedy else "[green]✓[/green]", finding.what, finding.found,
-                     finding.remedy or "")
+        sign = Text("✗", "red") if finding.remedy else Text("✓", "green")
+        # As Text: a folder's name may hold what rich takes for markup.
+        made.add_row(sign, Text(finding.what), Text(finding.found), Text(finding.remedy or ""))
     return made
 
 

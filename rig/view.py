@@ -66,8 +66,10 @@ class Estimate:
     def seconds(self) -> float:
         """Return the seconds left."""
         ratio = sum(self._ratios) / len(self._ratios) if self._ratios else 1.0
-        expected = ratio * sum(self._guess(run.cell) for run in self._left)
-        return expected - min(time.monotonic() - self._since, expected)
+        expected = [ratio * self._guess(run.cell) for run in self._left]
+        # The run in progress may take longer than expected; those after it take their time all the same.
+        spent = min(time.monotonic() - self._since, expected[0]) if expected else 0.0
+        return sum(expected) - spent
 
     def _guess(self, cell: Cell) -> float:
         return AROUND + cell.tasks / self._slots * (cell.hold + START_OF_A_TASK)

@@ -30,7 +30,7 @@ def environment(settings: Settings, state: StackState, home: Path) -> dict[str, 
     Slots are equal on both executors, and nothing else is the limit: see the fairness traps in
     docs/method.md.
     """
-    slots, api = str(state.slots), f"http://{_reachable(settings.host)}:{state.ports['airflow']}"
+    slots, api = str(state.slots), f"http://{reachable(settings.host)}:{state.ports['airflow']}"
     database = postgres.url(state.ports["postgres"], state.secrets.postgres.get_secret_value(), "postgresql+psycopg2")
     jwt = state.secrets.jwt.get_secret_value()
     sections = {
@@ -48,15 +48,14 @@ def environment(settings: Settings, state: StackState, home: Path) -> dict[str, 
         "API_AUTH": {"JWT_SECRET": jwt},
         "SCHEDULER": {"MAX_TIS_PER_QUERY": str(max(16, state.slots)), "ENABLE_HEALTH_CHECK": "False"},
         "DAG_PROCESSOR": {"PARSING_PROCESSES": "1"},
-        # LocalExecutor always copies a task's log to its own output: the worker is told to do the same.
-        "LOGGING": {"BASE_LOG_FOLDER": str(home / "logs"), "TASK_LOGS_TO_STDOUT": "True",
-                    "COLORED_CONSOLE_LOG": "False"},
-        "USAGE_DATA_COLLECTION": {"ENABLED": "False"},
+        "LOGGING": {"BASE_LOG_FOLDER": str(home / "logs"), "COLORED_CONSOLE_LOG": "False"},
         "CELERY": {
             "BROKER_URL": _broker(state),
             "RESULT_BACKEND": f"db+{database}", "WORKER_CONCURRENCY": slots,
             # Publishing from a forked pool can hang the scheduler.
             "SYNC_PARALLELISM": "1",
+            # LocalExecutor always copies a task's log to its own output: the worker is told to do the same.
+            "TASK_LOGS_TO_STDOUT": "True",
             "FLOWER_BASIC_AUTH": f"{settings.airflow_username}:{state.secrets.flower.get_secret_value()}",
         },
     }
@@ -111,7 +110,7 @@ def worker(env: Mapping[str, str], home: Path, state: StackState) -> Service:
 def flower(env: Mapping[str, str], home: Path, settings: Settings, state: StackState) -> Service:
     """Return Flower; ready when its health check answers."""
     port = state.ports["flower"]
-    url = f"http://{_reachable(settings.host)}:{port}"
+    url = f"http://{reachable(settings.host)}:{port}"
     return Service(name="flower", cwd=home, url=url, env={**env, "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"},
                    command=[COMMAND, "celery", "flower", "--hostname", settings.host, "--port", str(port)],
                    check=lambda: _http_problem(f"{url}/healthcheck"))
@@ -121,7 +120,8 @@ def _broker(state: StackState) -> str:
     return redis.url(state.ports["redis"], state.secrets.redis.get_secret_value())
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
+    """Return the address at which this machine reaches what listens on ``host``."""
     return "127.0.0.1" if host in {"0.0.0.0", "::"} else host     # noqa: S104 - only where the user said so
 
 

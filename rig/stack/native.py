@@ -86,7 +86,8 @@ class NativeStack:
 
     def api(self, state: StackState) -> AirflowApi:
         """Return Airflow's API, logged in as the stack's user."""
-        return AirflowApi(f"http://127.0.0.1:{state.ports['airflow']}", self.settings.airflow_username,
+        host = airflow.reachable(self.settings.host)
+        return AirflowApi(f"http://{host}:{state.ports['airflow']}", self.settings.airflow_username,
                           state.secrets.airflow)
 
     def require_alive(self) -> None:

@@ -14,6 +14,7 @@ from rig.stack.state import write_private
 MAIN_CLASS = "org.neo4j.server.Neo4jCommunity"
 FIRST_PASSWORD = "neo4j"    # noqa: S105 - every new server has it, and lets nobody in until it is changed
 USER_AGENT = "neo4j-airflow-connections-rig (check)"
+SECURITY = "Neo.ClientError.Security."
 VERSION = "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions, edition"
 JVM_OPTIONS = (
     "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
@@ -63,11 +64,11 @@ def require(uri: str, username: str, password: str, database: str) -> str:
     """
     try:
         return ask(uri, username, password, database)
-    except AuthError as error:
-        raise BadInput(f"Neo4j at {uri} refuses the user {username!r}: {error.message}",
-                       "check NEO4J_USERNAME and NEO4J_PASSWORD") from error
     except ClientError as error:
-        raise BadInput(f"Neo4j at {uri} refuses the query: {error.message}",
+        if isinstance(error, AuthError) or (error.code or "").startswith(SECURITY):
+            raise BadInput(f"Neo4j at {uri} refuses the user {username!r}: {_one_line(error.message or error)}",
+                           "check NEO4J_USERNAME and NEO4J_PASSWORD") from error
+        raise BadInput(f"Neo4j at {uri} refuses the query: {_one_line(error.message or error)}",
                        "check NEO4J_DATABASE") from error
     except (DriverError, Neo4jError, OSError, ValueError) as error:
         raise BadInput(f"Neo4j at {uri} cannot be reached: {_one_line(error)}",
@@ -76,7 +77,8 @@ def require(uri: str, username: str, password: str, database: str) -> str:
 
 
 def _connect(uri: str, username: str, password: str) -> neo4j.Driver:
-    return neo4j.GraphDatabase.driver(uri, auth=(username, password), user_agent=USER_AGENT, connection_timeout=10)
+    return neo4j.GraphDatabase.driver(uri, auth=(username, password), user_agent=USER_AGENT, connection_timeout=10,
+                                      connection_acquisition_timeout=15)
 
 
 def _check(uri: str, password: str) -> Check:
@@ -102,5 +104,5 @@ def _problem(action: Callable[[], object]) -> str | None:
     return None
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: object) -> str:
     return " ".join(str(error).split())

@@ -84,18 +84,22 @@ def _all(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], None]]) -> Itera
 
 def _fetch(jar: dict[str, Any], repository: Path, folder: Path) -> None:
     name = _file_name(jar)
+    project = _jgo("maven").MavenContext(repo_cache=repository).project(jar["groupId"], jar["artifactId"])
+    artifact = project.at_version(jar["version"]).artifact(jar.get("classifier", ""), jar["packaging"])
+    path = Path(artifact.cached_path)
     try:
-        path = (_jgo("maven").MavenContext(repo_cache=repository).project(jar["groupId"], jar["artifactId"])
-                .at_version(jar["version"]).artifact(jar.get("classifier", ""), jar["packaging"]).resolve())
+        artifact.resolve()
     except Exception as error:  # jgo, requests and the file system each raise their own
+        path.unlink(missing_ok=True)        # the part that came would be taken for the whole the next time
         raise RigError(f"{name} of Neo4j could not be downloaded: {error}",
                        "check the network, the proxy and the disk with `rig doctor`, then start again: what is "
                        "there already is kept") from error
-    found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != jar["sha256"]:
+        path.unlink()
         raise RigError(f"{name} of Neo4j is not the file that was locked (SHA-256 {found[:12]}…, "
                        f"expected {jar['sha256'][:12]}…)", "something on the way to the repository changes files")
-    Path(path).replace(folder / name)
+    path.replace(folder / name)
 
 
 def _locked() -> list[dict[str, Any]]:

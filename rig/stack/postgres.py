@@ -34,6 +34,15 @@ def prepare(folder: Path, password: str) -> Path | None:
         _make_cluster(folder, INSTALLATION, password)
         return None
     home = Path(tempfile.mkdtemp(prefix="rig-postgres-"))
+    try:
+        _move_in(home, password)
+    except BaseException:       # Ctrl-C too: nobody else knows of this folder yet
+        shutil.rmtree(home)
+        raise
+    return home
+
+
+def _move_in(home: Path, password: str) -> None:
     shutil.copytree(INSTALLATION, _moved(home), symlinks=True)
     if SHARED_LIBRARIES.exists():
         shutil.copytree(SHARED_LIBRARIES, home / SHARED_LIBRARIES.name)
@@ -42,7 +51,6 @@ def prepare(folder: Path, password: str) -> Path | None:
     data.mkdir()
     shutil.chown(data, UNPRIVILEGED)
     _make_cluster(data, _moved(home), password)
-    return home
 
 
 def can_step_down() -> str | None:

@@ -14,7 +14,7 @@ def service(folder: Path, port: int, password: str, env: dict[str, str]) -> Serv
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "redis.conf"
     write_private(configuration, "\n".join([
-        "bind 127.0.0.1", f"port {port}", f"requirepass {password}", f"dir {folder}",
+        "bind 127.0.0.1", f"port {port}", f"requirepass {password}", f"dir {_quoted(folder)}",
         'save ""', "appendonly no", "daemonize no",
         "set-proc-title no",    # it would overwrite the environment, and with it the mark of the stack
         "",
@@ -26,6 +26,11 @@ def service(folder: Path, port: int, password: str, env: dict[str, str]) -> Serv
 def url(port: int, password: str) -> str:
     """Return the broker's address for Celery."""
     return f"redis://:{password}@127.0.0.1:{port}/0"
+
+
+def _quoted(folder: Path) -> str:
+    escaped = str(folder).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _check(port: int, password: str) -> Check:

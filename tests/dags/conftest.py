@@ -46,7 +46,7 @@ def dag_bag(airflow_environ: dict[str, str]) -> Iterator[DagBag]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AIRFLOW_HOME", "AIRFLOW__CORE__LOAD_EXAMPLES"):
             patch.setenv(name, airflow_environ[name])
-        from airflow.dag_processing.dagbag import DagBag  # noqa: PLC0415 - reads its home when imported
+        from airflow.dag_processing.dagbag import DagBag
 
         yield DagBag(ROOT / "dags")
 

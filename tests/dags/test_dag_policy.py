@@ -105,7 +105,7 @@ def test_the_monitor_takes_an_alias(dag_bag: DagBag) -> None:
     ("patterns", [["problematic"], ["improved", "problematic"], ["improved", "improved"]], [[], ["none"], "improved"]),
 ])
 def test_a_parameter_is_checked_before_the_run(dag_bag: DagBag, name: str, good: list[Any], bad: list[Any]) -> None:
-    from airflow.sdk.exceptions import ParamValidationError  # noqa: PLC0415 - Airflow has its home only now
+    from airflow.sdk.exceptions import ParamValidationError
 
     parameter = dag_bag.dags["neo4j_stress_test"].params.get_param(name)
     for value in good:

@@ -1,0 +1,85 @@
+"""The command line says in one line what was typed wrong, and its help can be read."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ("up", "down", "status", "switch", "compare", "dag", "logs", "report", "runs", "doctor")
+
+
+def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the installed command, as a user does."""
+    program = Path(sys.executable).parent / "rig"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("NEO4J_", "RIG_"))}
+    return subprocess.run([program, *arguments], env={**environment, "RIG_DATA_DIR": str(folder), "COLUMNS": "100"},
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ("compare --profile nope", ("no profile 'nope'", "quick, default, seed, full")),
+    ("compare --executors kubernetes", ("no executor 'kubernetes'", "local,celery")),
+    ("compare --executors ,", ("no executor is named", "local,celery")),
+    ("compare --patterns worst", ("no pattern 'worst'", "problematic,improved")),
+    ("compare --tasks 0", ("--tasks is 0", "from 1 to 10000")),
+    ("compare --tasks 10001", ("--tasks is 10001", "from 1 to 10000")),
+    ("compare --tasks many", ("'--tasks'", "integer")),
+    ("compare --calls 0", ("--calls is 0", "from 1 to 1000")),
+    ("compare --hold -1", ("--hold is -1", "from 0 to 3600")),
+    ("compare --hold nan", ("--hold is nan", "from 0 to 3600")),
+    ("compare --repeats 101", ("--repeats is 101", "from 1 to 100")),
+    ("compare --resume nowhere", ("no run 'nowhere'", "no runs yet")),
+    ("compare --bogus", ("No such option: --bogus", "`rig compare --help`")),
+    ("up --executor sequential", ("no executor 'sequential'", "local,celery")),
+    ("up --slots 0", ("'--slots'", "greater than or equal to 1")),
+    ("switch sequential", ("no executor 'sequential'", "local,celery")),
+    ("switch", ("Missing argument 'executor'", "`rig switch --help`")),
+    ("dag neo4j_stress_test --conf [", ("--conf is not JSON",)),
+    ("dag neo4j_stress_test --conf [1]", ("--conf is not a JSON object",)),
+    ("logs neo4j --lines 0", ("'--lines'", "greater than or equal to 1")),
+    ("report nowhere", ("no run 'nowhere'", "no runs yet")),
+    ("bogus", ("No such command 'bogus'", "`rig --help`")),
+])
+def test_what_was_typed_wrong_is_said_in_one_line(tmp_path: Path, arguments: str, words: tuple[str, ...]) -> None:
+    result = rig(tmp_path, *arguments.split())
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("rig: ")
+    for word in words:
+        assert word in line
+
+
+def test_what_was_typed_wrong_starts_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    rig(tmp_path, "compare", "--tasks", "0")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_lists_every_command_with_what_it_does(tmp_path: Path) -> None:
+    result = rig(tmp_path, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = [line.strip("│ ").split() for line in result.stdout.splitlines()]
+    for command in COMMANDS:
+        assert any(line[:1] == [command] and len(line) > 3 for line in lines), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_can_be_read(tmp_path: Path, command: str) -> None:
+    result = rig(tmp_path, command, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"Usage: rig {command}" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_the_help_of_compare_explains_profiles_options_and_ctrl_c(tmp_path: Path) -> None:
+    shown = " ".join(rig(tmp_path, "compare", "--help").stdout.replace("│", " ").split())
+    for word in ("quick:", "default:", "seed:", "full:", "--executors", "--patterns", "--tasks", "--calls", "--hold",
+                 "--repeats", "--resume", "Ctrl-C"):
+        assert word in shown, word
+
+
+def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:
+    result = rig(tmp_path)
+    assert result.returncode == 2
+    assert "Usage: rig" in result.stdout + result.stderr

@@ -1,0 +1,95 @@
+"""Celery's broker: a real Redis, with a password, on loopback alone."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from rig.stack import processes
+from rig.stack import redis as redis_service
+from rig.stack.ports import choose
+from rig.stack.processes import MARK, Started
+from rig.stack.service import Service
+from tests.rig import kernel_sockets
+from tests.rig.serving import serving
+
+PASSWORD = "correct-horse-battery"
+
+
+class Running(NamedTuple):
+    """A Redis that serves."""
+
+    service: Service
+    process: Started
+    folder: Path
+    port: int
+
+    def client(self, password: str | None) -> "redis.Redis":
+        """Return a client with this password."""
+        return redis.Redis(host="127.0.0.1", port=self.port, password=password, retry=Retry(NoBackoff(), 0))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder, port = tmp_path_factory.mktemp("redis"), choose(0, variable="a test")
+    service = redis_service.service(folder / "data", port, PASSWORD, {**os.environ, MARK: str(folder / "data")})
+    with serving(service, folder / "redis.log") as process:
+        yield Running(service, process, folder / "data", port)
+
+
+def test_it_does_not_serve_before_it_is_started(tmp_path: Path) -> None:
+    service = redis_service.service(tmp_path, choose(0, variable="a test"), PASSWORD, {})
+    reason = service.check()
+    assert reason
+    assert "refused" in reason
+
+
+def test_it_serves_who_has_the_password(running: Running) -> None:
+    assert running.service.check() is None
+    with redis.Redis.from_url(redis_service.url(running.port, PASSWORD)) as client:
+        assert client.ping()
+
+
+@pytest.mark.parametrize("password", [None, "", "wrong"])
+def test_it_refuses_without_the_password(password: str | None, running: Running) -> None:
+    with running.client(password) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+
+
+def test_the_check_needs_the_right_password(running: Running, tmp_path: Path) -> None:
+    other = redis_service.service(tmp_path, running.port, "another", {})
+    assert other.check(), "it would call the Redis of another stack its own"
+
+
+def test_it_listens_on_loopback_alone(running: Running) -> None:
+    assert kernel_sockets.listening(running.process) == {("127.0.0.1", running.port)}
+
+
+def test_its_password_is_where_only_this_user_can_read_it(running: Running) -> None:
+    assert PASSWORD not in kernel_sockets.arguments(running.process)
+    assert stat.S_IMODE((running.folder / "redis.conf").stat().st_mode) == 0o600
+    assert PASSWORD not in f"{running.service!r}{running.service.url}"
+
+
+def test_it_is_found_by_the_mark_of_its_stack(running: Running) -> None:
+    assert [process.pid for process in processes.marked(str(running.folder))] == [running.process.pid]
+
+
+def test_it_keeps_nothing_on_the_disk(running: Running) -> None:
+    with running.client(PASSWORD) as client:
+        client.set("a", "b" * 100_000)
+    assert [path.name for path in running.folder.iterdir()] == ["redis.conf"]
+
+
+def test_a_folder_with_a_space_in_its_name_will_do(tmp_path: Path) -> None:
+    service = redis_service.service(tmp_path / "my results", choose(0, variable="a test"), PASSWORD, dict(os.environ))
+    with serving(service, tmp_path / "redis.log") as process:
+        assert service.check() is None
+    assert processes.find(process) is None
+    assert service.check(), "it is stopped and is said to serve"
