@@ -1,0 +1,33 @@
+"""The whole stack, brought up by the real ``rig`` in a folder of its own."""
+
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.e2e.rig_command import Rig, a_rig, eventually
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """Give one test a rig with nothing running."""
+    with a_rig() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Rig]:
+    """Give the tests of a module a stack that is up, on LocalExecutor at first. It must leave nothing behind."""
+    with a_rig() as made:
+        made.run("up").require()
+        ports = set(made.state().ports.values())
+        yield made
+        made.run("down").require()
+        assert made.leftovers() == []
+        eventually(lambda: not ports & listening(), limit=5)
+
+
+def listening() -> set[int]:
+    """Return the ports of this machine on which somebody listens."""
+    return {connection.laddr.port for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr}
