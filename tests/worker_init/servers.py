@@ -1,0 +1,98 @@
+"""Real servers for the tests: the session's Neo4j, a Redis, and hosts in front of the Neo4j."""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+import neo4j
+
+from rig.stack import ports, redis
+from rig.stack.processes import MARK
+from tests.rig.serving import serving as running
+
+Answer = TypeVar("Answer")
+
+
+class Neo4jServer(NamedTuple):
+    """A running server and its administrator."""
+
+    uri: str
+    username: str
+    password: str
+
+    @property
+    def auth(self) -> tuple[str, str]:
+        """The credentials as the driver takes them."""
+        return self.username, self.password
+
+    @property
+    def port(self) -> int:
+        """The Bolt port."""
+        return int(self.uri.rsplit(":", 1)[1])
+
+    def driver(self, **config: object) -> neo4j.Driver:
+        """Return a driver of its own for the server."""
+        return neo4j.GraphDatabase.driver(self.uri, **cast("Any", {"auth": self.auth} | config))
+
+
+def wait_until(check: Callable[[], Answer], what: str, seconds: float = 10.0) -> Answer:
+    """Return the check's first true answer; fail where there is none in time."""
+    until = time.monotonic() + seconds
+    while not (answer := check()):
+        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
+    return answer
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """Run a Redis; the URL of its database 0."""
+    port, password = ports.choose(0, variable="a test"), uuid.uuid4().hex
+    with running(redis.service(folder, port, password, {**os.environ, MARK: str(folder)}), folder / "redis.log"):
+        yield redis.url(port, password)
+
+
+class Serving(NamedTuple):
+    """A ``worker-driver serve`` that runs."""
+
+    process: "subprocess.Popen[str]"
+    uri: str
+    auth: tuple[str, str]
+    folder: Path
+
+    @property
+    def port(self) -> int:
+        """The port of its first driver."""
+        return int(self.uri.rsplit(":", 1)[1])
+
+    def driver(self, **config: object) -> neo4j.Driver:
+        """Return a driver that goes through it."""
+        return neo4j.GraphDatabase.driver(self.uri, **cast("Any", {"auth": self.auth} | config))
+
+
+@contextmanager
+def serving(folder: Path, uri: str, auth: tuple[str, str], **settings: object) -> Iterator[Serving]:
+    """Run ``worker-driver serve`` in front of a server; settings without their prefix, in lower case."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "NEO4J_URI": uri, "NEO4J_USERNAME": auth[0], "NEO4J_PASSWORD": auth[1],
+                   "WORKER_INIT_RUNTIME_DIR": str(folder), "WORKER_INIT_CONNECTION_IDS": "",
+                   **{f"WORKER_INIT_{name.upper()}": str(value) for name, value in settings.items()}}
+    variables = folder / "environment"
+    variables.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "worker_init.cli", "serve", "--environment-file", str(variables)]
+    with (folder / "host.log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log,
+                                                                   text=True) as process:
+        try:
+            wait_until(lambda: variables.exists() or process.poll() is not None, "the host serves", 30.0)
+            assert process.poll() is None, (folder / "host.log").read_text()
+            found = dict(line.split("=", 1) for line in variables.read_text().splitlines())
+            yield Serving(process, found["NEO4J_WORKER_URI"],
+                          (found["NEO4J_WORKER_USERNAME"], found["NEO4J_WORKER_PASSWORD"]), folder)
+        finally:
+            process.terminate()

@@ -1,0 +1,240 @@
+"""Real Celery workers: who starts the host, who uses it, and how each kind of end ends it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worker_init.servers import Neo4jServer, wait_until
+from worker_init.control import find_folders
+
+pytestmark = pytest.mark.neo4j
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Worker:
+    """A worker that runs, and the app that sends to it."""
+
+    def __init__(self, process: "subprocess.Popen[str]", app: Any, folder: Path) -> None:
+        from tests.worker_init import celery_app
+        self.process = process
+        self.tasks = celery_app
+        self.folder = folder
+        self._app = app
+
+    @property
+    def log(self) -> str:
+        """What the worker and its host have said."""
+        return (self.folder / "worker.log").read_text()
+
+    def stats(self) -> Any:
+        """Return the section that the bootstep adds to ``inspect stats``."""
+        found = wait_until(lambda: self._app.control.inspect(timeout=5, limit=1).stats(), "the worker answers", 20)
+        return next(iter(found.values()))["neo4j"]
+
+    def run(self, task: Any, arguments: list[Any]) -> list[Any]:
+        """Run one task for each argument; return their results in order."""
+        results = [task.delay(argument) for argument in arguments]
+        return [result.get(timeout=25) for result in results]
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep results in files: one in Redis that nobody reads complains when it is collected."""
+    return tmp_path_factory.mktemp("results")
+
+
+StartWorker = Callable[..., AbstractContextManager[Worker]]
+
+
+@pytest.fixture
+def worker(server: Neo4jServer, redis: str, results: Path, tmp_path: Path) -> StartWorker:
+    from tests.worker_init.celery_app import app
+
+    @contextmanager
+    def start(*arguments: str, **settings: str) -> Iterator[Worker]:
+        app.conf.update(broker_url=redis, result_backend=results.as_uri())
+        environment = {**os.environ, "TEST_BROKER": redis, "TEST_RESULTS": results.as_uri(),
+                       "NEO4J_URI": server.uri, "NEO4J_USERNAME": server.username,
+                       "NEO4J_PASSWORD": server.password, "WORKER_INIT_RUNTIME_DIR": str(tmp_path),
+                       "PYTHONPATH": str(_CHECKOUT), **settings}
+        command = [sys.executable, "-m", "celery", "-A", "tests.worker_init.celery_app", "worker", "-l", "INFO",
+                   "--without-gossip", "--without-mingle", *arguments]
+        with (tmp_path / "worker.log").open("a") as log, subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, text=True, start_new_session=True) as process:
+            running = Worker(process, app, tmp_path)
+            try:
+                wait_until(lambda: "ready." in running.log, "the worker is ready", 30)
+                yield running
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait(60)
+                app.control.purge()
+    return start
+
+
+def opened(stats: Any) -> int:
+    return sum(driver["connections"]["opened"] for driver in stats["drivers"])
+
+
+@pytest.mark.parametrize("kind", ["plain", "forked"])
+def test_a_process_has_one_driver_and_its_tasks_share_it(worker: StartWorker, kind: str) -> None:
+    with worker("-c", "3") as running:
+        task = getattr(running.tasks, kind)
+        results = running.run(task, list(range(30)))
+        assert [str(result["value"]) for result in results] == [str(number) for number in range(30)]
+        pids = {result["pid"] for result in results}
+        assert len({result["uri"] for result in results}) == len(pids)
+        stats = running.stats()
+        assert opened(stats) == len(pids)
+        running.run(task, list(range(30)))
+        assert opened(running.stats()) == len({*pids} | used(running.stats()))
+
+
+def used(stats: Any) -> set[int]:
+    """Return the pids whose drivers have connections."""
+    return {driver["processes"][0] for driver in stats["drivers"] if driver["connections"]["opened"]}
+
+
+def test_a_worker_can_have_one_driver_for_all(worker: StartWorker) -> None:
+    with worker("-c", "4", WORKER_INIT_SCOPE="worker", WORKER_INIT_MAX_SIZE="2") as running:
+        results = running.run(running.tasks.forked, list(range(60)))
+        assert [result["value"] for result in results] == [str(number) for number in range(60)]
+        stats = running.stats()
+        assert len({result["uri"] for result in results}) == len(stats["drivers"]) == 1
+        assert opened(stats) <= 2
+        assert len(stats["drivers"][0]["processes"]) == 4
+
+
+def test_the_plain_task_keeps_its_process_driver(worker: StartWorker) -> None:
+    with worker("-c", "1") as running:
+        results = running.run(running.tasks.plain, list(range(5)))
+        assert all(result["kept"] for result in results)
+        assert running.stats()["drivers"][0]["clients"]["total"] == 1
+
+
+def test_a_process_that_is_replaced_has_the_same_slot(worker: StartWorker) -> None:
+    with worker("-c", "1", "--max-tasks-per-child", "2") as running:
+        results = running.run(running.tasks.forked, list(range(8)))
+        assert [result["value"] for result in results] == [str(number) for number in range(8)]
+        assert len({result["pid"] for result in results}) == 4
+        assert len({result["uri"] for result in results}) == 1
+
+
+def test_a_pool_that_grows_has_a_driver_for_each_process(worker: StartWorker) -> None:
+    with worker("-c", "1") as running:
+        running._app.control.pool_grow(2)
+        wait_until(lambda: len(running.stats()["drivers"]) == 3, "there are three slots")
+        results = running.run(running.tasks.in_transaction, [1.0] * 3)
+        assert results == [2, 2, 2]
+        assert opened(running.stats()) == 3
+
+
+def test_a_killed_host_is_replaced_at_the_same_addresses(worker: StartWorker) -> None:
+    with worker("-c", "2") as running:
+        before = running.stats()
+        addresses = [driver["address"] for driver in before["drivers"]]
+        results = [running.tasks.forked.delay(number) for number in range(40)]
+        os.kill(before["pid"], signal.SIGKILL)
+        wait_until(lambda: (now := running.stats())["pid"] != before["pid"] and "drivers" in now, "another host serves")
+        after = running.stats()
+        assert [driver["address"] for driver in after["drivers"]] == addresses
+        assert after["restarts"] == 1
+        # A commit whose answer was lost may not be retried: the driver says so, with and without a relay.
+        said = [result.get(timeout=25)["value"] for result in results]
+        assert all(value == str(number) or "IncompleteCommit" in value for number, value in enumerate(said))
+
+
+def test_a_killed_pool_process_gives_its_connections_back(worker: StartWorker) -> None:
+    with worker("-c", "1") as running:
+        pid = running.run(running.tasks.plain, [1])[0]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: f"pool process {pid} of slot 0 has ended" in running.log, "the host has seen it")
+        assert running.stats()["drivers"][0]["connections"]["open"] == 0
+        assert running.run(running.tasks.plain, [2])[0]["value"] == 2
+
+
+@pytest.mark.parametrize(("number", "ends_by_itself"), [(signal.SIGTERM, True), (signal.SIGQUIT, False),
+                                                        (signal.SIGKILL, False)])
+def test_the_host_ends_with_its_worker(worker: StartWorker, number: int, ends_by_itself: bool) -> None:
+    with worker("-c", "1") as running:
+        host = running.stats()["pid"]
+        result = running.tasks.in_transaction.delay(2.0)
+        wait_until(lambda: running.stats()["drivers"][0]["connections"]["in_use"] == 1, "the task is in a transaction")
+        running.process.send_signal(number)
+        if ends_by_itself:
+            assert result.get(timeout=20) == 2
+        running.process.wait(30)
+        wait_until(lambda: not Path(f"/proc/{host}").exists(), "the host is gone", 40)
+        assert not find_folders(running.folder)
+
+
+def test_it_can_be_turned_off(worker: StartWorker) -> None:
+    with worker("-c", "1", WORKER_INIT_DISABLED="1") as running:
+        assert running.stats() == {"state": "off"}
+        assert running.run(running.tasks.forked, [1])[0] | {"pid": 0} == {"pid": 0, "value": "1", "uri": None}
+
+
+def test_without_an_upstream_the_worker_works_as_ever(worker: StartWorker) -> None:
+    with worker("-c", "1", NEO4J_URI="") as running:
+        assert running.stats() == {"state": "off"}
+        assert running.log.count("tasks connect by themselves") == 1
+
+
+def test_a_driver_with_another_inside_is_said_once_and_left_alone(worker: StartWorker, tmp_path: Path) -> None:
+    """The fault is injected: there is no such driver yet."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif sys.orig_argv[1:3] == ['-m', 'worker_init.supervised']:\n"
+        "    import neo4j._async.io._pool as pool\n    del pool.AcquisitionDatabase\n")
+    with worker("-c", "1", PYTHONPATH=f"{tmp_path}:{_CHECKOUT}") as running:
+        assert running.log.count("cannot be shared") == 1
+        assert running.run(running.tasks.forked, [1])[0]["value"] == "1"
+        assert running.stats() == {"state": "off"}
+
+
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_pools_without_processes_share_one_driver(worker: StartWorker, pool: str) -> None:
+    with worker("-P", pool, "-c", "2") as running:
+        results = running.run(running.tasks.plain, list(range(10)))
+        assert [result["value"] for result in results] == list(range(10))
+        assert len({result["uri"] for result in results} - {None}) == 1
+
+
+def test_airflows_connections_lead_to_the_driver(worker: StartWorker, server: Neo4jServer) -> None:
+    extra = {"certs_self_signed": True, "other": 1}
+    connection = {"conn_type": "neo4j", "host": "127.0.0.1", "port": server.port, "login": server.username,
+                  "password": server.password, "schema": "neo4j", "extra": extra}
+    with worker("-c", "1", AIRFLOW_CONN_NEO4J_DEFAULT=json.dumps(connection)) as running:
+        seen = running.tasks.environment.delay().get(timeout=20)
+        exported = json.loads(seen["AIRFLOW_CONN_NEO4J_DEFAULT"])
+        assert exported["extra"] == {"other": 1}
+        assert exported["schema"] == "neo4j"
+        assert exported["password"] != server.password
+        # Another scheme is another upstream, so it has an address of its own.
+        assert seen["NEO4J_WORKER_URI"] != f"bolt://127.0.0.1:{exported['port']}"
+
+
+def test_no_password_shows_in_a_worker(worker: StartWorker, server: Neo4jServer) -> None:
+    with worker("-c", "1") as running:
+        running.run(running.tasks.plain, [1])
+        stats = running.stats()
+        shown = json.dumps(stats) + running.log + Path(f"/proc/{stats['pid']}/cmdline").read_text()
+        assert server.password not in shown
+
+
+def test_forked_tasks_with_recycled_connections(worker: StartWorker) -> None:
+    """Connections are replaced all the time, hosts are not; 20,000 of these are the benchmark's business."""
+    with worker("-c", "4", WORKER_INIT_MAX_LIFETIME="0.05") as running:
+        began = time.monotonic()
+        results = running.run(running.tasks.forked, list(range(500)))
+        assert [result["value"] for result in results] == [str(number) for number in range(500)]
+        assert time.monotonic() - began < 60

@@ -1,0 +1,353 @@
+"""Bad input, lost clients, lost servers: who is meant sees it, nobody else does."""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import neo4j
+import pytest
+from neo4j.exceptions import AuthError, DatabaseUnavailable, ServiceUnavailable, TransientError
+
+from rig.stack import ports
+from tests.worker_init.faults import client_in, kill, proxy
+from tests.worker_init.servers import Neo4jServer, Serving, serving, wait_until
+from worker_init.bolt import Tag, message
+from worker_init.control import find_folders, read_status
+from worker_init.handshake import MAGIC
+
+pytestmark = pytest.mark.neo4j
+
+OTHERS = ("SHOW TRANSACTIONS YIELD transactionId, currentQuery, metaData "
+          "WHERE NOT currentQuery STARTS WITH 'SHOW' RETURN transactionId")
+BOLT_5_8 = MAGIC + b"\x00\x00\x08\x05" + b"\x00" * 12
+
+
+def driver_status(serving_host: Serving) -> dict[str, Any]:
+    status: dict[str, Any] = read_status(find_folders(serving_host.folder)[0], 5.0)["drivers"][0]
+    return status
+
+
+def value(driver: neo4j.Driver, query: str = "RETURN 1 AS x") -> Any:
+    return driver.execute_query(query, database_="neo4j").records[0][0]
+
+
+@pytest.fixture
+def bystander(relayed: neo4j.Driver) -> Iterator[None]:
+    """Another client of the same host: it must not notice."""
+    seen: list[Any] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(0.01):
+            try:
+                seen.append(value(relayed))
+            except Exception as error:
+                seen.append(error)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    yield
+    wait_until(lambda: len(seen) > 5, "the bystander has asked")
+    ended.set()
+    thread.join()
+    assert set(seen) == {1}
+
+
+GARBAGE = {
+    "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "noise": bytes(range(256)) * 300,
+    "a query before HELLO": BOLT_5_8 + message(Tag.RUN, "RETURN 1", {}, {}),
+    "a query before LOGON": BOLT_5_8 + message(Tag.HELLO, {}) + message(Tag.RUN, "RETURN 1", {}, {}),
+    "HELLO twice": BOLT_5_8 + message(Tag.HELLO, {}) * 2,
+    "an endless HELLO": BOLT_5_8 + message(Tag.HELLO, {"user_agent": "x" * 100_000}),
+    "a LOGON that is no map": BOLT_5_8 + message(Tag.HELLO, {}) + message(Tag.LOGON, [1, 2]),
+    "a truncated value": BOLT_5_8 + b"\x00\x04\xb1\x01\xa1\x8f\x00\x00",
+    "a chunk of one byte": BOLT_5_8 + b"\x00\x01\xb1\x00\x01\x01\x00\x00",
+    "an unknown message": BOLT_5_8 + b"\x00\x02\xb0\x77\x00\x00",
+    "a version nobody speaks": MAGIC + b"\x00\x00\x00\x03" + b"\x00" * 12,
+}
+
+
+@pytest.mark.parametrize("sent", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.usefixtures("bystander")
+def test_whoever_does_not_speak_bolt_is_turned_away(sent: bytes, host: Serving) -> None:
+    with socket.create_connection(("127.0.0.1", host.port)) as sock:
+        sock.settimeout(10)
+        assert hung_up(sock, sent)
+
+
+def hung_up(sock: socket.socket, sent: bytes) -> bool:
+    """Whether the other side ends the connection; what it says before that does not matter."""
+    try:
+        sock.sendall(sent)
+        while sock.recv(65536):
+            pass
+    except ConnectionError:
+        return True
+    return True
+
+
+@pytest.mark.usefixtures("bystander")
+def test_a_truncated_handshake_is_closed_after_a_while(server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, server.uri, server.auth, logon_timeout=1) as host:
+        for part in (MAGIC[:2], BOLT_5_8[:11], BOLT_5_8):
+            with socket.create_connection(("127.0.0.1", host.port)) as sock:
+                sock.settimeout(10)
+                began = time.monotonic()
+                assert hung_up(sock, part)
+                assert 0.5 < time.monotonic() - began < 5
+
+
+@pytest.mark.usefixtures("bystander")
+def test_wrong_credentials_are_refused_as_neo4j_refuses_them(server: Neo4jServer, host: Serving) -> None:
+    seen = []
+    for uri in (server.uri, host.uri):
+        with neo4j.GraphDatabase.driver(uri, auth=("neo4j", "wrong-password")) as driver:
+            with pytest.raises(AuthError) as caught:
+                driver.verify_connectivity()
+            seen.append((caught.value.code, caught.value.message, caught.value.gql_status))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("mode", ["transaction", "stream", "full", "query"])
+@pytest.mark.usefixtures("bystander")
+def test_a_killed_client_leaves_nothing_behind(mode: str, server: Neo4jServer, folder: Path,
+                                               direct: neo4j.Driver) -> None:
+    with serving(folder, server.uri, server.auth) as host, client_in(mode, host.uri, host.auth) as client:
+        wait_until(lambda: direct.execute_query(OTHERS).records, "the client's transaction is open")
+        kill(client)
+        began = time.monotonic()
+        wait_until(lambda: not direct.execute_query(OTHERS).records, "the client's transaction is gone")
+        assert time.monotonic() - began < 1.0
+        wait_until(lambda: driver_status(host)["connections"]["in_use"] == 0, "its connection is back")
+        with host.driver() as driver:
+            assert value(driver) == 1
+    assert value(direct, "MATCH (n:Killed) RETURN count(n)") == 0
+
+
+def test_who_waits_for_a_connection_gets_the_next_one(server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, server.uri, server.auth, max_size=2) as host, host.driver() as driver:
+        held = [driver.session().begin_transaction() for _ in range(2)]
+        for tx in held:
+            tx.run("RETURN 1").consume()
+        threading.Timer(0.5, held[0].close).start()
+        began = time.monotonic()
+        assert value(driver) == 1
+        assert 0.3 < time.monotonic() - began < 5
+        held[1].close()
+        status = driver_status(host)
+        assert status["connections"]["opened"] == 2
+        assert status["waits"]["longest_seconds"] >= 0.3
+
+
+def test_who_waits_too_long_is_told_why(server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, server.uri, server.auth, max_size=1, acquisition_timeout=0.3) as host,
+          host.driver(max_transaction_retry_time=0) as driver, driver.session() as session,
+          session.begin_transaction() as tx):
+        tx.run("RETURN 1").consume()
+        with pytest.raises(TransientError, match="WORKER_INIT_MAX_SIZE") as caught:
+            value(driver)
+        assert caught.value.code == "Neo.TransientError.Request.NoThreadsAvailable"
+        with driver.session() as other, pytest.raises(TransientError):
+            other.run("RETURN 1").consume()
+        assert tx.run("RETURN 7").single(strict=True)[0] == 7
+        assert driver_status(host)["waits"]["timed_out"] == 2
+
+
+def test_a_client_that_ends_while_it_waits_leaves_the_queue(server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, server.uri, server.auth, max_size=1) as host, host.driver() as driver,
+          driver.session() as session, session.begin_transaction() as tx):
+        tx.run("RETURN 1").consume()
+        with client_in_background(host) as client:
+            wait_until(lambda: driver_status(host)["waits"]["now"] == 1, "it waits")
+            client.close()
+            wait_until(lambda: driver_status(host)["waits"]["now"] == 0, "it waits no more")
+
+
+class client_in_background:  # noqa: N801 - a context manager
+    """A raw client with a query that has to wait."""
+
+    def __init__(self, host: Serving) -> None:
+        self._host = host
+
+    def __enter__(self) -> socket.socket:
+        self._sock = socket.create_connection(("127.0.0.1", self._host.port))
+        user, password = self._host.auth
+        self._sock.sendall(BOLT_5_8 + message(Tag.HELLO, {}) + message(
+            Tag.LOGON, {"scheme": "basic", "principal": user, "credentials": password})
+            + message(Tag.RUN, "RETURN 1", {}, {}) + message(Tag.PULL, {"n": -1}))
+        return self._sock
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+
+def kill_connections(direct: neo4j.Driver) -> None:
+    """Let the server close every connection of a relay."""
+    for record in direct.execute_query("CALL dbms.listConnections() YIELD connectionId, userAgent",
+                                       database_="system").records:
+        if record["userAgent"] == "worker-init":
+            direct.execute_query("CALL dbms.killConnection($id)", id=record["connectionId"], database_="system")
+
+
+def test_a_connection_that_the_server_closed_is_replaced(relayed: neo4j.Driver, direct: neo4j.Driver) -> None:
+    for _ in range(5):
+        assert value(relayed) == 1
+        kill_connections(direct)
+    relayed.verify_connectivity()
+    assert value(relayed) == 1
+
+
+def test_a_managed_transaction_survives_the_loss_of_its_connection(relayed: neo4j.Driver,
+                                                                   direct: neo4j.Driver) -> None:
+    tries = []
+
+    def work(tx: neo4j.ManagedTransaction) -> Any:
+        tries.append(tx.run("RETURN 1").consume())
+        if len(tries) == 1:
+            kill_connections(direct)
+        return tx.run("RETURN 9").single(strict=True)[0]
+    with relayed.session() as session:
+        assert session.execute_write(work) == 9
+    assert len(tries) == 2
+
+
+def test_a_server_that_is_down_is_named_and_comes_back(server: Neo4jServer, folder: Path) -> None:
+    with proxy(server.port) as hop, serving(folder, hop.uri, server.auth, connection_timeout=2) as host:
+        hop.cut()
+        with host.driver(max_transaction_retry_time=0) as driver:
+            with pytest.raises(DatabaseUnavailable, match=f"127.0.0.1:{hop.port}"):
+                value(driver)
+            hop.mend()
+            assert value(driver) == 1
+            assert hop.carried > 0
+            hop.cut()
+            with pytest.raises((DatabaseUnavailable, ServiceUnavailable)):
+                value(driver)
+            hop.mend()
+            assert value(driver) == 1
+            status = driver_status(host)
+        assert status["state"] == "up"
+        assert status["errors"] >= 1
+
+
+def test_managed_transactions_outlive_a_server_that_is_away_for_a_while(server: Neo4jServer, folder: Path) -> None:
+    with proxy(server.port) as hop, serving(folder, hop.uri, server.auth) as host, host.driver() as driver:
+        assert value(driver) == 1
+        hop.cut()
+        threading.Timer(1.0, hop.mend).start()
+        assert value(driver) == 1
+
+
+def test_nobody_listens_at_the_upstream(folder: Path) -> None:
+    uri = f"bolt://127.0.0.1:{ports.choose(0, variable='a test')}"
+    with serving(folder, uri, ("neo4j", "x")) as host, host.driver(max_transaction_retry_time=0) as driver:
+        with pytest.raises(DatabaseUnavailable, match="Errno 111"):
+            value(driver)
+        assert driver_status(host)["state"] == "down"
+
+
+def test_a_silent_connection_is_found_out_before_it_is_lent(server: Neo4jServer, folder: Path) -> None:
+    with (proxy(server.port) as hop, serving(folder, hop.uri, server.auth, liveness_check=0.2) as host,
+          host.driver() as driver):
+        assert value(driver) == 1
+        hop.swallow()
+        wait_until(lambda: driver_status(host)["connections"]["in_use"] == 0, "it is idle")
+        time.sleep(0.3)
+        threading.Timer(0.5, hop.cut).start()
+        threading.Timer(0.6, hop.mend).start()
+        assert value(driver) == 1
+        assert driver_status(host)["connections"]["opened"] == 2
+
+
+def test_connections_that_nobody_uses_are_given_back(server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, server.uri, server.auth, idle_timeout=0.3) as host, host.driver() as driver:
+        assert value(driver) == 1
+        assert driver_status(host)["connections"]["open"] == 1
+        wait_until(lambda: driver_status(host)["connections"]["open"] == 0, "the idle connection is closed")
+        assert value(driver) == 1
+
+
+def test_an_old_connection_is_replaced(server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, server.uri, server.auth, max_lifetime=0.3) as host, host.driver() as driver:
+        assert value(driver) == 1
+        wait_until(lambda: value(driver) == 1 and driver_status(host)["connections"]["opened"] > 1, "another is opened")
+
+
+def test_a_changed_password_is_neo4js_own_error(server: Neo4jServer, folder: Path, direct: neo4j.Driver) -> None:
+    system: Any = {"database_": "system"}
+    direct.execute_query("CREATE OR REPLACE USER changing SET PASSWORD 'first-password' CHANGE NOT REQUIRED", **system)
+    try:
+        with serving(folder, server.uri, ("changing", "first-password")) as host, host.driver() as driver:
+            assert value(driver) == 1
+            direct.execute_query("ALTER USER changing SET PASSWORD 'second-password'", **system)
+            kill_connections(direct)
+            with pytest.raises(AuthError) as caught:
+                driver.execute_query("RETURN 1")
+            assert caught.value.code == "Neo.ClientError.Security.Unauthorized"
+    finally:
+        direct.execute_query("DROP USER changing", **system)
+
+
+def test_a_refused_certificate_is_named(server: Neo4jServer, folder: Path) -> None:
+    uri = server.uri.replace("bolt:", "bolt+s:")
+    with (serving(folder, uri, server.auth) as host, host.driver(max_transaction_retry_time=0) as driver,
+          pytest.raises(neo4j.exceptions.Neo4jError, match="encrypted")):
+        value(driver)
+
+
+def test_a_warm_stop_lets_a_transaction_end(server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, server.uri, server.auth) as host, host.driver() as driver, driver.session() as session,
+          session.begin_transaction() as tx):
+        tx.run("RETURN 1").consume()
+        host.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "draining" in (folder / "host.log").read_text(), "it drains")
+        assert tx.run("RETURN 2").single(strict=True)[0] == 2
+        tx.commit()
+        assert host.process.wait(10) == 0
+
+
+def test_a_thousand_idle_clients_are_no_burden(server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, server.uri, server.auth) as host, host.driver() as driver:
+        clients = [socket.create_connection(("127.0.0.1", host.port)) for _ in range(1000)]
+        try:
+            for client in clients:
+                client.sendall(BOLT_5_8)
+            assert value(driver) == 1
+            assert driver_status(host)["clients"]["now"] >= 1000
+            assert driver_status(host)["connections"]["open"] == 1
+        finally:
+            for client in clients:
+                client.close()
+
+
+def test_a_client_that_does_not_read_is_held_back(server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, server.uri, server.auth) as host, client_in("full", host.uri, host.auth):
+        with host.driver() as driver:
+            assert value(driver) == 1
+        first, second = (resident_megabytes(host.process.pid, pause) for pause in (0.5, 1.0))
+        assert second < 120
+        assert second - first < 5
+
+
+def resident_megabytes(pid: int, after: float) -> float:
+    time.sleep(after)
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) / 1024
+
+
+def test_no_password_shows(server: Neo4jServer, host: Serving, relayed: neo4j.Driver) -> None:
+    assert value(relayed) == 1
+    folder = find_folders(host.folder)[0]
+    shown = json.dumps(read_status(folder, 5.0)) + (host.folder / "host.log").read_text()
+    shown += Path(f"/proc/{host.process.pid}/cmdline").read_text()
+    assert server.password not in shown
+    assert host.auth[1] not in shown
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (host.folder / "environment").stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_uid == os.getuid()

@@ -1,0 +1,99 @@
+"""What the environment may say, and what tasks then find in theirs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worker_init.connections import Address, Credentials, Upstreams, parse_connection, upstreams_of
+from worker_init.errors import BadSetting
+from worker_init.settings import PREFIX, VARIABLES, Settings
+from worker_init.tasks import driver
+
+HERE = Address("127.0.0.1", 4711, Credentials("local", "secret"))
+
+
+def test_every_variable_has_a_default_that_can_be_used() -> None:
+    settings = Settings.from_environment({})
+    assert (settings.scope, settings.disabled, settings.connection_ids) == ("process", False, ("neo4j_default",))
+    assert all(variable.meaning for variable in VARIABLES)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("SCOPE", "task"), ("MAX_SIZE", "0"), ("MAX_SIZE", "many"), ("IDLE_TIMEOUT", "-1"), ("IDLE_TIMEOUT", "nan"),
+    ("DRAIN_TIMEOUT", "inf"), ("DISABLED", "perhaps")])
+def test_a_bad_value_is_named(name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match=PREFIX + name):
+        Settings.from_environment({PREFIX + name: value})
+
+
+def test_the_default_upstream() -> None:
+    upstreams = upstreams_of({"NEO4J_URI": "bolt://db", "NEO4J_USERNAME": "u", "NEO4J_PASSWORD": "p",
+                              "NEO4J_DATABASE": "sales"}, ())
+    assert upstreams.environment([HERE]) == {
+        "NEO4J_WORKER_URI": "bolt://127.0.0.1:4711", "NEO4J_WORKER_USERNAME": "local",
+        "NEO4J_WORKER_PASSWORD": "secret", "NEO4J_WORKER_DATABASE": "sales"}
+
+
+@pytest.mark.parametrize(("value", "uri"), [
+    ("neo4j://u:p@db:7687/sales", "bolt://db:7687"),
+    ("neo4j://u:p%2Fq@db/?neo4j_scheme=true&certs_trusted_ca=true", "neo4j+s://db:7687"),
+    ("neo4j://u:p@db?__extra__=%7B%22certs_self_signed%22%3A+true%7D", "bolt+ssc://db:7687"),
+    (json.dumps({"conn_type": "neo4j", "host": "db", "port": "7688", "extra": {"encrypted": True}}), "bolt+s://db:7688"),
+    (json.dumps({"conn_type": "neo4j", "host": "db", "extra": '{"neo4j_scheme": true}'}), "neo4j://db:7687"),
+])
+def test_a_connection_leads_where_the_hook_would_go(value: str, uri: str) -> None:
+    assert parse_connection(value).target.uri == uri
+
+
+@pytest.mark.parametrize("value", [None, "", "{", "postgres://u:p@db/x", "neo4j://", '{"conn_type": "neo4j"}',
+                                   "neo4j://u:hidden@db:port", '{"conn_type": "neo4j", "host": "h", "port": "hidden"}'])
+def test_a_connection_that_cannot_be_resolved_stays_as_it_is(value: str | None) -> None:
+    with pytest.raises(BadSetting) as caught:
+        parse_connection(value)
+    assert "hidden" not in str(caught.value)
+    upstreams = upstreams_of({"AIRFLOW_CONN_A": value or ""}, ("a",))
+    assert upstreams.environment([]) == {}
+    assert len(upstreams.notes) == 1
+
+
+def test_ids_share_an_upstream_only_where_server_and_identity_are_the_same() -> None:
+    environment = {"AIRFLOW_CONN_A": "neo4j://u:p@one", "AIRFLOW_CONN_B": "neo4j://u:p@two",
+                   "AIRFLOW_CONN_C": "neo4j://u:p@one/other", "AIRFLOW_CONN_D": "neo4j://v:p@one"}
+    upstreams = upstreams_of(environment, ("a", "b", "c", "d"))
+    assert [at for _, at, _ in upstreams.ids] == [0, 1, 0, 2]
+    assert len(upstreams.targets) == 3
+
+
+def test_tls_extras_are_taken_off_the_local_hop_and_the_rest_is_kept() -> None:
+    connection = parse_connection(json.dumps({
+        "conn_type": "neo4j", "host": "db", "schema": "sales", "login": "u", "password": "p",
+        "extra": {"certs_trusted_ca": True, "encrypted": True, "neo4j_scheme": True, "own": 1}}))
+    exported = json.loads(connection.through(HERE))
+    assert exported == {"conn_type": "neo4j", "host": "127.0.0.1", "port": 4711, "login": "local",
+                        "password": "secret", "schema": "sales", "extra": {"neo4j_scheme": True, "own": 1}}
+
+
+def test_no_repr_shows_a_password() -> None:
+    upstreams: Upstreams = upstreams_of({"AIRFLOW_CONN_A": "neo4j://u:hidden@db", "NEO4J_URI": "bolt://x",
+                                         "NEO4J_PASSWORD": "hidden"}, ("a",))
+    assert "hidden" not in repr(upstreams)
+    assert "secret" not in repr(HERE)
+
+
+def test_without_an_upstream_a_task_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NEO4J_URI", "NEO4J_WORKER_URI"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BadSetting, match="NEO4J_URI"):
+        driver()
+
+
+def test_importing_the_hooks_imports_no_driver_and_does_nothing() -> None:
+    code = ("import os, sys, threading; before = dict(os.environ); import worker_init.hooks; "
+            "print('neo4j' in sys.modules, os.environ == before, threading.active_count(), "
+            "'rig' in sys.modules, 'patterns' in sys.modules)")
+    checkout = Path(__file__).resolve().parents[2]
+    shown = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["False", "True", "1", "False", "False"]

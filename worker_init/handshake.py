@@ -1,0 +1,111 @@
+"""The server's side of Bolt's version negotiation: the four proposals and the manifest.
+
+A relay can only offer what its upstream speaks. Bolt 5.7 to 6.1 differ in the values they carry and
+in the version itself, not in the messages that the relay follows, so an upstream on the newest of
+them serves clients of each; before 5.7 a FAILURE has another form, so such an upstream serves its
+own version only.
+"""
+
+from typing import NamedTuple
+
+from worker_init.errors import ProtocolViolation
+
+MAGIC = b"\x60\x60\xb0\x17"
+_OPENING_SIZE = 20
+REFUSAL = b"\x00\x00\x00\x00"
+_MANIFEST = b"\x00\x00\x01\xff"
+_LONGEST_CAPABILITIES = 10
+
+
+class Version(NamedTuple):
+    """A version of Bolt."""
+
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+# From newest to oldest; a client is never offered one that is newer than its upstream's.
+_INTERCHANGEABLE = (Version(6, 1), Version(6, 0), Version(5, 8), Version(5, 7))
+# HELLO and LOGON are one message before this: the relay cannot log a client on.
+_OLDEST = Version(5, 1)
+
+
+def offers_of(upstream: Version | None) -> tuple[Version, ...]:
+    """Return what clients are offered over an upstream of this version; None: not known yet."""
+    if upstream is None:
+        return _INTERCHANGEABLE
+    if upstream in _INTERCHANGEABLE:
+        return _INTERCHANGEABLE[_INTERCHANGEABLE.index(upstream):]
+    return (upstream,) if upstream >= _OLDEST else ()
+
+
+class Negotiation:
+    """One client's negotiation: feed it bytes until ``version`` or ``refused`` is set.
+
+    ``rest`` is what the client sent behind its part of the negotiation.
+    """
+
+    def __init__(self) -> None:
+        self.version: Version | None = None
+        self.refused = False
+        self._buffer = b""
+        self._offers: tuple[Version, ...] | None = None
+
+    @property
+    def wants_offers(self) -> bool:
+        """Whether the proposals are here and ``answer`` is what comes next."""
+        return self._offers is None and len(self._buffer) >= _OPENING_SIZE
+
+    @property
+    def rest(self) -> bytes:
+        """What the client sent behind the negotiation, once that has ended."""
+        return self._buffer
+
+    def feed(self, block: bytes) -> None:
+        """Take what the client sent. Raises ProtocolViolation where it is not Bolt."""
+        self._buffer += block
+        if self._offers is not None and not (self.version or self.refused):
+            self._read_choice(self._offers)
+        elif self._offers is None and self._buffer[:4] != MAGIC[:len(self._buffer)]:
+            raise ProtocolViolation("the peer does not speak Bolt")
+
+    def answer(self, offers: tuple[Version, ...]) -> bytes:
+        """Return the reply to the proposals; with a manifest it is the client that chooses."""
+        opening, self._buffer = self._buffer[:_OPENING_SIZE], self._buffer[_OPENING_SIZE:]
+        proposals = [opening[at:at + 4] for at in range(4, _OPENING_SIZE, 4)]
+        self._offers = offers
+        if _MANIFEST in proposals and offers:
+            self._read_choice(offers)
+            return _manifest(offers)
+        self.version = _chosen(proposals, offers)
+        self.refused = self.version is None
+        return bytes((0, 0, self.version.minor, self.version.major)) if self.version else REFUSAL
+
+    def _read_choice(self, offers: tuple[Version, ...]) -> None:
+        """Four bytes of version, then capabilities as a number of variable length."""
+        end = next((at for at in range(4, len(self._buffer)) if self._buffer[at] < 0x80), None)
+        if end is None:
+            if len(self._buffer) > 4 + _LONGEST_CAPABILITIES:
+                raise ProtocolViolation("the client's capabilities do not end")
+            return
+        version = Version(self._buffer[3], self._buffer[2])
+        self.refused = version not in offers
+        self.version = None if self.refused else version
+        self._buffer = self._buffer[end + 1:]
+
+
+def _manifest(offers: tuple[Version, ...]) -> bytes:
+    versions = b"".join(bytes((0, 0, offer.minor, offer.major)) for offer in offers)
+    return _MANIFEST + bytes((len(offers),)) + versions + b"\x00"
+
+
+def _chosen(proposals: list[bytes], offers: tuple[Version, ...]) -> Version | None:
+    """Return the newest offer in the first proposal that has one: a proposal is a range of minors."""
+    for _, span, minor, major in proposals:
+        fitting = [offer for offer in offers if offer.major == major and minor - span <= offer.minor <= minor]
+        if fitting:
+            return max(fitting)
+    return None

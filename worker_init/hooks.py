@@ -1,0 +1,81 @@
+"""Celery's hooks: load this module by the worker's ``imports``, and nothing else is needed.
+
+In Airflow: ``AIRFLOW__CELERY__EXTRA_CELERY_CONFIG='{"imports": ["worker_init.hooks"]}'``.
+
+Importing it connects the handlers and does nothing else: Flower imports the same modules, and so does
+every program that loads the app. The pairs, in the order in which they fire:
+
+==========================  ==========================================================================
+``worker_init``             main process, before the pool: start the driver host
+``worker_before_create_…``  main process, before each fork: a slot for the process to come
+``worker_process_init``     pool process, at most 4 s: export the address of its driver
+``worker_process_shutdown`` pool process, not guaranteed: close what it opened
+``worker_shutdown``         main process, warm shutdown, after the last task: end the driver host
+``terminate()``             main process, cold shutdown (the bootstep in :mod:`worker_init.inspection`)
+==========================  ==========================================================================
+"""
+
+import logging
+import os
+from typing import Any
+
+from billiard.process import current_process
+from celery.signals import (
+    worker_before_create_process,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+)
+
+from worker_init.inspection import DriverHostStep
+from worker_init.lifecycle import this_process
+
+log = logging.getLogger(__name__)
+# Their green threads need a driver that knows them; they have no pool process to begin with.
+_GREEN = ("gevent", "eventlet")
+
+
+@worker_init.connect
+def open_worker(sender: Any, **_: Any) -> None:
+    """Start the driver host and add it to what ``inspect stats`` shows."""
+    pool = _name_of(sender.pool_cls)
+    if any(green in pool for green in _GREEN):
+        log.info("tasks connect by themselves: the pool %s is not supported", pool)
+        return
+    this_process.open(sender.concurrency, os.environ)
+    sender.app.steps["worker"].add(DriverHostStep)
+    if "thread" in pool:
+        # Threads are never announced: there is one process, and it is this one.
+        this_process.enter(0, os.environ)
+
+
+@worker_shutdown.connect
+def close_worker(**_: Any) -> None:
+    """End the driver host."""
+    this_process.leave()
+    this_process.close()
+
+
+@worker_before_create_process.connect
+def grow(sender: Any, **_: Any) -> None:
+    """Have a slot for each process that the pool may have now."""
+    this_process.grow(sender._processes)
+
+
+@worker_process_init.connect
+def open_process(**_: Any) -> None:
+    """Export the driver's address. The pool gives each process an index, and a successor the same one."""
+    this_process.enter(getattr(current_process(), "index", 0), os.environ)
+
+
+@worker_process_shutdown.connect
+def close_process(**_: Any) -> None:
+    """Close what the process opened. Celery also sends this in the main process, for a process that has ended."""
+    if getattr(current_process(), "index", None) is not None:
+        this_process.leave()
+
+
+def _name_of(pool: Any) -> str:
+    """Return the pool's name: it is a class by now, or the name that was asked for."""
+    return pool if isinstance(pool, str) else f"{pool.__module__}.{pool.__name__}"

@@ -1,0 +1,114 @@
+"""The driver host: owns the drivers and serves them to tasks, in a process of its own.
+
+:mod:`worker_init.supervised` runs it beside a Celery worker, ``worker-driver serve`` without Celery.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import socket
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from worker_init.claims import Claims
+from worker_init.connections import Credentials, Target
+from worker_init.pool import Limits
+from worker_init.relay import Relay
+from worker_init.settings import Settings
+from worker_init.upstream import driver_version
+
+log = logging.getLogger(__name__)
+
+
+class HostSettings(NamedTuple):
+    """What a host has to know before its first driver. Times in seconds."""
+
+    limits: Limits
+    connection_timeout: float
+    logon_timeout: float
+    folder: Path
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> "HostSettings":
+        """Read what the worker sent."""
+        return cls(Limits(**message["limits"]), message["connection_timeout"], message["logon_timeout"],
+                   Path(message["folder"]))
+
+
+def host_settings(settings: Settings, folder: Path) -> HostSettings:
+    """Return what a host needs of the package's settings."""
+    limits = Limits(settings.max_size, settings.acquisition_timeout, settings.max_lifetime, settings.idle_timeout,
+                    settings.liveness_check)
+    return HostSettings(limits, settings.connection_timeout, settings.logon_timeout, folder)
+
+
+class Host:
+    """All drivers of one worker."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+        self._started_at = time.monotonic()
+        self._relays: dict[tuple[int, int], Relay] = {}
+        self._claims = Claims(settings.folder, asyncio.get_running_loop(), self._slot_is_free)
+        self._status_server: asyncio.Server | None = None
+        self._is_draining = False
+
+    async def open(self, slot: int, at: int, target: Target, credentials: Credentials, sock: socket.socket) -> None:
+        """Serve one driver on a listening socket. It connects when it is first asked for a transaction."""
+        relay = Relay(f"slot {slot}, {target.uri}", target, credentials, limits=self._settings.limits,
+                      connection_timeout=self._settings.connection_timeout,
+                      logon_timeout=self._settings.logon_timeout,
+                      on_client=lambda: self._notice_process(slot))
+        self._relays[slot, at] = relay
+        await relay.listen(sock)
+
+    async def serve_status(self, sock: socket.socket) -> None:
+        """Answer whoever connects with the status, and hang up."""
+        self._status_server = await asyncio.start_unix_server(self._answer_status, sock=sock)
+
+    async def _answer_status(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(json.dumps(self.status()).encode())
+        with contextlib.suppress(ConnectionError):  # who asked may be gone by now
+            await writer.drain()
+        writer.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return what inspection shows."""
+        self._claims.refresh()
+        drivers = [{"slot": slot, "processes": self._claims.processes(slot), **relay.status()}
+                   for (slot, _), relay in sorted(self._relays.items())]
+        return {"pid": os.getpid(), "state": "draining" if self._is_draining else "serving",
+                "neo4j_driver": driver_version, "uptime_seconds": round(time.monotonic() - self._started_at, 1),
+                "drivers": drivers}
+
+    def _notice_process(self, slot: int) -> None:
+        """Look for the process behind a client: somebody has claimed its slot, unless there is no Celery."""
+        if not self._claims.is_watched(slot):
+            self._claims.refresh()
+
+    def _slot_is_free(self, slot: int) -> None:
+        """Give back to the server what nobody uses any more: the slot's pool process has ended."""
+        for (relay_slot, _), relay in self._relays.items():
+            if relay_slot == slot:
+                relay.pool.close_idle()
+
+    async def drain(self, limit: float) -> None:
+        """Let transactions end for so many seconds, then close every driver."""
+        self._is_draining = True
+        await asyncio.gather(*(relay.drain(limit) for relay in self._relays.values()))
+        self._claims.close()
+        if self._status_server:
+            self._status_server.close()
+
+
+def prepare_process() -> None:
+    """Set up logging, and as many open files as are allowed: a client is one, an upstream connection another."""
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s/driver host %(process)d] %(message)s")
+    # What the driver has to say about a lost connection is said by the pool, once.
+    logging.getLogger("neo4j").setLevel(logging.CRITICAL)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

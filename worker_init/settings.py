@@ -1,0 +1,107 @@
+"""The package's settings: read once from the environment, then values that nobody changes.
+
+``VARIABLES`` is the whole list, with defaults and meanings; times are seconds.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from worker_init.errors import BadSetting
+
+PREFIX = "WORKER_INIT_"
+Scope = Literal["process", "worker"]
+
+
+class Variable(NamedTuple):
+    """One setting: its name without the prefix, its default as one would write it, its meaning."""
+
+    name: str
+    default: str
+    meaning: str
+    parse: Callable[[str], Any]
+
+
+def _flag(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False,
+             "": False}
+    if text.lower() not in known:
+        raise ValueError("use 1 or 0")
+    return known[text.lower()]
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError("use a number of seconds above 0")
+    return seconds
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError("use a whole number of at least 1")
+    return count
+
+
+def _scope(text: str) -> str:
+    if text not in ("process", "worker"):
+        raise ValueError("use process or worker")
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+
+
+VARIABLES = (
+    Variable("DISABLED", "0", "1 turns everything off: every task connects by itself", _flag),
+    Variable("SCOPE", "process", "process: one driver per pool process; worker: one for the whole worker", _scope),
+    Variable("CONNECTION_IDS", "neo4j_default", "Airflow connection ids that go through the driver, with commas",
+             _names),
+    Variable("MAX_SIZE", "100", "connections that one driver holds at most", _count),
+    Variable("ACQUISITION_TIMEOUT", "60", "how long a transaction waits for a connection before it fails", _seconds),
+    Variable("MAX_LIFETIME", "3600", "age at which a connection is replaced", _seconds),
+    Variable("IDLE_TIMEOUT", "300", "how long a connection is kept that nobody uses", _seconds),
+    Variable("LIVENESS_CHECK", "60", "idle time after which a connection is checked before it is used", _seconds),
+    Variable("CONNECTION_TIMEOUT", "15", "how long opening a connection to Neo4j may take", _seconds),
+    Variable("LOGON_TIMEOUT", "15", "how long a client may take to say who it is", _seconds),
+    Variable("DRAIN_TIMEOUT", "30", "how long transactions may go on when the worker stops", _seconds),
+    Variable("START_TIMEOUT", "10", "how long the worker waits for the driver host at its start", _seconds),
+    Variable("RUNTIME_DIR", "", "where the folder with the control socket is made; empty: the temporary folder",
+             lambda text: Path(text or tempfile.gettempdir())),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``VARIABLES`` say."""
+
+    disabled: bool
+    scope: Scope
+    connection_ids: tuple[str, ...]
+    max_size: int
+    acquisition_timeout: float
+    max_lifetime: float
+    idle_timeout: float
+    liveness_check: float
+    connection_timeout: float
+    logon_timeout: float
+    drain_timeout: float
+    start_timeout: float
+    runtime_dir: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read every variable. Raises BadSetting with the variable's name and what it may be."""
+        return cls(**{variable.name.lower(): _value(variable, environment) for variable in VARIABLES})
+
+
+def _value(variable: Variable, environment: Mapping[str, str]) -> Any:
+    name = PREFIX + variable.name
+    try:
+        return variable.parse(environment.get(name, variable.default).strip())
+    except ValueError as error:
+        raise BadSetting(f"{name}={environment.get(name)!r} cannot be used: {error}") from error

@@ -1,0 +1,82 @@
+"""For tasks: an ordinary Neo4j driver, by way of the worker's where there is one.
+
+Whether there is one is read from the environment at each call, because it is the worker that puts it
+there, in the pool process, before the task is forked from it.
+"""
+
+import atexit
+import os
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from worker_init.errors import BadSetting
+
+if TYPE_CHECKING:
+    import neo4j
+
+# The pool process itself, where plain Celery runs its tasks: its driver outlives a task.
+_process: dict[str, Any] = {"pid": None, "driver": None}
+
+
+def driver(**config: Any) -> "neo4j.Driver":
+    """Return a driver for the worker's upstream, or for ``NEO4J_URI`` where no worker has a driver.
+
+    In a forked task it is a new one, closed at the task's end; in a plain Celery task it is the pool
+    process's, closed with the process, unless ``config`` asks for a special one. ``config`` is passed
+    on to ``neo4j.GraphDatabase.driver``. Raises BadSetting where there is no upstream at all.
+    """
+    # Late: a pool process that is starting must not pay for this import.
+    from neo4j import GraphDatabase  # noqa: PLC0415
+    uri, auth = _where(os.environ)
+    if os.getpid() != _process["pid"] or config:
+        made = GraphDatabase.driver(uri, **{"auth": auth} | config)
+        atexit.register(_close, weakref.ref(made))
+        return made
+    if _process["driver"] is None or _process["driver"]._closed:
+        _process["driver"] = GraphDatabase.driver(uri, auth=auth)
+    kept: neo4j.Driver = _process["driver"]
+    return kept
+
+
+def async_driver(**config: Any) -> "neo4j.AsyncDriver":
+    """Return an asynchronous driver like :func:`driver`'s, always a new one: it belongs to one event loop.
+
+    Close it in that loop (``async with``); what a task leaves open ends with its process.
+    """
+    from neo4j import AsyncGraphDatabase  # noqa: PLC0415 - as above
+    uri, auth = _where(os.environ)
+    return AsyncGraphDatabase.driver(uri, **{"auth": auth} | config)
+
+
+def database() -> str | None:
+    """Return the database that the upstream was configured with."""
+    return os.environ.get("NEO4J_WORKER_DATABASE") or os.environ.get("NEO4J_DATABASE")
+
+
+def keep_process_driver(pid: int) -> None:
+    """From now on this process keeps its driver from task to task."""
+    _process.update(pid=pid, driver=None)
+
+
+def close_process_driver() -> None:
+    """Close the driver that this process has kept."""
+    kept = _process["driver"]
+    _process.update(pid=None, driver=None)
+    if kept:
+        kept.close()
+
+
+def _close(reference: "weakref.ref[neo4j.Driver]") -> None:
+    """Close a driver at the task's end, unless nobody has held it until then."""
+    made = reference()
+    if made:
+        made.close()
+
+
+def _where(environment: Mapping[str, str]) -> tuple[str, tuple[str, str] | None]:
+    for prefix in ("NEO4J_WORKER_", "NEO4J_"):
+        if uri := environment.get(f"{prefix}URI"):
+            username = environment.get(f"{prefix}USERNAME")
+            return uri, (username, environment.get(f"{prefix}PASSWORD", "")) if username else None
+    raise BadSetting("neither NEO4J_WORKER_URI nor NEO4J_URI is set")
