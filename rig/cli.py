@@ -1,6 +1,7 @@
 """The command line: ``rig``."""
 
 import json
+import logging
 import secrets
 import shlex
 import signal
@@ -17,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 from typer.exceptions import TyperException
 
 from rig import settings as settings_module
@@ -190,6 +192,8 @@ def main() -> None:
     """Run the command line; an error is one line and an exit code, never a traceback."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     signal.signal(signal.SIGHUP, _as_ctrl_c)
+    # Python prints the warnings of a library whose log nobody takes: what matters of them is in our errors.
+    logging.getLogger("neo4j").addHandler(logging.NullHandler())
     try:
         code = app(standalone_mode=False)
     except RigError as error:
@@ -270,7 +274,7 @@ def _print_status(config: Settings, state: Any, services: list[Any]) -> None:
     table = Table("service", "pid", Column("where", overflow="fold"), Column("health", overflow="fold"), box=None)
     for service in services:
         table.add_row(service.name, str(service.pid), service.url or "",
-                      "[green]serves[/green]" if service.healthy else f"[red]{service.problem}[/red]")
+                      Text("serves", "green") if service.healthy else Text(str(service.problem), "red"))
     console.print(f"Airflow on [bold]{state.executor}[/bold], {state.slots} tasks at once")
     console.print(table)
     where = {service.name: service.url for service in services}

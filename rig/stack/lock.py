@@ -40,6 +40,12 @@ def hold(data_dir: Path, command: str) -> Iterator[None]:
         lock.release()
 
 
+def is_held(data_dir: Path) -> bool:
+    """Say whether a ``rig`` that still runs holds the lock."""
+    holder = _read(data_dir)
+    return holder is not None and processes.find(holder.process) is not None
+
+
 def _make(data_dir: Path) -> None:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -52,8 +58,12 @@ def _make(data_dir: Path) -> None:
 
 
 def _holder(data_dir: Path) -> str:
+    holder = _read(data_dir)
+    return f"`{holder.command}` (pid {holder.process.pid})" if holder else "another rig"
+
+
+def _read(data_dir: Path) -> Holder | None:
     try:
-        holder = Holder.model_validate_json((data_dir / HOLDER_FILE).read_text(encoding="utf-8"))
+        return Holder.model_validate_json((data_dir / HOLDER_FILE).read_text(encoding="utf-8"))
     except (OSError, ValidationError):
-        return "another rig"
-    return f"`{holder.command}` (pid {holder.process.pid})"
+        return None

@@ -58,6 +58,8 @@ def ensure(downloads: Path, progress: Progress) -> Path:
     folder, jars = _folder(downloads), _locked()
     wanted = [jar for jar in jars if not (folder / _file_name(jar)).exists()]
     if wanted:
+        # What a killed download left: a part of a jar would be taken for the whole.
+        shutil.rmtree(downloads / "maven", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         _download(wanted, downloads / "maven", folder,
                   lambda done: progress(len(jars) - len(wanted) + done, len(jars)))

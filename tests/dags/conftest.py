@@ -69,6 +69,8 @@ def run_dag(migrated: dict[str, str], neo4j_server: Neo4jServer) -> Callable[...
         ended = subprocess.run(command, env=environ | changes, capture_output=True, text=True, check=False)
         log = ended.stdout + ended.stderr
         assert ended.returncode == 0, log
-        return Ended(**json.loads(ended.stdout.splitlines()[-1]), log=log)
+        # Whatever closes at the end of the process may write after it.
+        answer = next(line for line in reversed(ended.stdout.splitlines()) if line.startswith('{"state"'))
+        return Ended(**json.loads(answer), log=log)
 
     return run

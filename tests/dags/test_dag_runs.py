@@ -14,7 +14,7 @@ RunDag = Callable[..., Ended]
 
 
 @pytest.mark.parametrize(("dag_id", "driver", "drivers"), [
-    ("neo4j_problematic_pattern", "sync", 3), ("neo4j_improved_pattern", "async", 1)])
+    ("neo4j_problematic_pattern", "sync", 6), ("neo4j_improved_pattern", "async", 1)])
 def test_a_dag_runs_its_pattern_and_returns_a_row_for_each_task(
         run_dag: RunDag, dag_id: str, driver: str, drivers: int) -> None:
     ended = run_dag(dag_id, {"tasks": 2, "hold": 0.1, "driver": driver, "alias": "reports"})
@@ -23,7 +23,8 @@ def test_a_dag_runs_its_pattern_and_returns_a_row_for_each_task(
     assert [row["map_index"] for row in rows] == [0, 1]
     assert {(row["pattern"], row["driver"], row["alias"], row["calls"], row["wrong"]) for row in rows} == {
         (dag_id.split("_")[1], driver, "reports", 3, 0)}
-    assert rows[0]["drivers_created"] == drivers
+    # dag.test() runs both tasks in one process, in any order: the second one finds the first one's cache.
+    assert sum(row["drivers_created"] for row in rows) == drivers
     assert all(row["run_id"].startswith("manual__") for row in rows)
     assert {found["key"] for found in ended.xcoms} == {"return_value"}
 

@@ -1,5 +1,7 @@
 """What the kernel knows of sockets: a second witness beside the servers themselves."""
 
+from typing import Any
+
 import psutil
 
 from rig.stack.processes import Started
@@ -9,9 +11,7 @@ Address = tuple[str, int]
 
 def listening(started: Started) -> set[Address]:
     """Return the addresses on which a process and its children listen, for TCP and UDP alike."""
-    leader = psutil.Process(started.pid)
-    sockets = [socket for process in (leader, *leader.children(recursive=True))
-               for socket in process.net_connections("inet")]
+    sockets = [socket for process in _family(started) for socket in _sockets(process)]
     # Java opens sockets that could speak both versions of IP: the prefix says that they speak the older one.
     return {(socket.laddr.ip.removeprefix("::ffff:"), socket.laddr.port) for socket in sockets
             if socket.status in {psutil.CONN_LISTEN, psutil.CONN_NONE}}
@@ -25,5 +25,23 @@ def accepted(server: Started, port: int) -> int:
 
 def arguments(started: Started) -> str:
     """Return what everybody on the machine can read of a process and its children."""
+    return "\n".join(" ".join(_arguments(process)) for process in _family(started))
+
+
+def _family(started: Started) -> list[psutil.Process]:
     leader = psutil.Process(started.pid)
-    return "\n".join(" ".join(process.cmdline()) for process in (leader, *leader.children(recursive=True)))
+    return [leader, *leader.children(recursive=True)]
+
+
+def _sockets(process: psutil.Process) -> list[Any]:
+    try:
+        return list(process.net_connections("inet"))
+    except psutil.NoSuchProcess:    # Postgres has children that come and go
+        return []
+
+
+def _arguments(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:    # as above
+        return []

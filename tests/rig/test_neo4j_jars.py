@@ -128,6 +128,13 @@ def test_after_a_download_that_broke_off_the_next_start_goes_on_with_what_is_mis
     assert mirror.asked == ["cypher"], "what is there already is kept"
 
 
+def test_after_a_kill_9_in_the_middle_of_a_download_the_next_start_works(mirror: Mirror, tmp_path: Path) -> None:
+    part = tmp_path / "kept" / "maven" / GROUP.replace(".", "/") / "cypher" / VERSION / f"cypher-{VERSION}.jar"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(mirror.jars["cypher"][:100])
+    assert names(ensure(tmp_path / "kept")) == JARS
+
+
 def test_without_network_it_is_one_line_that_says_what_to_check(no_network: None, tmp_path: Path) -> None:
     with pytest.raises(RigError) as caught:
         ensure(tmp_path)

@@ -16,7 +16,7 @@ import pytest
 from tests.worker_init.servers import Neo4jServer, wait_until
 from worker_init.control import find_folders
 
-pytestmark = pytest.mark.neo4j
+pytestmark = [pytest.mark.neo4j, pytest.mark.relay]
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 

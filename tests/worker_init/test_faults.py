@@ -21,7 +21,7 @@ from worker_init.bolt import Tag, message
 from worker_init.control import find_folders, read_status
 from worker_init.handshake import MAGIC
 
-pytestmark = pytest.mark.neo4j
+pytestmark = [pytest.mark.neo4j, pytest.mark.relay]
 
 OTHERS = ("SHOW TRANSACTIONS YIELD transactionId, currentQuery, metaData "
           "WHERE NOT currentQuery STARTS WITH 'SHOW' RETURN transactionId")

@@ -12,7 +12,7 @@ from tests.worker_init.faults import tls_hop
 from tests.worker_init.probes import PROBES, Probe, Way, caught, databases
 from tests.worker_init.servers import Neo4jServer, Serving, serving
 
-pytestmark = pytest.mark.neo4j
+pytestmark = [pytest.mark.neo4j, pytest.mark.relay]
 
 
 @pytest.fixture
