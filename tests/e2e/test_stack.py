@@ -449,7 +449,7 @@ def test_a_dag_run_that_hangs_is_recorded_as_hung_with_the_reason(faulty: Faulty
     record = faulty.records[2]
     assert record.state == "hung"
     assert record.reason is not None
-    assert "had not ended after 40 s" in record.reason
+    assert "had not ended after 90 s" in record.reason
     assert "RIG_RUN_TIMEOUT" in record.reason
 
 
