@@ -411,7 +411,7 @@ def _fail_service(stack: Rig, name: str, sign: signal.Signals) -> None:
 @pytest.fixture(scope="module")
 def faulty(stack: Rig, back_on_local: Services) -> Faulty:
     running = stack.start("compare", "--profile", "quick", "--executors", "local", "--repeats", "2", "--tasks", "4",
-                          "--hold", "3", "--calls", "2", RIG_RUN_TIMEOUT="90")
+                          "--hold", "3", "--calls", "2", RIG_RUN_TIMEOUT="40")
     faults = [("airflow-scheduler", signal.SIGKILL), ("neo4j", signal.SIGKILL), ("airflow-scheduler", signal.SIGSTOP)]
     for number, (name, sign) in enumerate(faults, 1):
         running.wait_for(f"{number} of 4: ")
@@ -449,7 +449,7 @@ def test_a_dag_run_that_hangs_is_recorded_as_hung_with_the_reason(faulty: Faulty
     record = faulty.records[2]
     assert record.state == "hung"
     assert record.reason is not None
-    assert "had not ended after 90 s" in record.reason
+    assert "had not ended after 40 s" in record.reason
     assert "RIG_RUN_TIMEOUT" in record.reason
 
 
