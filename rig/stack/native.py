@@ -22,7 +22,6 @@ from rig.stack.processes import MARK
 from rig.stack.service import Check, Service, last_lines
 from rig.stack.state import ServiceState, StackState
 
-CELERY_ONLY = ("airflow-worker", "flower")
 AIRFLOW_FIRST = ("airflow-scheduler", "airflow-worker", "flower", "airflow-dag-processor", "airflow-apiserver")
 CHECK_EVERY = 0.2       # seconds
 PATIENCE = 8.0          # seconds for a clean end where nothing is kept anyhow: a worker would wait for its tasks
@@ -225,9 +224,11 @@ class NativeStack:
         migration = airflow.migration(self._env(state), self._home)
         self._on_step(migration.name, "starting", "")
         log = self.folder / "logs" / f"{migration.name}.log"
-        started = processes.start(migration.command, env=migration.env, log=log, cwd=migration.cwd)
-        process = processes.find(started)
-        code = process.wait(timeout=self.settings.start_timeout) if process else 0
+        limit = self.settings.start_timeout
+        code = processes.run(migration.command, env=migration.env, log=log, cwd=migration.cwd, timeout=limit)
+        if code is None:
+            raise Hung(f"airflow db migrate has not ended after {limit:.0f} s",
+                       f"its log: {log}; RIG_START_TIMEOUT gives it more time")
         if code:
             raise ServiceDied(f"airflow db migrate ended with {code}; the end of its log:\n{last_lines(log)}")
         self._on_step(migration.name, "ready", "")

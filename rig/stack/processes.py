@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ConfigDict
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 MARK = "RIG_STACK"      # in the environment of every process of a stack, whoever became its parent since
 
@@ -32,16 +33,35 @@ def start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, c
 
     With ``user`` the process runs as that user; only root can ask for it.
     """
+    process = _open(command, env=env, log=log, cwd=cwd, user=user)
+    return Started(pid=process.pid, create_time=process.create_time())
+
+
+def run(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, cwd: Path,
+        timeout: float) -> int | None:
+    """Run a process like ``start`` to its end and return its exit code.
+
+    After ``timeout`` seconds it is killed with its children, and None returned.
+    """
+    process = _open(command, env=env, log=log, cwd=cwd)
+    try:
+        return int(process.wait(timeout))
+    except psutil.TimeoutExpired:
+        kill([process, *process.children(recursive=True)])
+        return None
+
+
+def _open(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, cwd: Path,
+          user: str | None = None) -> psutil.Popen:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        process = psutil.Popen(
+        return psutil.Popen(
             [str(part) for part in command], env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL,
             stdout=descriptor, stderr=subprocess.STDOUT, start_new_session=True,
             user=user, group=_group_of(user) if user else None, extra_groups=[] if user else None,
         )
     finally:
         os.close(descriptor)
-    return Started(pid=process.pid, create_time=process.create_time())
 
 
 def find(started: Started) -> psutil.Process | None:
@@ -75,10 +95,15 @@ def stop(started: Started, *, timeout: float, sign: signal.Signals = signal.SIGT
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
-    """Kill what is still running of these, and wait until it is gone."""
+    """Kill what is still running of these, and wait until nothing of it runs.
+
+    Whoever is the parent of a killed process may take its time to reap it: a zombie holds no port and no file.
+    """
     for process in processes:
         _kill(process)
-    psutil.wait_procs(processes, timeout=10)
+    Retrying(retry=retry_if_result(bool), stop=stop_after_delay(10), wait=wait_fixed(0.02),
+             retry_error_callback=lambda _: None)(lambda: [process for process in processes if _is_at_work(process)])
+    psutil.wait_procs(processes, timeout=0)     # reaps those that are this process's own
 
 
 def marked(stack_id: str) -> Iterator[psutil.Process]:
@@ -93,6 +118,13 @@ def session_of(started: Started, stack_id: str) -> Iterator[psutil.Process]:
     for process in marked(stack_id):
         if _session(process.pid) == started.pid:
             yield process
+
+
+def _is_at_work(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _session(pid: int) -> int | None:

@@ -14,7 +14,7 @@ from rig.airflow_api import AirflowApi
 from rig.experiment.profiles import MOST_TASKS
 from rig.settings import PROJECT, Settings
 from rig.stack import airflow, neo4j, postgres, redis, state
-from rig.stack.native import AIRFLOW_FIRST, CELERY_ONLY, NativeStack
+from rig.stack.native import AIRFLOW_FIRST, NativeStack
 from rig.stack.service import Service
 from rig.stack.state import Secrets, StackState
 from tests.rig.plain_settings import PlainSettings
@@ -184,7 +184,7 @@ def test_the_dags_are_the_projects_and_begin_paused(deployment: Deployment) -> N
 
 def test_only_celery_has_a_worker_and_flower(deployment: Deployment) -> None:
     assert {name for name, service in deployment.services().items()
-            if service.env.get(EXECUTOR) == "CeleryExecutor"} == set(CELERY_ONLY)
+            if service.env.get(EXECUTOR) == "CeleryExecutor"} == {"airflow-worker", "flower"}
 
 
 def test_the_rig_asks_airflow_where_it_listens(deployment: Deployment, tmp_path: Path) -> None:

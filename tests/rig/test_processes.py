@@ -18,28 +18,29 @@ from tests.patterns.task_process import forked
 
 WAIT = "import signal; print('ready', flush=True); signal.pause()\n"
 IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+# A process tells its pid by a file's name: what several write into one log at once can run together.
+IMPORTS = "import os, pathlib, signal, subprocess, sys"
+TELL = "pathlib.Path(os.environ['RIG_STACK'], f'pid-{os.getpid()}').touch(); signal.pause()"
 # A child and a grandchild.
-FAMILY = """
-import os, subprocess, sys
-sleeper = [sys.executable, "-c", "import signal; print(f'pid', __import__('os').getpid(), flush=True); signal.pause()"]
+FAMILY = f"""
+{IMPORTS}
+sleeper = [sys.executable, "-c", {f"{IMPORTS}; {TELL}"!r}]
 subprocess.Popen([sys.executable, "-c", "import subprocess, sys; subprocess.Popen(sys.argv[1:]).wait()", *sleeper])
 """
 # A grandchild whose parent has ended: only the session and the mark tell whose it is.
-ORPHANS = """
-import os, signal
+ORPHANS = f"""
+{IMPORTS}
 if os.fork() == 0:
     if os.fork() == 0:
-        print("pid", os.getpid(), flush=True)
-        signal.pause()
+        {TELL}
     os._exit(0)
 os.wait()
 """
-FORKS_AT_ITS_END = """
-import os, signal, sys
+FORKS_AT_ITS_END = f"""
+{IMPORTS}
 def end(*_):
     if os.fork() == 0:
-        print("pid", os.getpid(), flush=True)
-        signal.pause()
+        {TELL}
     os._exit(0)
 signal.signal(signal.SIGTERM, end)
 """
@@ -72,8 +73,8 @@ def eventually(true: Callable[[], bool]) -> None:
 
 
 def told_pids(log: Path) -> list[int]:
-    """Return the pids that the program's processes have written into its log."""
-    return [int(line.split()[1]) for line in log.read_text().splitlines() if line.startswith("pid")]
+    """Return the pids that the program's processes have told beside their log."""
+    return [int(path.name.removeprefix("pid-")) for path in log.parent.glob("pid-*")]
 
 
 def runs(pid: int) -> bool:
@@ -198,6 +199,18 @@ def test_stop_ends_what_a_killed_process_leaves_behind(run: Run, log: Path) -> N
     eventually(lambda: len(told_pids(log)) == 1)
     assert not processes.stop(started, timeout=0.2)
     assert not runs(told_pids(log)[0])
+
+
+def test_a_process_that_is_run_to_its_end_gives_its_exit_code(log: Path) -> None:
+    command = [sys.executable, "-c", "print('worked'); exit(3)"]
+    assert processes.run(command, env=os.environ, log=log, cwd=log.parent, timeout=30) == 3
+    assert log.read_text() == "worked\n"
+
+
+def test_a_process_that_does_not_end_in_its_time_is_killed_with_its_family(log: Path) -> None:
+    env = {**os.environ, MARK: str(log.parent)}
+    assert processes.run([sys.executable, "-c", FAMILY + WAIT], env=env, log=log, cwd=log.parent, timeout=1) is None
+    assert not list(processes.marked(str(log.parent)))
 
 
 def test_kill_takes_those_that_have_ended_meanwhile(run: Run) -> None:
