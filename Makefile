@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery down status test lint lock clean
+.PHONY: help compare up up-celery down status workers test lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ up-celery: .venv  ## the same on CeleryExecutor, with Redis, a worker and Flower
 
 down: .venv  ## stop the stack
 	@$(BIN)/rig down
+
+workers: .venv  ## the Neo4j driver of each Celery worker process
+	@$(BIN)/rig workers $(ARGS)
 
 status: .venv  ## what runs, where it listens, how to log in
 	@$(BIN)/rig status $(ARGS)

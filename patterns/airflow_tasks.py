@@ -13,6 +13,7 @@ from patterns.registry import PATTERNS
 from patterns.target import ALIAS, ROOT
 
 if TYPE_CHECKING:
+    from patterns.clients import Answer
     from patterns.monitor import Summary
     from patterns.workload import Row
 
@@ -83,6 +84,15 @@ def mapped_workload(pattern: str | None = None) -> None:
     task(query).partial(pattern=pattern).expand(index=task(plan)())
 
 
+def every_client() -> None:
+    """Put into the DAG a task for each client that reaches the worker's driver."""
+    from airflow.providers.neo4j.operators.neo4j import Neo4jOperator  # noqa: PLC0415 - for this DAG alone
+
+    for client in ("driver", "async_driver", "environment", "hook", "neomodel"):
+        task(task_id=client)(ask_client)(client)
+    Neo4jOperator(task_id="operator", cypher="RETURN 1 AS one")
+
+
 def monitoring() -> None:
     """Put into the DAG ``monitor``, which asks the server what is open."""
     task(monitor)()
@@ -109,6 +119,18 @@ def query(index: int, pattern: str | None) -> "Row":
         context["ti"].xcom_push("return_value", row)
         raise WrongAnswerError(f"{row['wrong']} of {row['calls']} calls did not get their nonce back")
     return row
+
+
+def ask_client(client: str) -> "Answer":
+    """Have one client ask for a nonce, and return how it got there. Skipped where it is not installed."""
+    from airflow.sdk.exceptions import AirflowSkipException  # noqa: PLC0415 - as below
+
+    from patterns.clients import NotInstalledError, ask  # noqa: PLC0415 - imports the driver
+
+    try:
+        return ask(client)
+    except NotInstalledError as error:
+        raise AirflowSkipException(str(error)) from error
 
 
 def alternate(patterns: list[str], index: int) -> str:

@@ -2,61 +2,20 @@
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import ClassVar
 
 from neo4j import AsyncDriver, Driver
 from neo4j.exceptions import DriverError, Neo4jError
 
 from patterns.connection import DatabaseConnection, PoolSettings
-from patterns.per_process import PerProcess
-from patterns.target import ROOT, Target
+from patterns.kept_drivers import Key, async_drivers, sync_drivers
+from patterns.target import ROOT
 
 log = logging.getLogger(__name__)
 
 # What a driver raises that cannot reach its server, or that the server no longer lets in.
 UNUSABLE = (DriverError, Neo4jError)
-
-AnyDriver = TypeVar("AnyDriver", Driver, AsyncDriver)
-
-
-class _Key(NamedTuple):
-    """What makes two requests ask for the same driver; ``loop`` is the one an async driver lives in."""
-
-    alias: str
-    target: Target
-    loop: asyncio.AbstractEventLoop | None
-
-
-class _Cache(Generic[AnyDriver]):
-    """Drivers by key. Decides under its lock and leaves the talking to the server to its callers."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._drivers: dict[_Key, AnyDriver] = {}
-
-    def find_or_create(self, key: _Key, create: Callable[[], AnyDriver]) -> tuple[AnyDriver, bool]:
-        """Return the key's driver, and whether it is new."""
-        with self._lock:
-            is_new = key not in self._drivers
-            if is_new:
-                self._drivers[key] = create()
-            return self._drivers[key], is_new
-
-    def replace(self, key: _Key, broken: AnyDriver, create: Callable[[], AnyDriver]) -> AnyDriver:
-        """Return the key's new driver: of several threads that found one broken, the first makes it."""
-        with self._lock:
-            if self._drivers.get(key) is broken:
-                self._drivers[key] = create()
-            return self._drivers[key]
-
-    def pop(self, condition: Callable[[_Key], bool]) -> list[tuple[_Key, AnyDriver]]:
-        """Take out the drivers whose key meets the condition."""
-        with self._lock:
-            return [(key, self._drivers.pop(key)) for key in list(self._drivers) if condition(key)]
 
 
 class ImprovedDatabaseConnection(DatabaseConnection):
@@ -77,7 +36,8 @@ class ImprovedDatabaseConnection(DatabaseConnection):
         Raises SettingError where the environment names no server. A server that answers nothing raises
         at the first use of the driver, not here.
         """
-        cache, key, create = _SYNC.get(), _Key(alias, self.target(alias), None), partial(self._create, alias)
+        cache, create = sync_drivers(), partial(self._create, alias)
+        key = Key(self.name, alias, self.target(alias), None)
         driver, is_new = cache.find_or_create(key, create)
         if is_new:
             return driver
@@ -96,9 +56,8 @@ class ImprovedDatabaseConnection(DatabaseConnection):
 
         Raises as :meth:`get_driver` does.
         """
-        cache, create = _ASYNC.get(), partial(self._create_async, alias)
-        _forget_closed_loops(cache)
-        key = _Key(alias, self.target(alias), asyncio.get_running_loop())
+        cache, create = async_drivers(), partial(self._create_async, alias)
+        key = Key(self.name, alias, self.target(alias), asyncio.get_running_loop())
         driver, is_new = cache.find_or_create(key, create)
         if is_new:
             return driver
@@ -111,12 +70,6 @@ class ImprovedDatabaseConnection(DatabaseConnection):
             return replacement
         _report_reuse("async", alias)
         return driver
-
-    @staticmethod
-    def close_all() -> None:
-        """Close the process's drivers, as its exit does. Not to be called from a running event loop."""
-        _close_async_drivers(_ASYNC.get())
-        _close_sync_drivers(_SYNC.get())
 
     def _create(self, alias: str) -> Driver:
         driver = self._new_driver(alias)
@@ -136,31 +89,3 @@ def _report_reuse(kind: str, alias: str) -> None:
 def _report_broken(kind: str, alias: str, error: Exception) -> None:
     log.warning("🍌 Improved: existing %s driver for %s cannot be used, replacing and closing it: %s",
                 kind, alias, error)
-
-
-def _forget_closed_loops(cache: _Cache[AsyncDriver]) -> None:
-    for key, _ in cache.pop(lambda key: key.loop is not None and key.loop.is_closed()):
-        log.warning("🍌 Improved: the event loop of the async driver for %s has ended without closing it: "
-                    "its connections are dropped without a GOODBYE", key.alias)
-
-
-def _close_sync_drivers(cache: _Cache[Driver]) -> None:
-    with ExitStack() as stack:  # closes the others too where one fails
-        for _, driver in cache.pop(lambda _: True):
-            stack.callback(driver.close)
-
-
-def _close_async_drivers(cache: _Cache[AsyncDriver]) -> None:
-    _forget_closed_loops(cache)
-    with ExitStack() as stack:
-        for key, driver in cache.pop(lambda _: True):
-            if key.loop is not None:
-                stack.callback(_close_in_loop, key.loop, driver)
-
-
-def _close_in_loop(loop: asyncio.AbstractEventLoop, driver: AsyncDriver) -> None:
-    loop.run_until_complete(driver.close())
-
-
-_SYNC = PerProcess(_Cache[Driver], _close_sync_drivers)
-_ASYNC = PerProcess(_Cache[AsyncDriver], _close_async_drivers)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 PATTERNS = {
     "problematic": "patterns.problematic:ProblematicDatabaseConnection",
     "improved": "patterns.improved:ImprovedDatabaseConnection",
+    "worker": "patterns.worker:WorkerDatabaseConnection",
+    "hook": "patterns.hook:HookDatabaseConnection",
+    "inherited": "patterns.inherited:InheritedDatabaseConnection",
 }
 
 

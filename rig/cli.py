@@ -24,7 +24,7 @@ from typer.exceptions import TyperException
 from rig import settings as settings_module
 from rig.errors import BadInput, RigError
 from rig.experiment import profiles
-from rig.records import RunRecord
+from rig.records import Executor, Relay, RunRecord
 from rig.settings import Settings
 
 INTERRUPTED = 130
@@ -39,19 +39,23 @@ app = typer.Typer(
          "everything down. [bold]rig up[/bold] leaves the servers running, to look at and to play with.")
 
 ExecutorName = Annotated[str, typer.Option("--executor", help="local or celery")]
+RelayName = Annotated[str | None, typer.Option(
+    "--relay", help="What tasks find in NEO4J_WORKER_URI: process (a driver for each pool process), worker (one for "
+                    "all), none. [default: process on celery, none on local]")]
 
 
 @app.command()
-def up(executor: ExecutorName = "local",
+def up(executor: ExecutorName = "local", relay: RelayName = None,
        slots: Annotated[int | None, typer.Option(help="Tasks at once on either executor. [default: RIG_SLOTS, 16]",
                                                  min=1, max=1000)] = None) -> None:
     """Start the whole stack and leave it running."""
     from rig.stack import lock  # noqa: PLC0415 - importing Celery and the servers' wheels takes a second
 
     wanted, config = profiles.executors(executor)[0], settings_module.load()
+    through = _relay(wanted, relay)
     with lock.hold(config.data_dir, command_line()), _view(config) as (stack, _):
         _preflight(config)
-        stack.up(wanted, slots=slots or config.slots)
+        stack.up(wanted, slots=slots or config.slots, relay=through)
     status()
 
 
@@ -74,7 +78,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For a program: 
     stack = _stack(settings_module.load())
     state, services = stack.state(), stack.status()
     if as_json:
-        print(json.dumps({"executor": state.executor, "slots": state.slots,
+        print(json.dumps({"executor": state.executor, "relay": state.relay, "slots": state.slots,
                           "services": {service.name: service.model_dump(exclude={"name"}) for service in services}},
                          indent=2))
     else:
@@ -84,7 +88,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For a program: 
 
 
 @app.command()
-def switch(executor: Annotated[str, typer.Argument(help="local or celery")],
+def switch(executor: Annotated[str, typer.Argument(help="local or celery")], relay: RelayName = None,
            drain: Annotated[bool, typer.Option("--drain", help="Wait for the DAG runs in progress first.")] = False,
            ) -> None:
     """Change the executor of the running stack; API server, history and Neo4j stay."""
@@ -92,9 +96,9 @@ def switch(executor: Annotated[str, typer.Argument(help="local or celery")],
     from rig.stack import lock  # noqa: PLC0415 - as above
 
     wanted, config = profiles.executors(executor)[0], settings_module.load()
-    started = time.monotonic()
+    through, started = _relay(wanted, relay), time.monotonic()
     with lock.hold(config.data_dir, command_line()), _view(config) as (stack, view):
-        switching.switch(stack, wanted, drain=drain, tell=view.note)
+        switching.switch(stack, wanted, through, drain=drain, tell=view.note)
     console.print(f"Airflow runs on {wanted} now ({time.monotonic() - started:.0f} s).")
 
 
@@ -104,6 +108,8 @@ def compare(
                        ] = "default",
     executors: Annotated[str | None, typer.Option(help="Some of local,celery.")] = None,
     patterns: Annotated[str | None, typer.Option(help=f"Some of {','.join(profiles.DAG_OF_PATTERN)}.")] = None,
+    relays: Annotated[str | None, typer.Option(help="Some of none,process,worker, for the patterns that can be behind "
+                                                    "one (worker, hook).")] = None,
     tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run, up to 10000.")] = None,
     calls: Annotated[int | None, typer.Option(help="Calls of the database in each task.")] = None,
     hold: Annotated[float | None, typer.Option(help="Seconds a task holds its driver after its calls.")] = None,
@@ -119,8 +125,9 @@ def compare(
     from rig import runs  # noqa: PLC0415 - as above
 
     config = settings_module.load()
-    wanted = _changed(profiles.named(profile), executors=executors, patterns=patterns, tasks=tasks, calls=calls,
-                      hold=hold, repeats=repeats)
+    wanted = _changed(profiles.named(profile), executors=executors, patterns=patterns, relays=relays, tasks=tasks,
+                      calls=calls, hold=hold, repeats=repeats)
+    profiles.cells(wanted)      # says now where nothing is left
     folder = runs.find(config.data_dir, resume) if resume else None
     _preflight(config)
     with _view(config) as (_, view):
@@ -145,6 +152,23 @@ def dag(name: Annotated[str, typer.Argument(help="The DAG's id, as `neo4j_stress
     console.print(outcome.text)
     if not outcome.succeeded:
         raise typer.Exit(1)
+
+
+@app.command()
+def workers(as_json: Annotated[bool, typer.Option("--json", help="For a program: all that the workers tell.")] = False,
+            ) -> None:
+    """Show the Neo4j driver of each Celery worker process, from Flower's API."""
+    from rig import workers as inspection  # noqa: PLC0415 - as above
+
+    config = settings_module.load()
+    found = inspection.inspect(config, _stack(config).state())
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for table in inspection.tables(found):
+        console.print(table)
+    for line in inspection.problems(found):
+        console.print(line, style="yellow", soft_wrap=True)
 
 
 @app.command()
@@ -246,8 +270,8 @@ def _preflight(config: Settings) -> None:
     examination.require_fit(config)
 
 
-def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str | None, **numbers: float | None,
-             ) -> profiles.Profile:
+def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str | None, relays: str | None,
+             **numbers: float | None) -> profiles.Profile:
     limits = {"tasks": profiles.MOST_TASKS, "calls": 1000, "hold": 3600, "repeats": profiles.MOST_REPEATS}
     given = {name: value for name, value in numbers.items() if value is not None}
     for name, value in given.items():
@@ -256,8 +280,16 @@ def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str 
     if executors is not None:
         choices["executors"] = profiles.executors(executors)
     if patterns is not None:
-        choices["patterns"] = profiles.patterns(patterns)
+        choices |= {"patterns": profiles.patterns(patterns), "once": ()}
+    if relays is not None:
+        choices["relays"] = profiles.relays(relays)
     return replace(profile, **given, **choices)     # type: ignore[arg-type]
+
+
+def _relay(executor: Executor, name: str | None) -> Relay:
+    if name is None:
+        return "process" if executor == "CeleryExecutor" else "none"
+    return profiles.relays(name)[0]
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -275,7 +307,8 @@ def _print_status(config: Settings, state: Any, services: list[Any]) -> None:
     for service in services:
         table.add_row(service.name, str(service.pid), service.url or "",
                       Text("serves", "green") if service.healthy else Text(str(service.problem), "red"))
-    console.print(f"Airflow on [bold]{state.executor}[/bold], {state.slots} tasks at once")
+    through = "" if state.relay == "none" else f", tasks reach Neo4j by a driver per {state.relay}"
+    console.print(f"Airflow on [bold]{state.executor}[/bold], {state.slots} tasks at once{through}")
     console.print(table)
     where = {service.name: service.url for service in services}
     console.print(f"Airflow: {where['airflow-apiserver']}  user [bold]{config.airflow_username}[/bold], password "

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rig import environment, records, report, runs
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, RigError, ServiceDied
 from rig.experiment import profiles
-from rig.experiment.dag_run import CellRunner, until_ended, until_idle
+from rig.experiment.dag_run import CellRunner, conf_of, until_ended, until_idle
 from rig.experiment.profiles import Profile
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Server
-from rig.records import DagRunRecord, PlannedRun, RunRecord
+from rig.records import Cell, DagRunRecord, Executor, PlannedRun, Relay, RunRecord
 from rig.settings import Settings
 from rig.stack import lock, neo4j, processes
 from rig.stack.native import NativeStack
@@ -41,6 +42,7 @@ class Comparison:
         self._settings = settings
         self._progress = progress
         self._stack = NativeStack(settings, progress.step)
+        self._warmed: Cell | None = None        # what the executor has run last, since it was started
 
     def start(self, request: Request) -> RunRecord:
         """Run a comparison and write its report. Returns the record of the run as it ended.
@@ -83,11 +85,22 @@ class Comparison:
         mine = not self._stack.is_there() or self._stack.state().keeper is not None
         keeper = processes.this_process()
         state = self._stack.up(first.cell.executor, slots=slots, keeper=keeper) if mine else self._usable(slots)
+        before = state.executor, state.relay
         try:
             yield state
         finally:
             if mine:
                 self._stack.down()
+            else:
+                self._put_back(*before)
+
+    def _put_back(self, executor: Executor, relay: Relay) -> None:
+        """Leave the user's stack on the executor that it was found on."""
+        if not self._stack.is_there():      # taken down meanwhile
+            return
+        state = self._stack.state()
+        if (state.executor, state.relay, state.exhibit) != (executor, relay, False):
+            self._stack.switch(executor, relay)
 
     def _usable(self, slots: int) -> StackState:
         state = self._stack.state()
@@ -106,7 +119,7 @@ class Comparison:
         records.write_run(folder, record)
         self._progress.planned(todo)
         try:
-            self._run_all(folder, state, todo)
+            self._run_all(folder, state, todo, profiles.named(record.profile).observe)
             record = _ended(record, "complete", None)
         except KeyboardInterrupt:
             record = _ended(record, "interrupted", "stopped by the user")
@@ -117,7 +130,7 @@ class Comparison:
             report.write(folder)
         return record
 
-    def _run_all(self, folder: Path, state: StackState, todo: list[PlannedRun]) -> None:
+    def _run_all(self, folder: Path, state: StackState, todo: list[PlannedRun], observe: float) -> None:
         server = Server(state.neo4j_uri, state.neo4j_username, state.secrets.neo4j, alone=state.own_neo4j)
         probe = Probe(server, self._settings.sample_interval)
         try:
@@ -125,7 +138,7 @@ class Comparison:
                 self._progress.note(f"connections cannot be listed with this user, their figures will be missing: "
                                     f"{reason}")
             with self._stack.api(state) as api, api.paused(MONITOR, True):
-                runner = CellRunner(self._stack, api, probe, folder, self._progress)
+                runner = CellRunner(self._stack, api, probe, folder, self._progress, observe=observe)
                 try:
                     self._warm_up(api, state.slots)
                     for planned in todo:
@@ -139,21 +152,35 @@ class Comparison:
 
     def _warm_up(self, api: AirflowApi, slots: int) -> None:
         """Run some tasks that are not part of any figure: the first ones pay for caches that all others find."""
+        self._uncounted(api, WARM_UP_DAG, {"tasks": slots, "calls": 1, "hold": 0})
+
+    def _uncounted(self, api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> None:
         self._progress.note("warming up: one DAG run that is not counted")
         try:
-            with api.paused(WARM_UP_DAG, False):
-                run_id = api.trigger(WARM_UP_DAG, {"tasks": slots, "calls": 1, "hold": 0})
-                until_ended(self._stack, api, WARM_UP_DAG, run_id, lambda _: None)
+            with api.paused(dag_id, False):
+                run_id = api.trigger(dag_id, conf)
+                until_ended(self._stack, api, dag_id, run_id, lambda _: None)
         except (Hung, ServiceDied) as error:
             self._progress.note(f"warming up failed: {error}")
             self._recover(api)
 
     def _run_one(self, runner: CellRunner, api: AirflowApi, planned: PlannedRun) -> None:
-        # Also where the executor stays the same: every DAG run is the first one of its scheduler and its worker.
-        self._stack.switch(planned.cell.executor)
+        self._prepare(api, planned.cell)
         self._progress.started(planned)
-        if runner.run(planned).state in {"hung", "error"}:
+        record = runner.run(planned)
+        self._warmed = planned.cell if record.state == "success" else None
+        if record.state in {"hung", "error"}:
             self._recover(api)
+
+    def _prepare(self, api: AirflowApi, cell: Cell) -> None:
+        """Have the executor as the cell wants it: just started, or warm from the same cell's cold run."""
+        cold = cell.model_copy(update={"warm": False})
+        if cell.warm and self._warmed == cold:
+            return
+        # Also where the executor stays the same: every cold DAG run is the first one of its scheduler and its worker.
+        self._stack.switch(cell.executor, cell.relay, exhibit=cell.pattern == profiles.EXHIBIT)
+        if cell.warm:       # its cold run was in another session, or failed
+            self._uncounted(api, profiles.DAG_OF_PATTERN[cell.pattern], conf_of(cold))
 
     def _recover(self, api: AirflowApi) -> None:
         """Make the stack fit for the next cell: what has died is started again, what hangs is ended."""
@@ -161,7 +188,9 @@ class Comparison:
         self._progress.note(f"starting again: {', '.join(dead) or 'the executor'}")
         self._stack.restart(dead)
         self._leave_idle(api)
-        self._stack.switch(self._stack.state().executor)
+        self._warmed = None
+        state = self._stack.state()
+        self._stack.switch(state.executor, state.relay)
 
     def _leave_idle(self, api: AirflowApi) -> None:
         for run in api.active_runs():

@@ -39,7 +39,12 @@ class Record(BaseModel):
 
 
 class Cell(Record):
-    """One combination that is compared: the same in every repeat."""
+    """One combination that is compared: the same in every repeat.
+
+    ``relay`` is by way of which driver the tasks reach the server: none but their own, one for each pool
+    process, or one for the whole worker. ``warm`` is set for the DAG run that follows a cold one on the same
+    workers; all others find workers that have just been started.
+    """
 
     executor: Executor
     pattern: str
@@ -48,6 +53,7 @@ class Cell(Record):
     calls: int
     hold: float
     driver: Literal["sync", "async"] = "sync"
+    warm: bool = False
 
 
 class PlannedRun(Record):

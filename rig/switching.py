@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from rig.errors import BadInput, Hung
 from rig.experiment.dag_run import until_idle
-from rig.records import Executor
+from rig.records import Executor, Relay
 from rig.stack.native import NativeStack
 
 
-def switch(stack: NativeStack, executor: Executor, *, drain: bool, tell: Callable[[str], None]) -> None:
-    """Put the running stack on another executor.
+def switch(stack: NativeStack, executor: Executor, relay: Relay, *, drain: bool, tell: Callable[[str], None]) -> None:
+    """Put the running stack on another executor, and its tasks behind a relay or not.
 
     Raises BadInput where DAG runs are in progress and ``drain`` is not asked for, Hung where they do
     not end within RIG_DRAIN_TIMEOUT seconds.
@@ -27,5 +27,5 @@ def switch(stack: NativeStack, executor: Executor, *, drain: bool, tell: Callabl
         if left := until_idle(api, stack.settings.drain_timeout):
             raise Hung(f"still in progress after {stack.settings.drain_timeout:g} s: {', '.join(left)}",
                        "pause their DAGs, or give them more time with RIG_DRAIN_TIMEOUT")
-    if state.executor != executor:
-        stack.switch(executor)
+    if (state.executor, state.relay) != (executor, relay):
+        stack.switch(executor, relay)

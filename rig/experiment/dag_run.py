@@ -11,7 +11,7 @@ from tenacity.retry import retry_if_result
 from rig import records
 from rig.airflow_api import ACTIVE, AirflowApi
 from rig.errors import Hung, RigError
-from rig.experiment.profiles import DAG_OF_PATTERN
+from rig.experiment.profiles import DAG_OF_PATTERN, STRESS_DAG
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Window
 from rig.records import Cell, DagRunRecord, PlannedRun, TaskRecord
@@ -19,7 +19,6 @@ from rig.stack.native import NativeStack
 
 QUERY_TASK = "query"
 POLL_EVERY = 1.0        # seconds: each poll is load on the API server that the tasks use too
-OBSERVE_AFTER = 31.0    # seconds after the last task: the leak is looked for 5 s and 30 s after it
 
 State = Literal["success", "failed", "hung", "error", "interrupted"]
 
@@ -27,8 +26,10 @@ State = Literal["success", "failed", "hung", "error", "interrupted"]
 class CellRunner:
     """Runs the cells of one comparison, one after the other, on a stack that is up."""
 
-    def __init__(self, stack: NativeStack, api: AirflowApi, probe: Probe, folder: Path, progress: Progress) -> None:
+    def __init__(self, stack: NativeStack, api: AirflowApi, probe: Probe, folder: Path, progress: Progress, *,
+                 observe: float) -> None:
         self._stack = stack
+        self._observe = observe
         self._api = api
         self._probe = probe
         self._folder = folder
@@ -44,7 +45,7 @@ class CellRunner:
             with self._probe.window(planned.index, self._progress.sample) as window:
                 attempt.window = window
                 self._watched(attempt)
-                window.wait_until_closed(OBSERVE_AFTER, since=time.time())
+                window.wait_until_closed(self._observe, since=time.time())
         except KeyboardInterrupt:
             attempt.end("interrupted", "stopped by the user")
             raise
@@ -141,7 +142,8 @@ def until_ended(stack: NativeStack, api: AirflowApi, dag_id: str, run_id: str,
 
 def conf_of(cell: Cell) -> dict[str, Any]:
     """Return the parameters with which a DAG run does what the cell asks for."""
-    return {"tasks": cell.tasks, "calls": cell.calls, "hold": cell.hold, "driver": cell.driver}
+    conf = {"tasks": cell.tasks, "calls": cell.calls, "hold": cell.hold, "driver": cell.driver}
+    return conf | ({"patterns": [cell.pattern]} if DAG_OF_PATTERN[cell.pattern] == STRESS_DAG else {})
 
 
 def task_records(api: AirflowApi, planned: PlannedRun, dag_id: str, run_id: str) -> list[TaskRecord]:

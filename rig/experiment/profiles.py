@@ -1,24 +1,39 @@
 """Profiles: what is compared, and how often, under one name."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, get_args
 
 from rig.errors import BadInput
-from rig.records import Cell, Executor, PlannedRun
+from rig.records import Cell, Executor, PlannedRun, Relay
 
 Driver = Literal["sync", "async"]
 
+STRESS_DAG = "neo4j_stress_test"
 EXECUTORS: dict[str, Executor] = {"local": "LocalExecutor", "celery": "CeleryExecutor"}
-DAG_OF_PATTERN = {"problematic": "neo4j_problematic_pattern", "improved": "neo4j_improved_pattern"}
+# A pattern with no DAG of its own is run by the stress DAG, which takes any.
+DAG_OF_PATTERN = {"problematic": "neo4j_problematic_pattern", "improved": "neo4j_improved_pattern",
+                  "worker": "neo4j_worker_pattern", "hook": STRESS_DAG, "inherited": STRESS_DAG}
+# By way of which drivers a pattern can reach the server. The others dial NEO4J_URI, whatever else there is.
+RELAYS_OF_PATTERN: dict[str, tuple[Relay, ...]] = {
+    "worker": ("process", "worker"), "hook": ("none", "process", "worker")}
+EXHIBIT = "inherited"           # shows what breaks: its failures are results
+SYNC_ONLY = ("hook", EXHIBIT)
 MOST_TASKS = 10_000
 MOST_REPEATS = 100
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a comparison runs. ``hold`` is in seconds; ``slots`` None takes the setting."""
+    """What a comparison runs.
+
+    ``hold`` is in seconds; ``slots`` None takes the setting. ``relays`` are tried with the patterns that can
+    be behind one, each cold and, those of ``warm``, a second time on the same workers. The patterns of ``once``
+    are not repeated. For ``observe`` seconds after its last task a DAG run is looked at for connections that
+    are left.
+    """
 
     name: str
     about: str
@@ -28,15 +43,23 @@ class Profile:
     repeats: int = 3
     slots: int | None = None
     executors: tuple[Executor, ...] = get_args(Executor)
-    patterns: tuple[str, ...] = tuple(DAG_OF_PATTERN)
+    patterns: tuple[str, ...] = ("problematic", "improved", "hook", "worker")
+    relays: tuple[Relay, ...] = ("none", "process")
+    warm: tuple[str, ...] = ("worker",)
+    once: tuple[str, ...] = ()
     drivers: tuple[Driver, ...] = ("sync",)
+    observe: float = 6.0
 
+
+_PLAIN = ("problematic", "improved")
 
 PROFILES = {profile.name: profile for profile in (
-    Profile("quick", "one repeat of 30 tasks: does it work here?", tasks=30, repeats=1),
-    Profile("default", "100 tasks of 3 calls, 3 repeats of every executor and pattern"),
-    Profile("seed", "what the original demo ran: 100 tasks of 1 call, 32 at once", calls=1, slots=32),
-    Profile("full", "as default, with 5 repeats and the async driver too", repeats=5, drivers=("sync", "async")),
+    Profile("quick", "one repeat of 30 tasks: does it work here?", tasks=30, repeats=1,
+            patterns=("problematic", "improved", "worker")),
+    Profile("default", "100 tasks of 3 calls, 3 repeats of every executor and pattern, hook once", once=("hook",)),
+    Profile("seed", "what the original demo ran: 100 tasks of 1 call, 32 at once", calls=1, slots=32, patterns=_PLAIN),
+    Profile("full", "as default, with 5 repeats, every relay cold and warm, and the async driver too", repeats=5,
+            relays=get_args(Relay), warm=("worker", "hook"), drivers=("sync", "async"), observe=31.0),
 )}
 
 
@@ -63,26 +86,60 @@ def within(what: str, value: float, least: float, most: float) -> None:
         raise BadInput(f"{what} is {value:g}", f"give a number from {least:g} to {most:g}")
 
 
+def relays(names: str) -> tuple[Relay, ...]:
+    """Return the relays of a list like ``none,process``. Raises BadInput for one that is none."""
+    chosen = _listed(names, list(get_args(Relay)), "relay")
+    return tuple(relay for relay in get_args(Relay) if relay in chosen)
+
+
 def cells(profile: Profile) -> list[Cell]:
-    """Return the cells that a profile compares."""
-    return [Cell(executor=executor, pattern=pattern, tasks=profile.tasks, calls=profile.calls, hold=profile.hold,
-                 driver=driver)
-            for executor in profile.executors for pattern in profile.patterns for driver in profile.drivers]
+    """Return the cells that a profile compares. Raises BadInput where nothing is left of what was asked for."""
+    found = [cell for group in _groups(profile, 0) for cell in group]
+    if not found:
+        raise BadInput(f"no cell is left of {','.join(profile.patterns)} with relay {','.join(profile.relays)}",
+                       "worker needs a relay: take some of process,worker")
+    return found
 
 
 def plan(profile: Profile, seed: int) -> list[PlannedRun]:
     """Return the DAG runs in order: a block for each repeat, each block all the cells in a shuffled order.
 
-    The order depends on the seed alone, so that a run can be repeated.
+    A warm cell comes right after its cold one, on the same workers. The order depends on the seed alone, so
+    that a run can be repeated. Raises BadInput where there is no cell.
     """
+    cells(profile)
     shuffle = random.Random(seed)       # noqa: S311 - an order, not a secret
     planned: list[PlannedRun] = []
     for block in range(profile.repeats):
-        order = cells(profile)
-        shuffle.shuffle(order)
+        groups = list(_groups(profile, block))
+        shuffle.shuffle(groups)
+        order = [cell for group in groups for cell in group]
         planned += [PlannedRun(index=len(planned) + place, block=block, cell=cell)
                     for place, cell in enumerate(order)]
     return planned
+
+
+def _groups(profile: Profile, block: int) -> Iterator[list[Cell]]:
+    """Yield the cells of a block, those together that have to follow each other."""
+    patterns_of_block = [name for name in profile.patterns if block == 0 or name not in profile.once]
+    for executor, pattern, driver in product(profile.executors, patterns_of_block, profile.drivers):
+        if driver == "async" and pattern in SYNC_ONLY:
+            continue
+        for relay in _relays(executor, pattern, profile.relays):
+            cold = Cell(executor=executor, pattern=pattern, relay=relay, tasks=profile.tasks, calls=profile.calls,
+                        hold=profile.hold, driver=driver)
+            is_warmed = relay != "none" and pattern in profile.warm
+            yield [cold, cold.model_copy(update={"warm": True})] if is_warmed else [cold]
+
+
+def _relays(executor: Executor, pattern: str, asked: Sequence[Relay]) -> list[Relay]:
+    """Return the relays of a pattern on an executor: LocalExecutor has no pool processes, but may have a host."""
+    if pattern == EXHIBIT and executor == "LocalExecutor":
+        return []
+    known = RELAYS_OF_PATTERN.get(pattern)
+    if known is None:
+        return ["none"]
+    return [relay for relay in asked if relay in known and (executor, relay) != ("LocalExecutor", "process")]
 
 
 def _listed(names: str, known: Sequence[str], what: str) -> list[str]:

@@ -16,7 +16,8 @@ from rig.stack import postgres, redis
 from rig.stack.service import Check, Service
 from rig.stack.state import StackState, write_private
 
-DAG_IDS = ("neo4j_connection_monitor", "neo4j_improved_pattern", "neo4j_problematic_pattern", "neo4j_stress_test")
+DAG_IDS = ("neo4j_connection_monitor", "neo4j_improved_pattern", "neo4j_problematic_pattern", "neo4j_stress_test",
+           "neo4j_worker_clients", "neo4j_worker_pattern")
 STRESS_POOL = "neo4j_stress_test"
 COMMAND = Path(sys.executable).parent / "airflow"
 PASSWORDS_FILE = "passwords.json"

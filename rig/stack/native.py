@@ -14,18 +14,20 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, ServiceDied
-from rig.records import Executor
+from rig.records import Executor, Relay
 from rig.settings import Settings
-from rig.stack import airflow, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
+from rig.stack import airflow, drivers, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
 from rig.stack import state as states
 from rig.stack.processes import MARK
 from rig.stack.service import Check, Service, last_lines
 from rig.stack.state import ServiceState, StackState
 
-AIRFLOW_FIRST = ("airflow-scheduler", "airflow-worker", "flower", "airflow-dag-processor", "airflow-apiserver")
+DRIVER_HOST = ("worker-driver",)
+EXECUTOR_SERVICES = ("airflow-scheduler", "airflow-worker", "flower")
+AIRFLOW_FIRST = (*EXECUTOR_SERVICES, "airflow-dag-processor", "airflow-apiserver")
 CHECK_EVERY = 0.2       # seconds
 PATIENCE = 8.0          # seconds for a clean end where nothing is kept anyhow: a worker would wait for its tasks
-NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "NEO4J_", "RIG_", "PYTHONPATH", "CELERY_", "FLOWER_")
+NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "NEO4J_", "RIG_", "WORKER_INIT_", "PYTHONPATH", "CELERY_", "FLOWER_")
 
 Step = Literal["downloading", "starting", "ready", "stopping", "stopped", "clearing"]
 OnStep = Callable[[str, Step, str], None]       # service, step, detail
@@ -102,7 +104,8 @@ class NativeStack:
 
     # --- up, switch, down ----------------------------------------------------------------------
 
-    def up(self, executor: Executor, *, slots: int, keeper: processes.Started | None = None) -> StackState:
+    def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
+           keeper: processes.Started | None = None) -> StackState:
         """Bring the whole stack up. With ``keeper`` it belongs to that process and is stale without it.
 
         Raises BadInput where something is there already or does not allow a start, ServiceDied or
@@ -112,7 +115,7 @@ class NativeStack:
         server = self._external_neo4j()
         jars = None if server else self._jars()
         # Until all of it serves it belongs to this process: killed now, it leaves what nobody can use.
-        state = self._new_state(executor, slots, processes.this_process())
+        state = self._new_state(executor, slots, relay, processes.this_process())
         with self._nothing_half_started():
             states.save(self.folder, state)
             self._start_all(state, jars)
@@ -120,13 +123,16 @@ class NativeStack:
             states.save(self.folder, state)
         return state
 
-    def switch(self, executor: Executor) -> StackState:
-        """Restart the scheduler on the other executor, with or without worker and Flower. Must be idle."""
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
+        """Start the scheduler anew on an executor, with or without worker, Flower and driver host. Must be idle."""
         state = self.state()
-        self._stop(AIRFLOW_FIRST[:3], state)
-        state = state.model_copy(update={"executor": executor})
+        self._stop(EXECUTOR_SERVICES, state)
+        self._stop(DRIVER_HOST, state)
+        state = state.model_copy(update={"executor": executor, "relay": drivers.relay_on(executor, relay),
+                                         "exhibit": exhibit})
         states.save(self.folder, state)
         with self.api(state) as api:
+            self._start_host(state)
             self._start(list(self._executor_services(state, api)), state)
         return state
 
@@ -150,8 +156,8 @@ class NativeStack:
             self._stop(AIRFLOW_FIRST, state, PATIENCE)
             self._stop(list(state.services), state, PATIENCE)
         processes.kill(list(processes.marked(str(self.folder))))
-        for folder in state.folders if state else []:
-            shutil.rmtree(folder, ignore_errors=True)
+        if state:
+            shutil.rmtree(state.temporary, ignore_errors=True)
         self._clear_folder()
 
     # --- parts ---------------------------------------------------------------------------------
@@ -178,7 +184,7 @@ class NativeStack:
         return neo4j_jars.ensure(self.settings.downloads_dir, lambda done, total: self._on_step(
             "neo4j", "downloading", f"{done} of {total} jars"))
 
-    def _new_state(self, executor: Executor, slots: int, keeper: processes.Started | None) -> StackState:
+    def _new_state(self, executor: Executor, slots: int, relay: Relay, keeper: processes.Started) -> StackState:
         settings = self.settings
         own = settings.neo4j_uri is None
         chosen = self._ports()
@@ -189,7 +195,8 @@ class NativeStack:
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
         (self.folder / "logs").mkdir()
         return StackState(
-            executor=executor, slots=slots, ports=chosen, secrets=secrets, keeper=keeper, own_neo4j=own,
+            executor=executor, relay=drivers.relay_on(executor, relay), slots=slots, ports=chosen,
+            temporary=states.temporary_folder(), secrets=secrets, keeper=keeper, own_neo4j=own,
             neo4j_uri=settings.neo4j_uri or f"bolt://127.0.0.1:{chosen['neo4j']}",
             neo4j_username=settings.neo4j_username if not own else "neo4j",
             neo4j_database=settings.neo4j_database if not own else "neo4j")
@@ -203,19 +210,20 @@ class NativeStack:
                 for name, (port, host) in wanted.items()}
 
     def _start_all(self, state: StackState, jars: Path | None) -> None:
-        moved = postgres.prepare(self.folder / "postgres", state.secrets.postgres.get_secret_value())
-        if moved:
-            state.folders.append(moved)
-            states.save(self.folder, state)
+        # Another user's server and sockets are in it: they have to get through, and may not look around.
+        state.temporary.mkdir(mode=0o711)
+        state.drivers_dir.mkdir(mode=0o700)
+        postgres.prepare(self.folder / "postgres", state.postgres_dir, state.secrets.postgres.get_secret_value())
         with self.api(state) as api:
             airflow.prepare(self._home, self.settings, state)
-            services = {service.name: service for service in self._services(state, api, jars)}
             # Neo4j takes longest of these three and nobody waits for it before the first task.
-            stores = [services[name] for name in ("neo4j", "postgres", "redis") if name in services]
+            stores = list(self._stores(state, jars))
             self._launch(stores, state)
-            self._wait([services["postgres"]], state)
+            self._wait([service for service in stores if service.name == "postgres"], state)
             self._migrate(state)
-            rest = [service for name, service in services.items() if name not in {"neo4j", "postgres", "redis"}]
+            # The scheduler has to know the host's address, which it has only once it serves.
+            self._start_host(state)
+            rest = [*self._airflow_services(state, api), *self._executor_services(state, api)]
             self._launch(rest, state)
             self._wait([*stores, *rest], state)
             api.ensure_pool(airflow.STRESS_POOL, state.slots, "neo4j_stress_test only")
@@ -233,33 +241,48 @@ class NativeStack:
             raise ServiceDied(f"airflow db migrate ended with {code}; the end of its log:\n{last_lines(log)}")
         self._on_step(migration.name, "ready", "")
 
-    def _services(self, state: StackState, api: AirflowApi, jars: Path | None = None) -> Iterator[Service]:
-        env, secrets = self._env(state), state.secrets
+    def _services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
+        yield from self._stores(state)
+        yield from self._airflow_services(state, api)
+        yield from self._driver_hosts(state)
+        yield from self._executor_services(state, api)
+
+    def _stores(self, state: StackState, jars: Path | None = None) -> Iterator[Service]:
+        secrets = state.secrets
         if state.own_neo4j:
             yield neo4j.service(self.folder / "neo4j", jars or self._jars(), state.ports["neo4j"],
                                 heap=self.settings.neo4j_heap, password=secrets.neo4j.get_secret_value(),
                                 env=self._plain_env())
-        moved = next(iter(state.folders), None)
+        moved = state.postgres_dir if state.postgres_dir.exists() else None
         yield postgres.service(self.folder / "postgres", moved, state.ports["postgres"],
                                secrets.postgres.get_secret_value(), self._plain_env())
         yield redis.service(self.folder / "redis", state.ports["redis"], secrets.redis.get_secret_value(),
                             self._plain_env())
-        yield airflow.api_server(env, self._home, api)
-        yield airflow.dag_processor(env, self._home, api)
-        yield from self._executor_services(state, api)
+
+    def _airflow_services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
+        yield airflow.api_server(self._env(state), self._home, api)
+        yield airflow.dag_processor(self._env(state), self._home, api)
+
+    def _driver_hosts(self, state: StackState) -> Iterator[Service]:
+        if drivers.has_host(state):
+            yield drivers.host(self._env(state), state)
 
     def _executor_services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
         env = self._env(state)
         running = state.services.get("airflow-scheduler")
-        yield airflow.scheduler(env, self._home, api, state.executor,
+        yield airflow.scheduler({**env, **drivers.of_scheduler(state)}, self._home, api, state.executor,
                                 since=running.process.create_time if running else time.time())
         if state.executor == "CeleryExecutor":
-            yield airflow.worker(env, self._home, state)
+            yield airflow.worker({**env, **drivers.of_worker(state)}, self._home, state)
             yield airflow.flower(env, self._home, self.settings, state)
 
     def _start(self, services: Sequence[Service], state: StackState) -> None:
         self._launch(services, state)
         self._wait(services, state)
+
+    def _start_host(self, state: StackState) -> None:
+        drivers.forget_host(state)
+        self._start(list(self._driver_hosts(state)), state)
 
     def _launch(self, services: Sequence[Service], state: StackState) -> None:
         for service in services:
@@ -339,7 +362,8 @@ class NativeStack:
     def _env(self, state: StackState) -> dict[str, str]:
         return {**self._plain_env(), **airflow.environment(self.settings, state, self._home),
                 "NEO4J_URI": state.neo4j_uri, "NEO4J_USERNAME": state.neo4j_username,
-                "NEO4J_PASSWORD": state.secrets.neo4j.get_secret_value(), "NEO4J_DATABASE": state.neo4j_database}
+                "NEO4J_PASSWORD": state.secrets.neo4j.get_secret_value(), "NEO4J_DATABASE": state.neo4j_database,
+                drivers.CONNECTION: drivers.connection(state)}
 
 
 def _status(name: str, started: ServiceState, check: Check | None) -> ServiceStatus:

@@ -5,7 +5,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,23 +22,19 @@ USER = DATABASE = "airflow"
 UNPRIVILEGED = "nobody"     # Postgres refuses to run as root, and wants a user that has a name
 
 
-def prepare(folder: Path, password: str) -> Path | None:
+def prepare(folder: Path, outside: Path, password: str) -> Path | None:
     """Make an empty cluster. Returns the folder it is in if that is another than ``folder``, else None.
 
     As root, the server runs as an unprivileged user who may not be able to look into ``folder`` at
-    all: cluster and programs then go to a folder of their own under the system's temporary one.
+    all: cluster and programs then go to the new folder ``outside``.
     """
     if os.geteuid() != 0:
         folder.mkdir(parents=True)
         _make_cluster(folder, INSTALLATION, password)
         return None
-    home = Path(tempfile.mkdtemp(prefix="rig-postgres-"))
-    try:
-        _move_in(home, password)
-    except BaseException:       # Ctrl-C too: nobody else knows of this folder yet
-        shutil.rmtree(home)
-        raise
-    return home
+    outside.mkdir()
+    _move_in(outside, password)
+    return outside
 
 
 def _move_in(home: Path, password: str) -> None:

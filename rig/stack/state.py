@@ -3,13 +3,14 @@
 import os
 import secrets
 import signal
+import tempfile
 import time
 from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_serializer
 
 from rig.errors import BadInput
-from rig.records import Executor
+from rig.records import Executor, Relay
 from rig.stack.processes import Started
 
 STATE_FILE = "state.json"
@@ -44,6 +45,8 @@ class StackState(BaseModel):
     """All that is needed to use a running stack, to switch it and to take it down."""
 
     executor: Executor
+    relay: Relay = "none"
+    exhibit: bool = False           # its workers open a driver that tasks inherit, to show what breaks
     slots: int
     created_at: float = Field(default_factory=time.time)
     ports: dict[str, int]
@@ -52,9 +55,24 @@ class StackState(BaseModel):
     neo4j_username: str
     neo4j_database: str
     own_neo4j: bool
-    folders: list[Path] = []        # outside the stack's folder, to be removed with it
+    temporary: Path                 # a folder outside the stack's own, with a short path, and removed with it
     services: dict[str, ServiceState] = {}
     keeper: Started | None = None   # the `rig compare` that brought it up only for itself
+
+    @property
+    def drivers_dir(self) -> Path:
+        """Where driver hosts have their sockets: a Unix socket's path has 107 characters at most."""
+        return self.temporary / "drivers"
+
+    @property
+    def postgres_dir(self) -> Path:
+        """Where Postgres goes when it must not run as this user."""
+        return self.temporary / "postgres"
+
+
+def temporary_folder() -> Path:
+    """Return the path of a new folder under the system's temporary one, for the state to know before it is made."""
+    return Path(tempfile.gettempdir(), f"rig-{secrets.token_hex(6)}")
 
 
 def random_secrets(*, airflow: SecretStr | None, neo4j: SecretStr | None) -> Secrets:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import pytest
 from neo4j import AsyncDriver, Driver
 
-from patterns import event_loop
+from patterns import event_loop, kept_drivers
 from patterns.connection import DatabaseConnection
-from patterns.improved import ImprovedDatabaseConnection
 from patterns.problematic import ProblematicDatabaseConnection
 from patterns.registry import load
 from patterns.workload import DriverKind, Row, Task, run_task
@@ -71,7 +70,7 @@ def alias() -> str:
 @pytest.fixture
 def _closed_afterwards() -> Iterator[None]:
     yield
-    ImprovedDatabaseConnection.close_all()
+    kept_drivers.close_all()
     while ProblematicDatabaseConnection.kept:
         driver = ProblematicDatabaseConnection.kept.pop()
         if isinstance(driver, Driver):

@@ -10,7 +10,7 @@ import pytest
 from neo4j import AsyncDriver, Driver
 from neo4j.exceptions import ServiceUnavailable
 
-from patterns import event_loop
+from patterns import event_loop, kept_drivers
 from patterns.improved import ImprovedDatabaseConnection
 from tests.conftest import Neo4jServer
 from tests.patterns.conftest import Twin
@@ -145,7 +145,7 @@ def test_a_process_that_ends_by_itself_closes_its_drivers_without_a_complaint(en
 def test_the_end_of_a_forked_task_leaves_its_parents_connection_open(improved: Twin, view: ServerView) -> None:
     improved.run()
     before = view.open(improved.alias)
-    with forked(ImprovedDatabaseConnection.close_all):
+    with forked(kept_drivers.close_all):
         pass
     assert view.open(improved.alias) == before
     assert improved.run()["drivers_created"] == 0

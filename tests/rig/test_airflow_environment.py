@@ -87,7 +87,7 @@ def deployment_in(folder: Path) -> Deployment:
     """Return a deployment as the rig makes one of its defaults."""
     made = StackState(executor="LocalExecutor", slots=16, ports=PORTS, neo4j_uri="bolt://127.0.0.1:17687",
                       neo4j_username="neo4j", neo4j_database="neo4j", own_neo4j=True,
-                      secrets=state.random_secrets(airflow=None, neo4j=None))
+                      temporary=folder / "temporary", secrets=state.random_secrets(airflow=None, neo4j=None))
     return Deployment(PlainSettings(data_dir=folder), made, folder / "airflow")
 
 

@@ -19,7 +19,8 @@ def made() -> StackState:
     service = ServiceState(process=processes.this_process(), url="bolt://127.0.0.1:7687", stop_signal=signal.SIGINT,
                            stop_timeout=40)
     return StackState(executor="CeleryExecutor", slots=16, ports={"neo4j": 7687}, neo4j_uri="bolt://127.0.0.1:7687",
-                      neo4j_username="neo4j", neo4j_database="neo4j", own_neo4j=True, folders=[Path("/tmp/x")],  # noqa: S108
+                      neo4j_username="neo4j", neo4j_database="neo4j", own_neo4j=True,
+                      temporary=state.temporary_folder(),
                       services={"neo4j": service}, keeper=processes.this_process(),
                       secrets=state.random_secrets(airflow=None, neo4j=None))
 

@@ -1,0 +1,19 @@
+"""Every way to the worker process's driver, one task each: nothing but the address is different for them.
+
+- `driver` and `async_driver`: `worker_init.driver()` and `worker_init.async_driver()`;
+- `environment`: a plain Neo4j driver with `NEO4J_WORKER_URI`, `_USERNAME` and `_PASSWORD`, as any client in any
+  language can have it;
+- `hook`: the stock `Neo4jHook` with its default connection id `neo4j_default`;
+- `operator`: the stock `Neo4jOperator` with the same;
+- `neomodel`: the object-graph mapper, where it is installed; skipped where it is not (neomodel 7.0 needs a driver
+  6.1, this project runs with a later one).
+
+Each sends a nonce and fails if another one comes back, or if it did not go through the worker's driver though
+there is one. Where no worker has a driver all of them reach the server by themselves, and say so in their XCom.
+"""
+
+# The words dag and airflow must be in this file: Airflow's DAG discovery skips files without them.
+from patterns.airflow_tasks import every_client, neo4j_dag
+
+with neo4j_dag("neo4j_worker_clients", __doc__, {}) as dag:
+    every_client()

@@ -1,0 +1,23 @@
+"""The driver that the worker process keeps, reached by every task that is forked from it.
+
+The same 100 tasks as in `neo4j_problematic_pattern` and `neo4j_improved_pattern`. Each asks
+`worker_init.driver()`, which in a Celery worker that loads `worker_init.hooks` leads to the driver which the
+pool process holds: the connection to Neo4j stays open when the task's process ends, and the next task of the
+same pool process uses it again. So 100 tasks on 16 pool processes open 16 connections, and the next 100 none.
+
+What to look at:
+
+- the log of a `query` task: `🍌 Worker: created sync driver for root at bolt://127.0.0.1:…`: an address of the
+  worker's own, not the server's;
+- Flower, the worker's page, tab *Other*, section `neo4j` (or `rig workers`): each pool process's driver;
+- `neo4j_worker_clients`: the same way for the stock hook and operator, and for any other client.
+
+Where no worker has a driver (LocalExecutor with no driver host beside it, or `WORKER_INIT_DISABLED=1`) the tasks
+connect by themselves, as in `neo4j_improved_pattern`. A task whose answer is wrong fails.
+"""
+
+# The words dag and airflow must be in this file: Airflow's DAG discovery skips files without them.
+from patterns.airflow_tasks import mapped_workload, neo4j_dag, workload_params
+
+with neo4j_dag("neo4j_worker_pattern", __doc__, workload_params()) as dag:
+    mapped_workload("worker")

@@ -1,0 +1,55 @@
+"""An exhibit of what breaks: a driver opened in the Celery worker process, used by the tasks forked from it.
+
+Nobody should do this. Airflow forks a process for each task, parent and child then read from one socket, and
+each gets what was meant for the other: wrong rows, writes that are lost, tasks that hang. The pattern is here
+because the advice to "open the driver in ``worker_process_init``" leads to it.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import ClassVar
+
+from neo4j import AsyncDriver, Driver, GraphDatabase
+
+from patterns.connection import DatabaseConnection, PoolSettings
+from patterns.identity import Identity, user_agent
+from patterns.target import ROOT, Target
+
+log = logging.getLogger(__name__)
+
+_OPENED: list[Driver] = []
+
+
+class NothingInheritedError(RuntimeError):
+    """The worker process that this task was forked from has opened no driver."""
+
+
+def open_in_worker_process(environ: Mapping[str, str] | None = None) -> None:
+    """Open a driver in a worker process, with one connection in its pool, for its tasks to inherit."""
+    target = Target.from_environment(os.environ if environ is None else environ)
+    agent = user_agent(Identity.of_this_process(InheritedDatabaseConnection.name, ROOT))
+    driver = GraphDatabase.driver(target.uri, auth=target.auth, user_agent=agent)
+    driver.verify_connectivity()
+    _OPENED.append(driver)
+    log.warning("🍌 Inherited: opened the driver that tasks will inherit, to show what breaks")
+
+
+class InheritedDatabaseConnection(DatabaseConnection):
+    """The driver of the process that this one was forked from, used as if it were this one's."""
+
+    name = "inherited"
+    settings: ClassVar[PoolSettings] = {}
+
+    def get_driver(self, alias: str = ROOT) -> Driver:
+        """Return the inherited driver. Raises NothingInheritedError where there is none."""
+        if not _OPENED:
+            raise NothingInheritedError(
+                f"the worker process {os.getppid()} has opened no driver: expected a Celery worker that imports "
+                f"patterns.inherited_hooks (alias {alias!r}) — `rig compare --patterns inherited` starts one")
+        return _OPENED[-1]
+
+    async def get_async_driver(self, alias: str = ROOT) -> AsyncDriver:
+        """Raise NothingInheritedError: an async driver belongs to an event loop, and none is inherited."""
+        raise NothingInheritedError(f"no event loop is inherited, and so no async driver (alias {alias!r}) — use "
+                                    "driver sync")

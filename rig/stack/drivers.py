@@ -1,0 +1,93 @@
+"""The worker's driver in the stack: how ``worker_init`` joins the Celery worker, and LocalExecutor's driver host."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rig.records import Executor, Relay
+from rig.stack.service import Service
+from rig.stack.state import StackState
+from worker_init.control import find_folders, read_status
+from worker_init.errors import WorkerInitError
+
+COMMAND = Path(sys.executable).parent / "worker-driver"
+HOOKS = "worker_init.hooks"
+EXHIBIT = "patterns.inherited_hooks"
+IMPORTS = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
+CONNECTION = "AIRFLOW_CONN_NEO4J_DEFAULT"
+DEFAULT_PORT = 7687
+STATUS_SECONDS = 2.0
+
+
+def relay_on(executor: Executor, wanted: Relay) -> Relay:
+    """Return the relay that an executor has where this one is wanted: LocalExecutor has no pool processes."""
+    return "worker" if wanted == "process" and executor == "LocalExecutor" else wanted
+
+
+def connection(state: StackState) -> str:
+    """Return the stack's Neo4j as Airflow's connection ``neo4j_default``, in JSON."""
+    parts = urlsplit(state.neo4j_uri)
+    scheme, _, tls = parts.scheme.partition("+")
+    extra = {"neo4j_scheme": scheme == "neo4j", "certs_self_signed": tls == "ssc", "certs_trusted_ca": tls == "s"}
+    return json.dumps({
+        "conn_type": "neo4j", "host": parts.hostname, "port": parts.port or DEFAULT_PORT,
+        "login": state.neo4j_username, "password": state.secrets.neo4j.get_secret_value(),
+        "schema": state.neo4j_database, "extra": {name: True for name, is_set in extra.items() if is_set}})
+
+
+def of_worker(state: StackState) -> dict[str, str]:
+    """Return what a Celery worker's environment has more, for its pool processes to have drivers."""
+    modules = [HOOKS] * (state.relay != "none") + [EXHIBIT] * state.exhibit
+    return {IMPORTS: json.dumps({"imports": modules}), **_settings(state)} if modules else {}
+
+
+def of_scheduler(state: StackState) -> dict[str, str]:
+    """Return what a scheduler's environment has more: the way to the host beside it, where there is one."""
+    file = _environment_file(state)
+    return _read(file) if has_host(state) and file.exists() else {}
+
+
+def has_host(state: StackState) -> bool:
+    """Say whether a driver host of its own belongs to the stack: LocalExecutor has no worker that starts one."""
+    return state.executor == "LocalExecutor" and state.relay != "none"
+
+
+def forget_host(state: StackState) -> None:
+    """Remove the address of an earlier driver host, before there is another."""
+    _environment_file(state).unlink(missing_ok=True)
+
+
+def host(env: Mapping[str, str], state: StackState) -> Service:
+    """Return the driver host beside LocalExecutor; ready when it answers."""
+    file = _environment_file(state)
+
+    def check() -> str | None:
+        if not file.exists():
+            return "it has not told its address yet"
+        return None if any(map(_answers, find_folders(state.drivers_dir))) else "it does not answer"
+    return Service(name="worker-driver", command=[COMMAND, "serve", "--environment-file", file], cwd=file.parent,
+                   env={**env, **_settings(state)}, check=check)
+
+
+def _settings(state: StackState) -> dict[str, str]:
+    return {"WORKER_INIT_SCOPE": "worker" if state.relay == "worker" else "process",
+            "WORKER_INIT_RUNTIME_DIR": str(state.drivers_dir)}
+
+
+def _environment_file(state: StackState) -> Path:
+    return state.drivers_dir / "environment"
+
+
+def _read(file: Path) -> dict[str, str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return dict(shlex.split(line)[0].split("=", 1) for line in lines)
+
+
+def _answers(folder: Path) -> bool:
+    try:
+        return bool(read_status(folder, STATUS_SECONDS)["state"] == "serving")
+    except WorkerInitError:
+        return False

@@ -1,0 +1,85 @@
+"""Which driver each Celery worker process holds, as Flower's API has it from the workers themselves."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+from rich import box
+from rich.table import Table
+
+from rig.errors import BadInput, RigError
+from rig.report import words
+from rig.settings import Settings
+from rig.stack.airflow import reachable
+from rig.stack.state import StackState
+
+SECONDS = 20.0      # Flower asks every worker, and waits for those that do not answer
+
+Inspected = dict[str, dict[str, Any]]
+
+
+def inspect(settings: Settings, state: StackState) -> Inspected:
+    """Return the section ``neo4j`` of each worker's ``inspect stats``, by the worker's name.
+
+    Raises BadInput where no Celery worker runs, RigError where Flower does not answer.
+    """
+    if state.executor != "CeleryExecutor":
+        raise BadInput("the stack runs on LocalExecutor, which has no Celery workers", "`rig switch celery` starts one")
+    login = (settings.airflow_username, state.secrets.flower.get_secret_value())
+    return {name: worker.get("stats", {}).get("neo4j", {"state": "not loaded"})
+            for name, worker in _workers(f"http://{reachable(settings.host)}:{state.ports['flower']}", login).items()}
+
+
+def tables(found: Inspected) -> Iterator[Table]:
+    """Yield a table for each worker, with a row for each driver: whose it is, and what it did so far."""
+    for name, section in sorted(found.items()):
+        drivers = section.get("drivers", [])
+        made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=_heading(name, section),
+                     title_justify="left", show_footer=True)
+        totals = [sum(of(driver) for driver in drivers) for _, of in _COUNTS]
+        made.add_column("process", footer="all")
+        made.add_column("driver")
+        for (title, _), total in zip(_COUNTS, totals, strict=True):
+            made.add_column(title, justify="right", footer=str(total))
+        made.add_column("longest\nwait, s", justify="right",
+                        footer=str(max((driver["waits"]["longest_seconds"] for driver in drivers), default=0)))
+        for driver in drivers:
+            made.add_row(" ".join(map(str, driver["processes"])) or words.NOTHING, driver["state"],
+                         *[str(of(driver)) for _, of in _COUNTS], str(driver["waits"]["longest_seconds"]))
+        yield made
+
+
+def problems(found: Inspected) -> list[str]:
+    """Return a line for each driver that has something to say."""
+    return [f"{name}, driver {driver['slot']}: {driver['last_error']}"
+            for name, section in sorted(found.items()) for driver in section.get("drivers", [])
+            if driver["last_error"]]
+
+
+def _heading(name: str, section: dict[str, Any]) -> str:
+    upstreams = ", ".join(dict.fromkeys(driver["upstream"] for driver in section.get("drivers", [])))
+    scope = f", a driver per {section['scope']}" if "scope" in section else ""
+    return f"{name}: {section['state']}{scope}{f', to {upstreams}' if upstreams else ''}"
+
+
+_COUNTS: tuple[tuple[str, Callable[[dict[str, Any]], int]], ...] = (
+    ("open", lambda driver: driver["connections"]["open"]),
+    ("opened", lambda driver: driver["connections"]["opened"]),
+    ("in use", lambda driver: driver["connections"]["in_use"]),
+    ("leases", lambda driver: driver["leases"]),
+    ("waits", lambda driver: driver["waits"]["total"]),
+    ("clients", lambda driver: driver["clients"]["total"]),
+    ("errors", lambda driver: driver["errors"]),
+)
+
+
+def _workers(url: str, login: tuple[str, str]) -> dict[str, Any]:
+    try:
+        answer = httpx.get(f"{url}/api/workers", params={"refresh": "true"}, auth=login, timeout=SECONDS,
+                           trust_env=False)
+        answer.raise_for_status()
+        workers: dict[str, Any] = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise RigError(f"Flower at {url} does not tell about the workers: {error or type(error).__name__}",
+                       "`rig logs flower` shows its log") from error
+    return workers
