@@ -1,8 +1,11 @@
-"""An exhibit of what breaks: a driver opened in the Celery worker process, used by the tasks forked from it.
+"""An exhibit of what breaks: a driver opened in the Celery worker before its pool, used by tasks forked from it.
 
-Nobody should do this. Airflow forks a process for each task, parent and child then read from one socket, and
-each gets what was meant for the other: wrong rows, writes that are lost, tasks that hang. The pattern is here
-because the advice to "open the driver in ``worker_process_init``" leads to it.
+Nobody should do this. Pool processes and tasks are forked, so that all of them write to one socket and read
+from it, and each gets what was meant for another: wrong rows, writes that are lost, tasks that hang. A driver at
+the top of a module that the worker imports is enough to be here.
+
+Opened in ``worker_process_init`` instead, it is shared by the tasks of one pool process, which run one after the
+other: that goes well until a task ends in the middle of an answer, and the next one reads the rest of it.
 """
 
 import logging
@@ -22,11 +25,11 @@ _OPENED: list[Driver] = []
 
 
 class NothingInheritedError(RuntimeError):
-    """The worker process that this task was forked from has opened no driver."""
+    """The worker that this task was forked from has opened no driver."""
 
 
-def open_in_worker_process(environ: Mapping[str, str] | None = None) -> None:
-    """Open a driver in a worker process, with one connection in its pool, for its tasks to inherit."""
+def open_in_worker(environ: Mapping[str, str] | None = None) -> None:
+    """Open a driver in this process, with one connection in its pool, for all that are forked from it."""
     target = Target.from_environment(os.environ if environ is None else environ)
     agent = user_agent(Identity.of_this_process(InheritedDatabaseConnection.name, ROOT))
     driver = GraphDatabase.driver(target.uri, auth=target.auth, user_agent=agent)
@@ -45,7 +48,7 @@ class InheritedDatabaseConnection(DatabaseConnection):
         """Return the inherited driver. Raises NothingInheritedError where there is none."""
         if not _OPENED:
             raise NothingInheritedError(
-                f"the worker process {os.getppid()} has opened no driver: expected a Celery worker that imports "
+                f"the worker of process {os.getppid()} has opened no driver: expected a Celery worker that imports "
                 f"patterns.inherited_hooks (alias {alias!r}) — `rig compare --patterns inherited` starts one")
         return _OPENED[-1]
 

@@ -339,9 +339,10 @@ def _close(config: Settings, record: RunRecord) -> None:
 
 def _failures(summary: Any) -> str:
     # A service may die when the last task has ended: then no task failed, and the DAG run did.
-    ended = Counter(run.state for run in summary.dag_runs if run.state != "success")
-    failed = sum(cell.tasks * cell.repeats - cell.tasks_succeeded for cell in summary.cells)
-    wrong = sum(cell.tasks_wrong for cell in summary.cells)
+    ended = Counter(run.state for run in summary.dag_runs if run.state != "success" and not run.is_exhibit)
+    cells = [cell for cell in summary.cells if not cell.is_exhibit]
+    failed = sum(cell.tasks * cell.repeats - cell.tasks_succeeded for cell in cells)
+    wrong = sum(cell.tasks_wrong for cell in cells)
     runs = ", ".join(f"{count} {state}" for state, count in ended.items())
     return ", ".join(part for part in (f"DAG runs that did not succeed: {runs}" if ended else "",
                                        f"{failed} tasks did not succeed" if failed else "",

@@ -178,7 +178,7 @@ class Comparison:
         if cell.warm and self._warmed == cold:
             return
         # Also where the executor stays the same: every cold DAG run is the first one of its scheduler and its worker.
-        self._stack.switch(cell.executor, cell.relay, exhibit=cell.pattern == profiles.EXHIBIT)
+        self._stack.switch(cell.executor, cell.relay, exhibit=cell.pattern == records.EXHIBIT)
         if cell.warm:       # its cold run was in another session, or failed
             self._uncounted(api, profiles.DAG_OF_PATTERN[cell.pattern], conf_of(cold))
 

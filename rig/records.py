@@ -25,6 +25,8 @@ from rig.errors import BadInput
 Executor = Literal["LocalExecutor", "CeleryExecutor"]
 Relay = Literal["none", "process", "worker"]
 
+EXHIBIT = "inherited"     # the pattern that shows what breaks
+
 RUN_FILE = "run.json"
 DAG_RUNS_FILE = "dag_runs.jsonl"
 SAMPLES_FILE = "samples.jsonl"

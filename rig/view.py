@@ -28,7 +28,7 @@ LOOK = {"downloading": ("↓", "cyan"), "starting": ("…", "yellow"), "ready": 
 def cell_name(cell: Cell) -> str:
     """Return a cell as a person reads it."""
     driver = "" if cell.driver == "sync" else f" ({cell.driver})"
-    relay = "" if cell.relay == "none" else f" via {cell.relay} relay"
+    relay = "" if cell.relay == "none" else f" via {cell.relay} relay{', warm' if cell.warm else ''}"
     return f"{cell.executor} · {cell.pattern}{driver}{relay}"
 
 

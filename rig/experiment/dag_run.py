@@ -14,10 +14,11 @@ from rig.errors import Hung, RigError
 from rig.experiment.profiles import DAG_OF_PATTERN, STRESS_DAG
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Window
-from rig.records import Cell, DagRunRecord, PlannedRun, TaskRecord
+from rig.records import EXHIBIT, Cell, DagRunRecord, PlannedRun, TaskRecord
 from rig.stack.native import NativeStack
 
 QUERY_TASK = "query"
+EXHIBIT_SECONDS = 120.0     # that it hangs is a result: no need to wait as long for it as for an accident
 POLL_EVERY = 1.0        # seconds: each poll is load on the API server that the tasks use too
 
 State = Literal["success", "failed", "hung", "error", "interrupted"]
@@ -61,7 +62,8 @@ class CellRunner:
         dag_id = attempt.dag_id
         with self._api.paused(dag_id, False):
             attempt.run_id = self._api.trigger(dag_id, conf_of(attempt.planned.cell))
-            state = until_ended(self._stack, self._api, dag_id, attempt.run_id, self._tell)
+            state = until_ended(self._stack, self._api, dag_id, attempt.run_id, self._tell,
+                                limit=EXHIBIT_SECONDS if attempt.planned.cell.pattern == EXHIBIT else None)
         attempt.end("success" if state == "success" else "failed",
                     None if state == "success" else "tasks failed: see tasks.jsonl and their logs in Airflow")
 
@@ -119,12 +121,13 @@ class _Attempt:
 
 
 def until_ended(stack: NativeStack, api: AirflowApi, dag_id: str, run_id: str,
-                tell: Callable[[dict[str, int]], None]) -> str:
+                tell: Callable[[dict[str, int]], None], *, limit: float | None = None) -> str:
     """Watch a DAG run and return its last state; ``tell`` is given how many of its tasks are in each state.
 
-    Raises Hung at the limit of RIG_RUN_TIMEOUT seconds, ServiceDied where a service has ended by itself.
+    Raises Hung at the limit of RIG_RUN_TIMEOUT seconds, or of ``limit`` where that comes first, ServiceDied where
+    a service has ended by itself.
     """
-    limit = stack.settings.run_timeout
+    limit = min(stack.settings.run_timeout, limit or stack.settings.run_timeout)
     until = time.monotonic() + limit
 
     def state() -> str:

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Literal, get_args
 
 from rig.errors import BadInput
-from rig.records import Cell, Executor, PlannedRun, Relay
+from rig.records import EXHIBIT, Cell, Executor, PlannedRun, Relay
 
 Driver = Literal["sync", "async"]
 
@@ -19,7 +19,6 @@ DAG_OF_PATTERN = {"problematic": "neo4j_problematic_pattern", "improved": "neo4j
 # By way of which drivers a pattern can reach the server. The others dial NEO4J_URI, whatever else there is.
 RELAYS_OF_PATTERN: dict[str, tuple[Relay, ...]] = {
     "worker": ("process", "worker"), "hook": ("none", "process", "worker")}
-EXHIBIT = "inherited"           # shows what breaks: its failures are results
 SYNC_ONLY = ("hook", EXHIBIT)
 MOST_TASKS = 10_000
 MOST_REPEATS = 100

@@ -24,8 +24,12 @@ def _pairs(cells: Sequence[CellSummary]) -> Iterator[tuple[Between, CellSummary,
         if a.executor == b.executor and (a.pattern, a.relay) == (BASELINE_PATTERN, "none"):
             yield "patterns", a, b
     for a, b in alike:
-        if (a.pattern, a.relay) == (b.pattern, b.relay) and a.executor == BASELINE_EXECUTOR != b.executor:
+        if _way(a) == _way(b) and a.executor == BASELINE_EXECUTOR != b.executor:
             yield "executors", a, b
+
+
+def _way(cell: CellSummary) -> tuple[object, ...]:
+    return cell.pattern, cell.relay, cell.warm
 
 
 def _work(cell: CellSummary) -> tuple[object, ...]:
@@ -50,7 +54,7 @@ def _contrast(metric: Metric, between: Between, baseline: CellSummary, contender
 def side(cell: CellSummary) -> Side:
     """Return what names a cell."""
     return Side(executor=cell.executor, pattern=cell.pattern, relay=cell.relay,
-                driver=cell.driver)
+                driver=cell.driver, warm=cell.warm)
 
 
 def known(raw: Sequence[Number | None]) -> list[Number]:

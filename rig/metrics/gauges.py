@@ -12,6 +12,9 @@ from rig.metrics.missing import Missing
 from rig.metrics.raw import Repeat
 from rig.records import Sample, TaskRecord
 
+AFTERMATH_SECONDS = 5.0
+"""How long after its last task a DAG run still counts."""
+
 LONGEST_GAP_SECONDS = 5.0
 """A stretch of the window without a sample that is longer than this leaves a mean without foundation."""
 
@@ -109,8 +112,12 @@ def mean(repeat: Repeat, of: Callable[[Sample], int]) -> float:
 
 
 def idle_seconds(repeat: Repeat) -> float:
-    """Return the integral of idle from the start of the makespan window to the last sample."""
-    return _integral(repeat.samples, idle, observation(repeat))
+    """Return the integral of idle from the start of the makespan window to the last sample, 5 s after its end at most.
+
+    What is kept for the next DAG run stays idle for as long as one looks: cells are looked at for equally long.
+    """
+    seen, end = observation(repeat), makespan_window(repeat).end
+    return _integral(repeat.samples, idle, Window(seen.start, min(seen.end, end + AFTERMATH_SECONDS)))
 
 
 def intervals(samples: Sequence[Sample]) -> list[float]:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rig.metrics.intervals import Interval, Number
-from rig.records import Executor, Relay
+from rig.records import EXHIBIT, Executor, Relay
 
 
 class Part(BaseModel):
@@ -39,6 +39,12 @@ class Side(Part):
     pattern: str
     relay: Relay
     driver: Literal["sync", "async"]
+    warm: bool = False
+
+    @property
+    def is_exhibit(self) -> bool:
+        """Whether it shows what breaks: its failures are results, and none of the run's."""
+        return self.pattern == EXHIBIT
 
 
 class CellSummary(Side):

@@ -53,11 +53,11 @@ _PATTERNS = ("problematic", "improved", "hook", "worker", "inherited")
 _RELAYS = ("none", "process", "worker")
 
 
-def cell_order(cell: Cell) -> tuple[int, int, str, int, bool, str]:
+def cell_order(cell: Cell) -> tuple[int, int, str, int, bool, bool, str]:
     """Return a sort key: LocalExecutor first, the pattern that all others are compared with first."""
     known = _PATTERNS.index(cell.pattern) if cell.pattern in _PATTERNS else len(_PATTERNS)
     return (_EXECUTORS.index(cell.executor), known, cell.pattern, _RELAYS.index(cell.relay), cell.driver != "sync",
-            cell.model_dump_json())
+            cell.warm, cell.model_dump_json())
 
 
 def load(folder: Path) -> RawRun:

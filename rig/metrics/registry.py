@@ -55,7 +55,7 @@ _DATABASE = (
            "Connections open and in a transaction, time-weighted mean over the makespan window."),
     Metric("idle_connection_seconds", "idle connection-seconds", "database", "counter", "s", "lower",
            "Integral of idle connections over time, from the start of the makespan window to the last "
-           "sample.", _BOTH),
+           "sample, 5 s after the window's end at most.", _BOTH),
     Metric("connections_left_5s", "left, 5\N{NO-BREAK SPACE}s", "database", "gauge", "connections", "lower",
            "Connections still open 5 s after the task that owns them ended.", _BOTH),
     Metric("connections_left_30s", "left, 30\N{NO-BREAK SPACE}s", "database", "gauge", "connections", "lower",

@@ -42,7 +42,7 @@ def _cell(cell: Cell, repeats: Sequence[Repeat], run: RunRecord, found: Figures)
     metrics = {metric.name: _metric(metric, repeats, run, found) for metric in METRICS}
     conditions = {metric.name: _metric(metric, repeats, run, found) for metric in CONDITIONS}
     return CellSummary(
-        executor=cell.executor, pattern=cell.pattern, relay=cell.relay, driver=cell.driver,
+        executor=cell.executor, pattern=cell.pattern, relay=cell.relay, driver=cell.driver, warm=cell.warm,
         tasks=cell.tasks, calls_per_task=cell.calls, hold_seconds=cell.hold, repeats=len(repeats),
         repeats_measured=sum(failure(repeat, run) is None for repeat in repeats),
         tasks_succeeded=sum(map(succeeded, repeats)), tasks_wrong=sum(map(wrong, repeats)),

@@ -16,7 +16,9 @@ from rig.metrics.raw import RawRun, Repeat
 from rig.report import words
 
 DASHES = {"none": "solid", "process": "6px,3px", "worker": "2px,2px", "none-async": "9px,3px,2px,3px",
-          "process-async": "6px,3px,2px,2px", "worker-async": "12px,3px"}
+          "process-async": "6px,3px,2px,2px", "worker-async": "12px,3px",
+          "process-warm": "solid", "worker-warm": "2px,6px", "process-warm-async": "9px,6px",
+          "worker-warm-async": "2px,3px,6px,3px"}
 
 
 class Line(NamedTuple):

@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 
 from rig.metrics.claim import LEAST_REDUCTION
 from rig.metrics.model import CellSummary, ExecutorClaim, Summary
+from rig.records import EXHIBIT
 from rig.report import words
 
 
 def headline(summary: Summary) -> list[str]:
     """Return what the cells opened: what is the same on every executor first, then the rest of each."""
-    if not any(cell.metrics["connections_opened"].median is not None for cell in summary.cells):
+    cells = [cell for cell in summary.cells if not cell.is_exhibit]
+    if not any(cell.metrics["connections_opened"].median is not None for cell in cells):
         return ["This run measured no connection."]
-    executors = list(dict.fromkeys(cell.executor for cell in summary.cells))
-    counts = _counts(summary.cells)
+    executors = list(dict.fromkeys(cell.executor for cell in cells))
+    counts = _counts(cells)
     shared = [variant for variant, by in counts.items() if len(by) == len(executors) and len(set(by.values())) == 1]
-    subject, sentences = _subject(summary.cells), []
+    subject, sentences = _subject(cells), []
     if shared:
         where = "on both executors" if len(executors) > 1 else f"on {executors[0]}"
         each = {variant: counts[variant][executors[0]] for variant in shared}
@@ -29,7 +31,7 @@ def headline(summary: Summary) -> list[str]:
 
 def outcome(summary: Summary) -> str:
     """Return how the run went: DAG runs, tasks, wrong answers."""
-    runs = summary.dag_runs
+    runs = [run for run in summary.dag_runs if not run.is_exhibit]
     succeeded = sum(run.state == "success" for run in runs)
     tasks, done = sum(run.tasks for run in runs), sum(run.tasks_succeeded for run in runs)
     wrong = sum(run.tasks_wrong for run in runs)
@@ -39,11 +41,24 @@ def outcome(summary: Summary) -> str:
 
 def alarms(summary: Summary) -> list[str]:
     """Return what is wrong with the run as a whole."""
-    wrong = sum(run.tasks_wrong for run in summary.dag_runs)
+    wrong = sum(run.tasks_wrong for run in summary.dag_runs if not run.is_exhibit)
     found = [] if summary.status == "complete" else [_state(summary)]
     if wrong:
         found.append(f"{words.plural(wrong, 'task')} got a wrong answer: the run fails, whatever its figures.")
     return found
+
+
+def exhibit(summary: Summary) -> str | None:
+    """Return what became of the exhibit, whose failures are none of the run's; None where there was none."""
+    runs = [run for run in summary.dag_runs if run.is_exhibit]
+    if not runs:
+        return None
+    tasks, wrong = sum(run.tasks for run in runs), sum(run.tasks_wrong for run in runs)
+    failed = tasks - wrong - sum(run.tasks_succeeded for run in runs)
+    hung = sum(run.state == "hung" for run in runs)
+    return (f"The exhibit, {EXHIBIT}: of {words.plural(tasks, 'task')} that used a driver inherited through the fork, "
+            f"{wrong:,} got a wrong answer and {failed:,} more did not succeed; {words.plural(hung, 'DAG run')} of "
+            f"{len(runs)} never ended. This is what it shows, and no failure of the run.")
 
 
 def _state(summary: Summary) -> str:

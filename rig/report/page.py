@@ -28,7 +28,7 @@ def html(raw: RawRun, summary: Summary) -> str:
     drawn = charts.drawn(raw, summary.cells)
     page: str = _environment().get_template("report.html.j2").render(
         summary=summary, headline=headline.headline(summary), outcome=headline.outcome(summary),
-        alarms=headline.alarms(summary), claims=[(one, headline.claim_sentence(one))
+        alarms=headline.alarms(summary), exhibit=headline.exhibit(summary), claims=[(one, headline.claim_sentence(one))
                                                for one in summary.seed_claim.executors],
         intervals=any(cell.repeats_measured >= LEAST_REPEATS for cell in summary.cells),
         bars=_bars(summary.cells), main=[BY_NAME[name] for name in _MAIN],

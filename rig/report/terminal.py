@@ -36,4 +36,5 @@ def _row(cell: CellSummary) -> list[Text]:
 
 def _pattern(cell: CellSummary) -> str:
     return "/".join([cell.pattern, *([] if cell.relay == "none" else [cell.relay]),
+                     *(["warm"] if cell.warm else []),
                      *([] if cell.driver == "sync" else [cell.driver])])

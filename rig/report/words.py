@@ -50,7 +50,8 @@ def direction(better: str | None) -> str:
 
 def variant(cell: Side) -> str:
     """Return what a cell runs, without its executor."""
-    more = ([] if cell.relay == "none" else [f"relay per {cell.relay}"]) + ([] if cell.driver == "sync" else ["async"])
+    more = [*([] if cell.relay == "none" else [f"relay per {cell.relay}"]), *(["warm"] if cell.warm else []),
+            *([] if cell.driver == "sync" else ["async"])]
     return f"{cell.pattern} ({', '.join(more)})" if more else cell.pattern
 
 
@@ -71,7 +72,7 @@ def hue(cell: Side) -> str:
 
 def stroke(cell: Side) -> str:
     """Return the name of the line's dash: what tells cells of one hue apart in a chart."""
-    return cell.relay if cell.driver == "sync" else f"{cell.relay}-async"
+    return "-".join([cell.relay, *(["warm"] if cell.warm else []), *([] if cell.driver == "sync" else ["async"])])
 
 
 def moment(seconds: float | None) -> str:

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import Neo4jServer
 from tests.dags.conftest import Ended
 from tests.patterns.tampering import tampering_proxy
+from tests.patterns.test_hook import connection_to
 
 pytestmark = pytest.mark.neo4j
 
@@ -14,7 +15,8 @@ RunDag = Callable[..., Ended]
 
 
 @pytest.mark.parametrize(("dag_id", "driver", "drivers"), [
-    ("neo4j_problematic_pattern", "sync", 6), ("neo4j_improved_pattern", "async", 1)])
+    ("neo4j_problematic_pattern", "sync", 6), ("neo4j_improved_pattern", "async", 1),
+    ("neo4j_worker_pattern", "sync", 1)])
 def test_a_dag_runs_its_pattern_and_returns_a_row_for_each_task(
         run_dag: RunDag, dag_id: str, driver: str, drivers: int) -> None:
     ended = run_dag(dag_id, {"tasks": 2, "hold": 0.1, "driver": driver, "alias": "reports"})
@@ -70,3 +72,23 @@ def test_the_monitor_logs_a_table_and_returns_it(run_dag: RunDag) -> None:
     assert ended.state == "success"
     assert summary["schema"] == 1
     assert f"🍌 Monitor: {summary['open']} connections open at the server" in ended.log
+
+
+def test_every_client_reaches_the_server_by_itself_where_no_worker_has_a_driver(
+        run_dag: RunDag, neo4j_server: Neo4jServer) -> None:
+    ended = run_dag("neo4j_worker_clients", {}, AIRFLOW_CONN_NEO4J_DEFAULT=connection_to(neo4j_server))
+    clients = ["driver", "async_driver", "environment", "hook"]
+    assert ended.state == "success"
+    assert [ended.states(client) for client in [*clients, "operator", "neomodel"]] == [["success"]] * 5 + [["skipped"]]
+    answers = [ended.returned(client)[0] for client in clients]
+    assert answers == [{"client": client, "address": neo4j_server.uri.removeprefix("bolt://"), "through_worker": False}
+                       for client in clients]
+
+
+def test_a_client_that_went_past_the_worker_fails(run_dag: RunDag, neo4j_server: Neo4jServer) -> None:
+    with tampering_proxy(neo4j_server.uri) as uri:     # as if it were the worker's: any other address will do
+        ended = run_dag("neo4j_worker_clients", {}, AIRFLOW_CONN_NEO4J_DEFAULT=connection_to(neo4j_server),
+                        NEO4J_WORKER_URI=uri, NEO4J_WORKER_USERNAME=neo4j_server.username,
+                        NEO4J_WORKER_PASSWORD=neo4j_server.password)
+    assert ended.states("hook") == ["failed"]
+    assert f"hook talked to {neo4j_server.uri.removeprefix('bolt://')}, and the worker's driver is at" in ended.log

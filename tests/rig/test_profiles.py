@@ -10,27 +10,75 @@ import pytest
 from rig.errors import BadInput
 from rig.experiment import profiles
 from rig.experiment.profiles import PROFILES, Profile
+from rig.records import Cell
 
 MANY = replace(PROFILES["full"], repeats=20)
 
 
-@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
-def test_each_block_holds_every_cell_once(profile: Profile) -> None:
-    planned, cells = profiles.plan(profile, seed=1), profiles.cells(profile)
-    assert len(planned) == profile.repeats * len(cells)
-    for block in range(profile.repeats):
-        in_block = [run.cell for run in planned if run.block == block]
-        assert sorted(map(repr, in_block)) == sorted(map(repr, cells))
+def cells_of_block(profile: Profile, block: int) -> list[Cell]:
+    return [run.cell for run in profiles.plan(profile, seed=1) if run.block == block]
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
-def test_cells_are_every_executor_with_every_pattern_and_driver(profile: Profile) -> None:
+def test_each_block_holds_every_cell_once_but_those_that_are_run_once(profile: Profile) -> None:
     cells = profiles.cells(profile)
-    assert {(cell.executor, cell.pattern, cell.driver) for cell in cells} == {
-        (executor, pattern, driver) for executor in profile.executors for pattern in profile.patterns
-        for driver in profile.drivers}
-    assert len(cells) == len(profile.executors) * len(profile.patterns) * len(profile.drivers)
+    repeated = [cell for cell in cells if cell.pattern not in profile.once]
+    for block in range(profile.repeats):
+        expected = repeated if block else cells
+        assert sorted(map(repr, cells_of_block(profile, block))) == sorted(map(repr, expected))
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_every_cell_does_the_work_of_its_profile(profile: Profile) -> None:
+    cells = profiles.cells(profile)
     assert {(cell.tasks, cell.calls, cell.hold) for cell in cells} == {(profile.tasks, profile.calls, profile.hold)}
+    assert {cell.pattern for cell in cells} == set(profile.patterns)
+    assert {cell.executor for cell in cells} == set(profile.executors)
+
+
+def ways(profile: Profile) -> dict[tuple[str, str], list[str]]:
+    """Return, for each executor and pattern, by way of which relays it is run with the sync driver."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in profiles.cells(replace(profile, drivers=("sync",))):
+        found.setdefault((cell.executor.removesuffix("Executor"), cell.pattern), []).append(
+            f"{cell.relay}{' warm' if cell.warm else ''}")
+    return found
+
+
+def test_a_worker_has_a_driver_for_each_process_on_celery_and_one_beside_local() -> None:
+    assert ways(PROFILES["default"]) == {
+        ("Local", "problematic"): ["none"], ("Local", "improved"): ["none"], ("Local", "hook"): ["none"],
+        ("Celery", "problematic"): ["none"], ("Celery", "improved"): ["none"], ("Celery", "hook"): ["none", "process"],
+        ("Celery", "worker"): ["process", "process warm"]}
+    full = ways(PROFILES["full"])
+    assert full["Local", "worker"] == ["worker", "worker warm"]
+    assert full["Celery", "hook"] == ["none", "process", "process warm", "worker", "worker warm"]
+
+
+def test_a_warm_cell_comes_right_after_its_cold_one() -> None:
+    planned = [run.cell for run in profiles.plan(MANY, seed=3)]
+    before_warm = [(planned[place - 1], cell) for place, cell in enumerate(planned) if cell.warm]
+    assert before_warm
+    assert all(cold == warm.model_copy(update={"warm": False}) for cold, warm in before_warm)
+
+
+def test_what_has_no_async_driver_is_run_with_the_sync_one_alone() -> None:
+    drivers = {(cell.pattern, cell.driver) for cell in profiles.cells(PROFILES["full"])}
+    assert ("hook", "sync") in drivers
+    assert ("hook", "async") not in drivers
+    assert ("worker", "async") in drivers
+
+
+def test_the_exhibit_is_off_unless_it_is_asked_for_and_on_celery_alone() -> None:
+    assert not any("inherited" in profile.patterns for profile in PROFILES.values())
+    asked = replace(PROFILES["quick"], patterns=profiles.patterns("inherited"))
+    assert [(cell.executor, cell.relay) for cell in profiles.cells(asked)] == [("CeleryExecutor", "none")]
+
+
+def test_where_no_cell_is_left_it_says_what_to_take() -> None:
+    nothing = replace(PROFILES["quick"], patterns=("worker",), relays=("none",))
+    with pytest.raises(BadInput, match="no cell is left of worker with relay none — worker needs a relay"):
+        profiles.plan(nothing, seed=1)
 
 
 def test_a_block_ends_before_the_next_begins_and_the_runs_are_numbered_in_order() -> None:
@@ -44,7 +92,7 @@ def test_the_blocks_are_shuffled_each_in_its_own_way() -> None:
     orders = {tuple(map(repr, (run.cell for run in planned if run.block == block))) for block in range(MANY.repeats)}
     assert len(orders) > MANY.repeats / 2
     first = {repr(planned[block * size].cell) for block in range(MANY.repeats)}
-    assert len(first) > size / 2, "some cells never come first"
+    assert len(first) > MANY.repeats / 2, "some cells never come first"
 
 
 def test_the_same_seed_gives_the_same_order_whatever_else_was_drawn() -> None:
@@ -98,6 +146,12 @@ def test_lists_are_read_as_they_are_written() -> None:
 def test_a_bad_list_of_executors_is_told_what_there_is(names: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         profiles.executors(names)
+
+
+def test_relays_are_taken_in_their_own_order() -> None:
+    assert profiles.relays("worker,none") == ("none", "worker")
+    with pytest.raises(BadInput, match=r"no relay 'pool' — take some of none,process,worker"):
+        profiles.relays("pool")
 
 
 def test_a_bad_list_of_patterns_is_told_what_there_is() -> None:
