@@ -114,7 +114,7 @@ def test_the_login_that_status_shows_opens_airflow(stack: Rig) -> None:
     token.raise_for_status()
     me = httpx.get(f"{url}/api/v2/dags", headers={"Authorization": f"Bearer {token.json()['access_token']}"},
                    trust_env=False)
-    assert me.json()["total_entries"] == 4
+    assert me.json()["total_entries"] == 6
     assert all(dag["is_paused"] for dag in me.json()["dags"])
     refused = httpx.post(f"{url}/auth/token", json={"username": user, "password": "guess"}, trust_env=False)
     assert refused.status_code == 401

@@ -222,6 +222,17 @@ def test_connections_from_before_the_window_are_open_but_not_opened(tmp_path: Pa
                                                   "connections_left_30s")] == [0, 0, 1, 1]
 
 
+def test_what_stays_idle_counts_for_five_seconds_after_the_last_task_however_long_it_is_looked_at(
+        tmp_path: Path) -> None:
+    seconds = []
+    for until in (1017, 1042):
+        folder = builders.tiny(tmp_path / str(until), opened=0, last_id=11)
+        builders.rewrite(folder / records.SAMPLES_FILE, [builders.sample(t, [7]) for t in range(1000, until)])
+        builders.rewrite(folder / records.CONNECTIONS_FILE, [builders.connection(7, 1000, until - 1)])
+        seconds.append(of(summarise(folder), "idle_connection_seconds").median)
+    assert seconds == [15, 15]      # queued at 1001, ended at 1011
+
+
 def test_more_drivers_than_connections_is_a_doubt(tmp_path: Path) -> None:
     summary = summarise(builders.tiny(tmp_path, opened=3, last_id=14))
 

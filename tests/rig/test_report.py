@@ -6,13 +6,14 @@ import shutil
 import subprocess
 from collections import Counter
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from rig import metrics, records, report
+from rig import cli, metrics, records, report
 from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, summarise
 from rig.metrics.model import Contrast, Side
@@ -383,6 +384,49 @@ def test_an_unfinished_run_and_wrong_answers_are_said_at_the_top(tmp_path: Path)
     assert headline.alarms(summarise(folder)) == [
         "This run was interrupted: Ctrl-C. The figures are those that were recorded.",
         "2 tasks got a wrong answer: the run fails, whatever its figures."]
+
+
+def exhibited(folder: Path, **changes: Any) -> Summary:
+    """Return the summary of a run in which all went well but the exhibit: one wrong answer, one failed task."""
+    cells = builders.cell("improved"), builders.cell("inherited", "CeleryExecutor")
+    right = [builders.task(index, 1001, 1002, 1006, row=builders.row(11 + index)) for index in range(2)]
+    wrong = [builders.task(0, 1001, 1002, 1006, index=1, row=builders.row(21, wrong=1), state="failed"),
+             builders.task(1, 1001, 1002, 1006, index=1, row=None, state="failed")]
+    return summarise(builders.write(folder, builders.run(builders.plan(*cells)), tasks=[*right, *wrong], dag_runs=[
+        builders.dag_run(0), builders.dag_run(1, state="hung", reason="it had not ended after 120 s")]))
+
+
+def test_what_the_exhibit_breaks_is_counted_and_is_no_failure_of_the_run(tmp_path: Path) -> None:
+    summary = exhibited(tmp_path)
+    assert headline.exhibit(summary) == (
+        "The exhibit, inherited: of 2 tasks that used a driver inherited through the fork, 1 got a wrong answer and 1 "
+        "more did not succeed; 1 DAG run of 1 never ended. This is what it shows, and no failure of the run.")
+    assert headline.alarms(summary) == []
+    assert headline.outcome(summary) == "1 of 1 DAG run succeeded, 2 of 2 tasks; no task got a wrong answer."
+    assert "inherited" not in " ".join(headline.headline(summary))
+    assert cli._failures(summary) == ""
+
+
+def test_without_an_exhibit_nothing_is_said_of_one(tmp_path: Path) -> None:
+    assert headline.exhibit(summarise(builders.tiny(tmp_path))) is None
+
+
+def test_a_cold_and_a_warm_run_are_told_apart(tmp_path: Path) -> None:
+    cold = builders.cell("worker", "CeleryExecutor", "process")
+    counts: dict[Cell, int | None] = {cold: 16, cold.model_copy(update={"warm": True}): 0}
+    summary = opened(tmp_path, counts)
+    assert headline.headline(summary) == [
+        "2 tasks opened 16 connections with worker (relay per process), 0 with worker (relay per process, warm), on "
+        "CeleryExecutor."]
+    assert "worker/process/warm" in shown(summary)
+    assert len({words.stroke(cell) for cell in summary.cells}) == 2
+
+
+def test_every_stroke_has_a_dash() -> None:
+    for relay, warm, driver in product(("none", "process", "worker"), (False, True), ("sync", "async")):
+        if relay != "none" or not warm:
+            side = Side(executor="LocalExecutor", pattern="worker", relay=relay, driver=driver, warm=warm)
+            assert words.stroke(side) in charts.DASHES
 
 
 # Sentences from figures

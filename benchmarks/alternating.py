@@ -1,0 +1,114 @@
+"""The time to a task's first result in Airflow, by way of the worker's driver and without it.
+
+Latencies of tasks vary by a factor of two from DAG run to DAG run, so that only tasks that alternate within
+one run can be compared: ``neo4j_stress_test`` with the patterns ``improved`` and ``worker`` in turn, on
+CeleryExecutor, for each scope of the worker's driver. It brings the stack up and takes it down again::
+
+    python -m benchmarks.alternating --runs 5 --tasks 200
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from rig import settings as settings_module
+from rig.airflow_api import AirflowApi
+from rig.errors import RigError
+from rig.experiment.dag_run import until_ended
+from rig.experiment.profiles import STRESS_DAG
+from rig.metrics.intervals import percentile_90
+from rig.records import Relay
+from rig.stack import lock, processes
+from rig.stack.native import NativeStack
+from rig.stack.state import StackState
+
+SCOPES: tuple[Relay, ...] = ("process", "worker")
+PATTERNS = ("improved", "worker")
+console = Console()
+
+
+class Run(NamedTuple):
+    """One DAG run: the seconds to the first result of each pattern's tasks."""
+
+    scope: str
+    seconds: dict[str, list[float]]
+
+    def ratio(self, statistic: Any) -> float:
+        """Return ``worker`` over ``improved`` in a statistic."""
+        return float(statistic(self.seconds["worker"]) / statistic(self.seconds["improved"]))
+
+
+def measure(stack: NativeStack, scope: Relay, options: argparse.Namespace) -> Iterator[Run]:
+    """Yield the runs of one scope; the first of each, which finds nothing warm, is not among them."""
+    state = stack.switch("CeleryExecutor", scope)
+    with stack.api(state) as api, api.paused(STRESS_DAG, False):
+        for number in range(options.runs + 1):
+            rows = _rows(stack, api, {"tasks": options.tasks, "calls": 3, "hold": options.hold,
+                                      "patterns": list(PATTERNS)})
+            if number:
+                yield Run(scope, {pattern: [row["first_result_seconds"] for row in rows if row["pattern"] == pattern]
+                                  for pattern in PATTERNS})
+
+
+def _rows(stack: NativeStack, api: AirflowApi, conf: dict[str, Any]) -> list[dict[str, Any]]:
+    run_id = api.trigger(STRESS_DAG, conf)
+    state = until_ended(stack, api, STRESS_DAG, run_id, lambda _: None)
+    if state != "success":
+        raise RigError(f"{STRESS_DAG}, run {run_id}: {state}", "the tasks' logs in Airflow say why")
+    rows: list[dict[str, Any]] = api.returned(STRESS_DAG, run_id, "query", list(range(conf["tasks"])))
+    return rows
+
+
+def main() -> int:
+    """Print a line for each run and write them all to a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="DAG runs of each scope that are counted (default 5)")
+    parser.add_argument("--tasks", type=int, default=100, help="tasks of each run, half for each pattern (default 100)")
+    parser.add_argument("--hold", type=float, default=0.5, help="seconds a task holds its driver (default 0.5)")
+    options = parser.parse_args()
+    config = settings_module.load()
+    stack = NativeStack(config, lambda service, step, _: console.print(f"{service}: {step}", style="dim"))
+    try:
+        with lock.hold(config.data_dir, "benchmarks/alternating.py"):
+            stack.up("CeleryExecutor", slots=config.slots, keeper=processes.this_process())
+            try:
+                runs = [run for scope in SCOPES for run in _told(measure(stack, scope, options))]
+                concluded(runs, stack.state(), config.data_dir / "benchmarks" / "alternating.json")
+            finally:
+                stack.down()
+    except RigError as error:
+        console.print(f"benchmarks/alternating: {error}", style="red", soft_wrap=True)
+        return error.exit_code
+    return 0
+
+
+def _told(runs: Iterator[Run]) -> Iterator[Run]:
+    for run in runs:
+        console.print(f"scope {run.scope}: first result, worker / improved: median {run.ratio(statistics.median):.2f}, "
+                      f"p90 {run.ratio(percentile_90):.2f}")
+        yield run
+
+
+def concluded(runs: list[Run], state: StackState, file: Path) -> None:
+    """Print the medians over the runs, and write what was measured."""
+    for scope in SCOPES:
+        of = [run for run in runs if run.scope == scope]
+        middle, tail = ([run.ratio(statistic) for run in of] for statistic in (statistics.median, percentile_90))
+        console.print(f"[bold]scope {scope}, {len(of)} runs, {state.slots} slots: median {statistics.median(middle):.2f} "
+                      f"({min(middle):.2f} to {max(middle):.2f}), p90 {statistics.median(tail):.2f} "
+                      f"({min(tail):.2f} to {max(tail):.2f})")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"at": time.time(), "slots": state.slots, "runs": [run._asdict() for run in runs]}),
+                    encoding="utf-8")
+    console.print(f"written to {file}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""How the worker's driver joins the stack's services, without starting any of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rig.records import Executor, Relay
+from rig.stack import drivers, state
+from rig.stack.state import StackState
+from worker_init.connections import parse_connection
+
+
+def stack(folder: Path, **changes: Any) -> StackState:
+    given = {"executor": "CeleryExecutor", "slots": 16, "ports": {}, "neo4j_uri": "bolt://127.0.0.1:17687",
+             "neo4j_username": "neo4j", "neo4j_database": "sales", "own_neo4j": True, "temporary": folder,
+             "secrets": state.random_secrets(airflow=None, neo4j=None), **changes}
+    return StackState.model_validate(given)
+
+
+@pytest.mark.parametrize(("executor", "asked", "given"), [
+    ("CeleryExecutor", "process", "process"), ("CeleryExecutor", "worker", "worker"),
+    ("CeleryExecutor", "none", "none"), ("LocalExecutor", "process", "worker"),
+    ("LocalExecutor", "worker", "worker"), ("LocalExecutor", "none", "none")])
+def test_local_executor_has_one_driver_for_all_where_celery_has_one_for_each_process(
+        executor: Executor, asked: Relay, given: Relay) -> None:
+    assert drivers.relay_on(executor, asked) == given
+
+
+@pytest.mark.parametrize("uri", [
+    "bolt://127.0.0.1:17687", "neo4j://graph.example:7688", "bolt+s://graph.example:7687", "neo4j+s://a.example:7687",
+    "neo4j+ssc://a.example:7687", "bolt+ssc://a.example:7687"])
+def test_airflows_connection_leads_to_the_same_server_as_neo4j_uri(uri: str, tmp_path: Path) -> None:
+    made = stack(tmp_path, neo4j_uri=uri)
+    parsed = parse_connection(drivers.connection(made))
+    assert parsed.target.uri == uri
+    assert (parsed.login, parsed.password) == ("neo4j", made.secrets.neo4j.get_secret_value())
+    assert parsed.schema == "sales"
+
+
+def test_an_address_without_a_port_has_neo4js_own(tmp_path: Path) -> None:
+    assert json.loads(drivers.connection(stack(tmp_path, neo4j_uri="neo4j+s://a.example")))["port"] == 7687
+
+
+def test_a_worker_loads_the_hooks_by_one_setting(tmp_path: Path) -> None:
+    env = drivers.of_worker(stack(tmp_path, relay="worker"))
+    assert json.loads(env["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"]) == {"imports": ["worker_init.hooks"]}
+    assert env["WORKER_INIT_SCOPE"] == "worker"
+    assert env["WORKER_INIT_RUNTIME_DIR"] == str(tmp_path / "drivers")
+
+
+def test_without_a_relay_a_worker_is_as_airflow_makes_it(tmp_path: Path) -> None:
+    assert drivers.of_worker(stack(tmp_path)) == {}
+
+
+def test_the_exhibit_is_loaded_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    env = drivers.of_worker(stack(tmp_path, exhibit=True))
+    assert json.loads(env["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"]) == {"imports": ["patterns.inherited_hooks"]}
+
+
+def test_the_scheduler_is_told_what_the_host_has_written_and_forgets_an_earlier_one(tmp_path: Path) -> None:
+    made = stack(tmp_path, executor="LocalExecutor", relay="worker")
+    made.drivers_dir.mkdir()
+    file = made.drivers_dir / "environment"
+    file.write_text("NEO4J_WORKER_URI=bolt://127.0.0.1:9\nAIRFLOW_CONN_NEO4J_DEFAULT='{\"host\": \"a b\"}'\n")
+    assert drivers.of_scheduler(made) == {"NEO4J_WORKER_URI": "bolt://127.0.0.1:9",
+                                          "AIRFLOW_CONN_NEO4J_DEFAULT": '{"host": "a b"}'}
+    drivers.forget_host(made)
+    assert drivers.of_scheduler(made) == {}
+    assert drivers.host({}, made).check() == "it has not told its address yet"
+
+
+def test_on_celery_the_scheduler_is_told_nothing(tmp_path: Path) -> None:
+    assert drivers.of_scheduler(stack(tmp_path, relay="process")) == {}
+    assert not drivers.has_host(stack(tmp_path, relay="process"))
