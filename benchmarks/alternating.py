@@ -96,14 +96,17 @@ def _told(runs: Iterator[Run]) -> Iterator[Run]:
         yield run
 
 
+def _spread(name: str, ratios: list[float]) -> str:
+    return f"{name} {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
 def concluded(runs: list[Run], state: StackState, file: Path) -> None:
     """Print the medians over the runs, and write what was measured."""
     for scope in SCOPES:
         of = [run for run in runs if run.scope == scope]
         middle, tail = ([run.ratio(statistic) for run in of] for statistic in (statistics.median, percentile_90))
-        console.print(f"[bold]scope {scope}, {len(of)} runs, {state.slots} slots: median {statistics.median(middle):.2f} "
-                      f"({min(middle):.2f} to {max(middle):.2f}), p90 {statistics.median(tail):.2f} "
-                      f"({min(tail):.2f} to {max(tail):.2f})")
+        console.print(f"[bold]scope {scope}, {len(of)} runs, {state.slots} slots: {_spread('median', middle)}, "
+                      f"{_spread('p90', tail)}")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"at": time.time(), "slots": state.slots, "runs": [run._asdict() for run in runs]}),
                     encoding="utf-8")
