@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from patterns import identity
 from rig.records import Connection, ProbeShare, Sample
+from worker_init.upstream import USER_AGENT as RELAY_AGENT
 
 USER_AGENT = "neo4j-airflow-connections-rig"
 # A server with other users may list http-N and bolt-local-N too: these are no Bolt connections over a network.
@@ -34,6 +35,8 @@ QUERIES_PER_SAMPLE = 2
 MONITOR = "monitor"     # the DAG that looks, as the probe does
 QUERIES_PER_MARKER = 2
 PREFIX = "bolt-"
+NAMELESS = ("the stock hook takes no user agent: its connections cannot be told from those of others who use this "
+            "server")
 SERVER_ERRORS = (DriverError, Neo4jError, OSError)
 
 
@@ -143,9 +146,17 @@ class Probe:
         return None
 
     @contextmanager
-    def window(self, index: int, on_sample: Callable[[Sample], None]) -> Iterator[Window]:
-        """Count and sample until the block ends. Never raises for the server: the window says what is missing."""
+    def window(self, index: int, on_sample: Callable[[Sample], None], *, nameless: bool = False) -> Iterator[Window]:
+        """Count and sample until the block ends. Never raises for the server: the window says what is missing.
+
+        With ``nameless`` the connections do not say whose they are: beside others' they cannot be counted.
+        """
         window = Window(index)
+        if nameless and not self._server.alone:
+            window.opened = Opened(None, False, NAMELESS, None, None)
+            window.fail(NAMELESS)
+            yield window
+            return
         first = self._marker(window)
         sampler = _Sampler(self, window, on_sample)
         sampler.start()
@@ -172,7 +183,7 @@ class Probe:
         if self._server.alone:
             return not (row.user_agent or "").startswith(USER_AGENT)
         owner = identity.parse(row.user_agent)
-        return owner is not None and owner.pattern != MONITOR
+        return row.user_agent == RELAY_AGENT or (owner is not None and owner.pattern != MONITOR)
 
     def _list(self) -> tuple[list[Listed], set[int]]:
         with self._driver.session(fetch_size=-1) as session:
@@ -201,7 +212,7 @@ class Probe:
         if last.id < first.id or last.server_started != first.server_started:
             return Opened(None, False, "the server was started anew within the window", *ids)
         if not self._server.alone:
-            return Opened(len(window.connections), False,
+            return Opened(sum(id_ > first.id for id_ in window.connections), False,
                           "a lower bound: connections that a sample saw; others use this server too", *ids)
         between = last.id - first.id - 1 - sum(first.id < number < last.id for number in own)
         return Opened(between, True, None, *ids)
@@ -256,7 +267,13 @@ class _Sampler(threading.Thread):
             return
         self.own_ids |= own
         self._window.add(sample, rows)
-        self._on_sample(sample)
+        self._show(sample)
+
+    def _show(self, sample: Sample) -> None:
+        try:
+            self._on_sample(sample)
+        except Exception as error:      # whoever watches must not stop the counting
+            self._window.fail(f"the view failed: {_one_line(error)}")
 
 
 def _listed(record: Any) -> Listed:

@@ -100,7 +100,8 @@ class DagRunRecord(Record):
 
     ``opened`` is the number of connections that the server accepted between the two marker
     connections, less the probe's own. It is None where it could not be had; ``opened_reason`` then
-    says why. With ``opened_exact`` False it is a lower bound from sampling.
+    says why. With ``opened_exact`` False it is a lower bound from sampling. ``sampler_reason`` says why
+    samples are missing, if they are.
     """
 
     index: int
@@ -115,6 +116,7 @@ class DagRunRecord(Record):
     opened: int | None
     opened_exact: bool
     opened_reason: str | None
+    sampler_reason: str | None = None
     probe: ProbeShare | None
 
 

@@ -18,6 +18,7 @@ from rig.records import EXHIBIT, Cell, DagRunRecord, PlannedRun, TaskRecord
 from rig.stack.native import NativeStack
 
 QUERY_TASK = "query"
+HOOK = "hook"
 EXHIBIT_SECONDS = 120.0     # that it hangs is a result: no need to wait as long for it as for an accident
 POLL_EVERY = 1.0        # seconds: each poll is load on the API server that the tasks use too
 
@@ -43,7 +44,9 @@ class CellRunner:
         """
         attempt = _Attempt(planned)
         try:
-            with self._probe.window(planned.index, self._progress.sample) as window:
+            cell = planned.cell
+            nameless = cell.pattern == HOOK and cell.relay == "none"
+            with self._probe.window(planned.index, self._progress.sample, nameless=nameless) as window:
                 attempt.window = window
                 self._watched(attempt)
                 window.wait_until_closed(self._observe, since=time.time())
@@ -117,7 +120,7 @@ class _Attempt:
             index=self.planned.index, dag_id=self.dag_id, dag_run_id=self.run_id, state=self._state,
             reason=self._reason, started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
             last_id=opened.last_id, opened=opened.count, opened_exact=opened.exact, opened_reason=opened.reason,
-            probe=self.window.share)
+            sampler_reason=self.window.trouble, probe=self.window.share)
 
 
 def until_ended(stack: NativeStack, api: AirflowApi, dag_id: str, run_id: str,

@@ -78,7 +78,8 @@ def all_tasks(repeat: Repeat) -> Sequence[TaskRecord]:
 def some_samples(repeat: Repeat) -> Sequence[Sample]:
     """Return the DAG run's samples. Raises Missing where there are none."""
     if not repeat.samples:
-        raise Missing("the sampler took no sample")
+        why = repeat.record.sampler_reason if repeat.record else None
+        raise Missing(f"the sampler took no sample{f': {why}' if why else ''}")
     return repeat.samples
 
 

@@ -30,6 +30,7 @@ from tests.rig import kernel_sockets
 from tests.rig.builders import agent
 from tests.rig.counting_proxy import CountingProxy, counting_proxy
 from tests.rig.own_neo4j import own_neo4j
+from worker_init.upstream import USER_AGENT as RELAY_AGENT
 
 INTERVAL = 0.1          # seconds, as a user has it who has set nothing
 SOON = 60               # seconds: a limit that is never reached unless something is broken
@@ -332,6 +333,34 @@ def test_beside_other_users_the_count_is_a_lower_bound_of_what_names_itself(cell
 
 
 # --- when it cannot be known -----------------------------------------------------------------------
+
+
+def test_beside_other_users_a_workers_driver_counts_as_ours_and_only_once(cell: Cell, server: Neo4jServer) -> None:
+    cell.keep(RELAY_AGENT)      # a worker that is warm: open before the window, and not opened in it
+    with (probing(server.uri, server.password, alone=False) as probe,
+          probe.window(0, samples := Samples()) as window):
+        cell.keep(RELAY_AGENT)
+        samples.until(lambda sample: len(sample.open) == 2)
+    assert (window.opened.count, window.opened.exact) == (1, False)
+
+
+def test_beside_other_users_connections_without_a_name_are_not_counted_at_all(server: Neo4jServer) -> None:
+    with (probing(server.uri, server.password, alone=False) as probe,
+          probe.window(0, nobody, nameless=True) as window):
+        window.wait_until_closed(SOON, since=time.time())
+    assert (window.opened.count, window.samples) == (None, [])
+    assert window.opened.reason == window.trouble == probes.NAMELESS
+
+
+def test_a_view_that_fails_does_not_stop_the_counting(cell: Cell, probe: Probe) -> None:
+    def fail(_: Sample) -> None:
+        raise ValueError("no room on the screen")
+
+    with probe.window(0, fail) as window:
+        cell.open_and_close()
+        eventually(lambda: len(window.samples) > 2)
+    assert window.opened.count == 1
+    assert window.trouble == "the view failed: no room on the screen"
 
 
 def test_a_server_that_is_away_gives_null_with_the_reason_and_holds_nobody_up() -> None:
