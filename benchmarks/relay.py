@@ -1,27 +1,31 @@
 """What the relay costs: the same work directly and through it, alternating within one run.
 
-``python benchmarks/relay.py --uri bolt://127.0.0.1:7687 --user neo4j`` with the password in
-``NEO4J_PASSWORD``. Only ratios mean something on a shared machine; every pair is measured within
-milliseconds, in random order.
+Only ratios mean something on a shared machine, so each pair is measured within milliseconds, in random
+order. ``spread`` has the ratio of each fifth of the run, lowest and highest. The slow network is a hop
+that adds 5 ms to each way and holds a new connection back for one round trip more, as TCP's handshake
+does on a network; TLS is ended in front of the server by a hop as well.
 """
 
-import argparse
-import os
 import random
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import neo4j
 
-from tests.worker_init.servers import Serving, serving
+from benchmarks import hop
+from benchmarks.common import conditions, neo4j_of, parser, say, write
+from tests.worker_init.faults import certificate
+from tests.worker_init.servers import Neo4jServer, Serving, serving
 
 Work = Callable[[], object]
+_FIFTHS = 5
+_DELAY = 0.005
 
 
 class Pair(NamedTuple):
@@ -32,6 +36,17 @@ class Pair(NamedTuple):
     repeats: int
     direct: Work
     relayed: Work
+
+
+class Way(NamedTuple):
+    """A URI and who logs on there."""
+
+    uri: str
+    auth: tuple[str, str]
+
+    def driver(self) -> neo4j.Driver:
+        """Return a new driver."""
+        return neo4j.GraphDatabase.driver(self.uri, auth=self.auth)
 
 
 def one(driver: neo4j.Driver) -> None:
@@ -47,9 +62,9 @@ def rows(driver: neo4j.Driver) -> None:
             pass
 
 
-def fresh(uri: str, auth: tuple[str, str]) -> None:
+def fresh(way: Way) -> None:
     """Open a driver for one query."""
-    with neo4j.GraphDatabase.driver(uri, auth=auth) as driver:
+    with way.driver() as driver:
         one(driver)
 
 
@@ -60,9 +75,9 @@ def timed(work: Work) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def measure(pair: Pair) -> str:
-    """Alternate the two, and return a row of the table: medians in milliseconds and their ratio."""
-    for _ in range(pair.repeats // 10):
+def measure(pair: Pair) -> dict[str, Any]:
+    """Alternate the two; return medians and quartiles in milliseconds, the ratio, and every try."""
+    for _ in range(pair.repeats // 10 + 1):
         pair.direct()
         pair.relayed()
     direct, relayed = [], []
@@ -73,39 +88,98 @@ def measure(pair: Pair) -> str:
         else:
             relayed.append(timed(pair.relayed))
             direct.append(timed(pair.direct))
-    ratio = statistics.median(relayed) / statistics.median(direct)
-    return (f"{pair.name:24} {len(direct):6} {statistics.median(direct):10.3f} {statistics.median(relayed):10.3f} "
-            f"{ratio:7.3f} {pair.bar:6.2f}")
+    ratios = [_ratio(part, other) for part, other in zip(_fifths(relayed), _fifths(direct), strict=True)]
+    ratio = _ratio(relayed, direct)
+    return {"name": pair.name, "pairs": pair.repeats, "direct_ms": _figures(direct), "relay_ms": _figures(relayed),
+            "ratio": round(ratio, 3), "spread": [round(min(ratios), 3), round(max(ratios), 3)], "bar": pair.bar,
+            "reached": ratio <= pair.bar, "tries": {"direct": direct, "relay": relayed}}
 
 
-def pairs(uri: str, auth: tuple[str, str], host: Serving, scale: float) -> Iterator[Pair]:
-    """Yield what is compared; drivers that are kept are kept for the whole run."""
-    with neo4j.GraphDatabase.driver(uri, auth=auth) as direct, host.driver() as relayed:
-        yield Pair("RETURN 1, driver kept", 1.25, int(2000 * scale), lambda: one(direct), lambda: one(relayed))
-        yield Pair("RETURN 1, new driver", 0.7, int(300 * scale), lambda: fresh(uri, auth),
-                   lambda: fresh(host.uri, host.auth))
-        yield Pair("100,000 rows", 1.05, max(3, int(10 * scale)), lambda: rows(direct), lambda: rows(relayed))
+def _fifths(values: list[float]) -> list[list[float]]:
+    size = max(1, len(values) // _FIFTHS)
+    return [values[at:at + size] for at in range(0, size * min(_FIFTHS, len(values)), size)]
+
+
+def _ratio(relayed: list[float], direct: list[float]) -> float:
+    return statistics.median(relayed) / statistics.median(direct)
+
+
+def _figures(values: list[float]) -> dict[str, Any]:
+    low, median, high = statistics.quantiles(values, n=4)
+    return {"median": round(median, 3), "quartiles": [round(low, 3), round(high, 3)]}
+
+
+def loopback(server: Neo4jServer, host: Serving, scale: float) -> Iterator[Pair]:
+    """Yield what is compared with nothing between; drivers that are kept are kept for the whole run."""
+    with server.driver() as direct, host.driver() as relayed:
+        yield Pair("RETURN 1, driver kept", 1.25, int(3000 * scale), lambda: one(direct), lambda: one(relayed))
+        yield _new_driver("RETURN 1, new driver", 0.7, int(500 * scale), Way(server.uri, server.auth), host)
+        yield Pair("100,000 rows", 1.05, max(5, int(30 * scale)), lambda: rows(direct), lambda: rows(relayed))
+
+
+def _new_driver(name: str, bar: float, repeats: int, direct: Way, host: Serving) -> Pair:
+    relayed = Way(host.uri, host.auth)
+    return Pair(name, bar, repeats, lambda: fresh(direct), lambda: fresh(relayed))
+
+
+def slow_network(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pair]:
+    """Yield what is compared where the server is 10 ms away."""
+    with (hop.running(server.port, delay=_DELAY, connecting=True) as port,
+          _served(folder / "slow", f"bolt://127.0.0.1:{port}", server.auth) as host):
+        yield _new_driver("… 10 ms round trip", 0.35, int(200 * scale),
+                          Way(f"bolt://127.0.0.1:{port}", server.auth), host)
+
+
+def tls(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pair]:
+    """Yield what is compared where the server is reached by TLS."""
+    with (hop.running(server.port, certificate=certificate(folder)) as port,
+          _served(folder / "tls", f"bolt+ssc://127.0.0.1:{port}", server.auth) as host):
+        yield _new_driver("… TLS", 0.45, int(300 * scale), Way(f"bolt+ssc://127.0.0.1:{port}", server.auth), host)
 
 
 @contextmanager
-def served(uri: str, auth: tuple[str, str]) -> Iterator[Serving]:
-    """Run a host for the benchmark."""
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), uri, auth) as host:
+def _served(folder: Path, uri: str, auth: tuple[str, str]) -> Iterator[Serving]:
+    """Run a host, with as many of its connections open as will be needed."""
+    with serving(folder, uri, auth) as host:
+        with host.driver() as driver:
+            one(driver)
         yield host
 
 
-def main() -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--uri", default="bolt://127.0.0.1:7687")
-    parser.add_argument("--user", default="neo4j")
-    parser.add_argument("--scale", type=float, default=1.0, help="0.1 for a tenth of the repeats")
-    options = parser.parse_args()
-    auth = (options.user, os.environ["NEO4J_PASSWORD"])
-    print(f"{'':24} {'pairs':>6} {'direct ms':>10} {'relay ms':>10} {'ratio':>7} {'bar':>6}")
-    with served(options.uri, auth) as host:
-        for pair in pairs(options.uri, auth, host, options.scale):
-            print(measure(pair), flush=True)
+def pairs(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pair]:
+    """Yield everything that is compared."""
+    with ExitStack() as stack:
+        host = stack.enter_context(_served(folder / "loopback", server.uri, server.auth))
+        yield from loopback(server, host, scale)
+    yield from slow_network(server, folder, scale)
+    yield from tls(server, folder, scale)
+
+
+def table(cases: list[dict[str, Any]]) -> str:
+    """Return the result for a person: times in milliseconds."""
+    lines = [f"{'':24} {'pairs':>6} {'direct':>9} {'relay':>9} {'ratio':>7} {'spread':>15} {'bar':>6}"]
+    for case in cases:
+        times = f"{case['direct_ms']['median']:9.3f} {case['relay_ms']['median']:9.3f}"
+        ratios = "{:7.3f} {:>15} {:6.2f}".format(
+            case["ratio"], "{:.3f}-{:.3f}".format(*case["spread"]), case["bar"])
+        lines.append(f"{case['name']:24} {case['pairs']:6} {times} {ratios}{'' if case['reached'] else '  missed'}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print the table, write the file."""
+    options_of = parser(__doc__)
+    options_of.add_argument("--scale", type=float, default=1.0, help="0.1 for a tenth of the repeats")
+    options_of.add_argument("--only", default="", help="measure only what has this in its name")
+    options = options_of.parse_args(arguments)
+    began, cases = time.time(), []
+    with neo4j_of(options) as server, tempfile.TemporaryDirectory() as folder:
+        for pair in pairs(server, Path(folder), options.scale):
+            if options.only in pair.name:
+                say(f"{pair.name}: {pair.repeats} pairs …")
+                cases.append(measure(pair))
+    print(table(cases))
+    write(options.out, {"conditions": conditions(began), "cases": cases})
     return 0
 
 

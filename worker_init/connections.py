@@ -15,12 +15,20 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from worker_init.errors import BadSetting
 
 _DEFAULT_PORT = 7687
+# The driver knows http as well, which is not Bolt: there is no connection to lend.
+_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
+# The hook reads no type, so connections are found that were never given the right one. One that is plainly
+# something else was listed by mistake, and leading it elsewhere would break its own hook.
+_TYPES = ("neo4j", "bolt", "generic", "")
 # What the provider's hook makes an encrypted URI of: on the local hop there is no TLS.
 _TLS_EXTRAS = ("certs_self_signed", "certs_trusted_ca", "encrypted")
 
 
 class Target(NamedTuple):
-    """A server and the identity that is used there: two of them never share a connection."""
+    """A server and the identity that is used there: two of them never share a connection.
+
+    Without ``username`` nobody logs on: the server asks for no authentication.
+    """
 
     uri: str
     username: str
@@ -60,12 +68,12 @@ class Address(NamedTuple):
 
 
 class AirflowConnection(NamedTuple):
-    """An Airflow connection of type neo4j, as far as its hook reads it."""
+    """An Airflow connection as the provider's ``Neo4jHook`` reads it."""
 
     host: str
     port: int
-    login: str
-    password: str
+    login: str | None
+    password: str | None
     schema: str
     extra: dict[str, Any]
 
@@ -74,16 +82,21 @@ class AirflowConnection(NamedTuple):
 
     @property
     def target(self) -> Target:
-        """The server that the provider's hook would connect to."""
+        """The server that the hook would connect to, with its own precedence among the extras."""
         scheme = "neo4j" if self.extra.get("neo4j_scheme") else "bolt"
         if self.extra.get("certs_self_signed"):
             scheme += "+ssc"
         elif self.extra.get("certs_trusted_ca") or self.extra.get("encrypted"):
             scheme += "+s"
-        return Target(f"{scheme}://{self.host}:{self.port}", self.login, self.password)
+        has_auth = self.login is not None and self.password is not None
+        return Target(f"{scheme}://{self.host}:{self.port}", (self.login or "") if has_auth else "",
+                      (self.password or "") if has_auth else "")
 
     def through(self, address: Address) -> str:
-        """Return the same connection, by way of a local driver, as JSON for the environment."""
+        """Return the same connection, by way of a local driver, as JSON for the environment.
+
+        The database (``schema``) and every extra that does not ask for TLS stay as they are.
+        """
         extra = {key: value for key, value in self.extra.items() if key not in _TLS_EXTRAS}
         return json.dumps({"conn_type": "neo4j", "host": address.host, "port": address.port,
                            "login": address.credentials.username, "password": address.credentials.password,
@@ -117,15 +130,15 @@ def variable_of(connection_id: str) -> str:
 
 
 def upstreams_of(environment: Mapping[str, str], connection_ids: tuple[str, ...]) -> Upstreams:
-    """Read the upstreams that an environment describes. What cannot be resolved is left alone, with a note.
+    """Read the upstreams that an environment describes. A connection that cannot be resolved has a note instead.
 
-    The default upstream is ``NEO4J_URI``'s, without it the first connection's.
+    The default upstream is ``NEO4J_URI``'s, without it the first connection's. Raises BadSetting where
+    ``NEO4J_URI`` cannot be used.
     """
     targets: dict[Target, int] = {}
     ids, notes = [], []
     default = None
-    if uri := environment.get("NEO4J_URI"):
-        target = Target(uri, environment.get("NEO4J_USERNAME", ""), environment.get("NEO4J_PASSWORD", ""))
+    if target := _default_target(environment):
         default = targets.setdefault(target, len(targets))
     for name in connection_ids:
         try:
@@ -134,11 +147,44 @@ def upstreams_of(environment: Mapping[str, str], connection_ids: tuple[str, ...]
             notes.append(f"connection {name} stays as it is: {variable_of(name)} {error}")
         else:
             ids.append((name, targets.setdefault(connection.target, len(targets)), connection))
+    database = environment.get("NEO4J_DATABASE")
     if default is None and ids:
-        default = ids[0][1]
-    database = environment.get("NEO4J_DATABASE") or (ids[0][2].schema if ids and "NEO4J_URI" not in environment
-                                                     else None)
+        _, default, connection = ids[0]
+        database = database or connection.schema
     return Upstreams(tuple(targets), default, database or None, tuple(ids), tuple(notes))
+
+
+def _default_target(environment: Mapping[str, str]) -> Target | None:
+    uri = environment.get("NEO4J_URI")
+    if not uri:
+        return None
+    try:
+        check_uri(uri)
+    except BadSetting as error:
+        raise BadSetting(f"NEO4J_URI {error}") from None
+    username, password = username_and_password(environment, "NEO4J_")
+    return Target(uri, username, password)
+
+
+def username_and_password(environment: Mapping[str, str], prefix: str) -> tuple[str, str]:
+    """Return who logs on: where only a password is given, Neo4j's first user; where nothing is, nobody ("")."""
+    password = environment.get(f"{prefix}PASSWORD", "")
+    return environment.get(f"{prefix}USERNAME") or ("neo4j" if password else ""), password
+
+
+def check_uri(uri: str) -> None:
+    """Raise BadSetting, without the value, for what a Neo4j driver cannot use or should not be given."""
+    try:
+        parts = urlsplit(uri)
+        has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        raise BadSetting("cannot be read as a URI") from None
+    if parts.scheme not in _SCHEMES:
+        raise BadSetting(f"begins with none of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}")
+    if parts.username or parts.password:
+        raise BadSetting("holds a user name or a password, which belong into settings of their own")
+    if not has_host or parts.path not in ("", "/") or any(letter.isspace() for letter in uri):
+        raise BadSetting("names no host and port that can be used")
 
 
 def parse_connection(value: str | None) -> AirflowConnection:
@@ -150,24 +196,33 @@ def parse_connection(value: str | None) -> AirflowConnection:
         port = int(fields.get("port") or _DEFAULT_PORT)
     except (ValueError, TypeError, AttributeError):
         raise BadSetting("cannot be read") from None
-    if fields.get("conn_type") != "neo4j":
+    if (fields.get("conn_type") or "").split("+")[0] not in _TYPES:
         raise BadSetting("is not a connection of type neo4j")
     if not fields.get("host"):
         raise BadSetting("names no host")
-    return AirflowConnection(fields["host"], port, fields.get("login") or "", fields.get("password") or "",
-                             fields.get("schema") or "", fields.get("extra") or {})
+    connection = AirflowConnection(fields["host"], port, fields.get("login"), fields.get("password"),
+                                   fields.get("schema") or "", fields["extra"])
+    check_uri(connection.target.uri)
+    return connection
 
 
 def _from_json(value: str) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(value)
     extra = fields.get("extra")
-    return fields | {"extra": json.loads(extra) if isinstance(extra, str) and extra else extra or {}}
+    return fields | {"extra": _checked_extra(json.loads(extra) if isinstance(extra, str) and extra else extra or {})}
+
+
+def _checked_extra(extra: Any) -> dict[str, Any]:
+    if not isinstance(extra, dict):
+        raise TypeError("not a map")
+    return extra
 
 
 def _from_uri(value: str) -> dict[str, Any]:
     parts = urlsplit(value)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    extra = json.loads(query["__extra__"]) if "__extra__" in query else query
+    extra = _checked_extra(json.loads(query["__extra__"])) if "__extra__" in query else query
     return {"conn_type": parts.scheme.replace("-", "_"), "host": unquote(parts.hostname or ""), "port": parts.port,
-            "login": unquote(parts.username or ""), "password": unquote(parts.password or ""),
-            "schema": unquote(parts.path.lstrip("/")), "extra": extra}
+            "login": None if parts.username is None else unquote(parts.username),
+            "password": None if parts.password is None else unquote(parts.password),
+            "schema": unquote(parts.path[1:]), "extra": extra}

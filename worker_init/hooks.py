@@ -15,7 +15,6 @@ every program that loads the app. The pairs, in the order in which they fire:
 ==========================  ==========================================================================
 """
 
-import logging
 import os
 from typing import Any
 
@@ -31,7 +30,6 @@ from celery.signals import (
 from worker_init.inspection import DriverHostStep
 from worker_init.lifecycle import this_process
 
-log = logging.getLogger(__name__)
 # Their green threads need a driver that knows them; they have no pool process to begin with.
 _GREEN = ("gevent", "eventlet")
 
@@ -40,11 +38,11 @@ _GREEN = ("gevent", "eventlet")
 def open_worker(sender: Any, **_: Any) -> None:
     """Start the driver host and add it to what ``inspect stats`` shows."""
     pool = _name_of(sender.pool_cls)
+    sender.app.steps["worker"].add(DriverHostStep)
     if any(green in pool for green in _GREEN):
-        log.info("tasks connect by themselves: the pool %s is not supported", pool)
+        this_process.stay_off(f"the pool {pool} is not supported")
         return
     this_process.open(sender.concurrency, os.environ)
-    sender.app.steps["worker"].add(DriverHostStep)
     if "thread" in pool:
         # Threads are never announced: there is one process, and it is this one.
         this_process.enter(0, os.environ)

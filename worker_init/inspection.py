@@ -16,7 +16,8 @@ class DriverHostStep(bootsteps.StartStopStep):  # type: ignore[misc]
     name = "worker-init driver host"
 
     def start(self, _: Any) -> None:
-        """Do nothing: ``worker_init`` has started the host, before there was a blueprint."""
+        """Say what became of the host: ``worker_init`` has started it, before there was a blueprint or a log."""
+        this_process.announce()
 
     def stop(self, _: Any) -> None:
         """Do nothing: running tasks still need the host."""

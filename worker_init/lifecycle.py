@@ -24,6 +24,7 @@ class Worker:
     def __init__(self) -> None:
         self._supervisor: Supervisor | None = None
         self._index: int | None = None
+        self._notes: list[tuple[int, str]] = []
 
     def open(self, slots: int, environment: MutableMapping[str, str]) -> None:
         """Start the driver host, in the worker's main process, before it has a pool."""
@@ -31,23 +32,34 @@ class Worker:
             return
         try:
             settings = Settings.from_environment(environment)
+            if settings.disabled:
+                return
+            upstreams = upstreams_of(environment, settings.connection_ids)
         except BadSetting as error:
-            log.error("tasks connect by themselves: %s", error)
+            self.stay_off(str(error))
             return
-        if settings.disabled:
-            return
-        upstreams = upstreams_of(environment, settings.connection_ids)
-        for note in upstreams.notes:
-            log.info("%s", note)
+        self._notes += [(logging.INFO, note) for note in upstreams.notes]
         if not upstreams.targets:
-            log.warning("tasks connect by themselves: neither NEO4J_URI nor a connection of %s is in the environment",
-                        ", ".join(settings.connection_ids) or "no id")
+            self.stay_off("neither NEO4J_URI nor a connection of "
+                          f"{', '.join(settings.connection_ids) or 'no id'} is in the environment", logging.WARNING)
             return
         supervisor = Supervisor(settings, upstreams, environment)
         if supervisor.start(slots):
             self._supervisor = supervisor
+            self._notes.append((logging.INFO, f"tasks connect through {supervisor!r}"))
         else:
+            self.stay_off(str(supervisor.unfit))
             supervisor.kill()
+
+    def stay_off(self, why: str, level: int = logging.ERROR) -> None:
+        """Leave the tasks to themselves."""
+        self._notes.append((level, f"tasks connect by themselves: {why}"))
+
+    def announce(self) -> None:
+        """Log what there was to say before the worker had set up its logging."""
+        notes, self._notes = self._notes, []
+        for level, note in notes:
+            log.log(level, "%s", note)
 
     def close(self) -> None:
         """End the driver host once the last task has ended."""

@@ -95,6 +95,72 @@ def unpack_map(data: bytes, offset: int = 0) -> tuple[dict[str, Any], int]:
     return value, end
 
 
+def skip(data: bytes, offset: int = 0) -> int:
+    """Return the offset after the value that begins at ``offset``, without making the value.
+
+    The parameters of a query may be millions of values, and all clients of a host wait meanwhile. Raises
+    ProtocolViolation as :func:`unpack` does.
+    """
+    at, left, fixed = offset, 1, _FIXED_SIZES
+    try:
+        while left:
+            left -= 1
+            marker = data[at]
+            if size := fixed[marker]:
+                at += size
+            else:
+                at, count = _skip_head(data, at, marker)
+                left += count
+    except (IndexError, struct.error) as error:
+        raise ProtocolViolation(f"no PackStream at byte {offset}: {error}") from error
+    if at > len(data):
+        raise ProtocolViolation(f"no PackStream at byte {offset}: the message ends within a value")
+    return at
+
+
+def _skip_head(data: bytes, at: int, marker: int) -> tuple[int, int]:
+    """Return where a value of variable size goes on, and how many values it holds there."""
+    kind, low = marker & 0xF0, marker & 0x0F
+    if kind in _VALUES_EACH:
+        return at + (2 if kind == 0xB0 else 1), low * _VALUES_EACH[kind]
+    if marker not in _SIZED:
+        raise ProtocolViolation(f"PackStream knows no marker {marker:#x}")
+    kind, width = _SIZED[marker]
+    count, at = _count(data, at + 1, width)
+    return (at, count * _VALUES_EACH[kind]) if kind in _VALUES_EACH else (at + count, 0)
+
+
+# How many values one item of a list, a structure, a map has.
+_VALUES_EACH = {0x90: 1, 0xB0: 1, 0xA0: 2}
+# Markers with a count behind them: what they are, and the count's width. Texts and bytes count bytes.
+_SIZED = ({0xCC + n: (0x80, 1 << n) for n in range(3)} | {0xD0 + n: (0x80, 1 << n) for n in range(3)}
+          | {0xD4 + n: (0x90, 1 << n) for n in range(3)} | {0xD8 + n: (0xA0, 1 << n) for n in range(3)})
+
+
+def _fixed_size(marker: int) -> int:
+    """Return how many bytes a value with this marker takes, 0 where the marker alone does not say."""
+    if marker < 0x80 or marker >= 0xF0 or marker in _CONSTANTS:
+        return 1
+    if 0x80 <= marker < 0x90:
+        return 1 + marker - 0x80
+    if marker in _SCALARS:
+        return 1 + struct.calcsize(_SCALARS[marker])
+    return 17 if marker == 0xE0 else 0
+
+
+def with_entries(data: bytes, added: dict[str, Any]) -> bytes:
+    """Return a map's bytes with more entries in it; what it holds stays byte for byte as it is."""
+    if data[0] & 0xF0 == 0xA0:
+        at, count = 1, data[0] & 0x0F
+    else:
+        count, at = _count(data, 1, _SIZED[data[0]][1])
+    out = bytearray(_size(count + len(added), 0xA0, 0xD8) + data[at:])
+    for key, item in added.items():
+        _pack(key, out)
+        _pack(item, out)
+    return bytes(out)
+
+
 def _unpack(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     marker = data[at]
     at += 1
@@ -179,3 +245,6 @@ def _map(data: bytes, at: int, count: int, depth: int) -> tuple[dict[str, Any], 
         key, at = _unpack(data, at, depth + 1)
         items[str(key)], at = _unpack(data, at, depth + 1)
     return items, at
+
+
+_FIXED_SIZES = bytes(_fixed_size(marker) for marker in range(256))

@@ -16,6 +16,8 @@ from worker_init.upstream import Connection, Route, Server, Timeouts, Upstream
 
 log = logging.getLogger(__name__)
 _BACKLOG = 4096
+# Reasons hold what a client has sent, and each is a line in the log.
+_MOST_REASONS = 100
 
 
 class Relay:
@@ -96,6 +98,8 @@ class Relay:
 
     def turned_away(self, why: str) -> None:
         """Count a client that was turned away, and say why once for each reason."""
+        if why not in self._turned_away and len(self._turned_away) >= _MOST_REASONS:
+            why = "other reasons"
         if not self._turned_away[why]:
             log.warning("%s: turned a client away: %s", self.name, why)
         self._turned_away[why] += 1

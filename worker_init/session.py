@@ -17,7 +17,7 @@ from worker_init.bolt import Piece, Scanner, Tag, body_of, chunked, message
 from worker_init.conversation import Conversation
 from worker_init.errors import ProtocolViolation, UpstreamFailure
 from worker_init.handshake import Negotiation, Version, offers_of
-from worker_init.packstream import pack, unpack, unpack_map
+from worker_init.packstream import skip, unpack_map, with_entries
 from worker_init.pool import Pool
 from worker_init.upstream import Connection, Route, Server
 
@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 _LARGEST_BEFORE_LOGON = 64 * 1024
 # What a client may have sent ahead while it waits, before its socket is no longer read.
 _READ_AHEAD = 1024 * 1024
-# A message that the relay has to read whole: RUN and BEGIN, parameters included.
+# A message that the relay has to read whole: RUN and BEGIN, parameters included; the others hold bookmarks
+# or credentials at most.
 _LARGEST_HELD = 256 * 1024 * 1024
+_LARGEST_OTHER = 1024 * 1024
 
 _PASSED_ON = frozenset({Tag.RUN, Tag.BEGIN, Tag.COMMIT, Tag.ROLLBACK, Tag.PULL, Tag.DISCARD, Tag.RESET,
                         Tag.TELEMETRY})
@@ -227,7 +229,10 @@ class Session(asyncio.Protocol):
 
     def _hold(self, raw: bytes, piece: Piece) -> bool:
         """Gather a message that the relay reads, and handle it once it is whole."""
-        largest = _LARGEST_HELD if self._is_known else _LARGEST_BEFORE_LOGON
+        if not self._is_known:
+            largest = _LARGEST_BEFORE_LOGON
+        else:
+            largest = _LARGEST_HELD if piece.tag in _OPENS_TRANSACTION else _LARGEST_OTHER
         if len(self._held) + len(raw) > largest:
             raise ProtocolViolation(f"a message of more than {largest} bytes")
         if not piece.last:
@@ -333,15 +338,12 @@ class Session(asyncio.Protocol):
 
     def _prepared(self, tag: int, body: bytes) -> tuple[bytes, Route]:
         """Return the message with the client's own filters, and the route that its extras ask for."""
-        at = 2
-        if tag == Tag.RUN:
-            at = unpack(body, unpack(body, 2)[1])[1]
+        at = skip(body, skip(body, 2)) if tag == Tag.RUN else 2
         extras, end = unpack_map(body, at)
-        route = Route(extras.get("mode") == "r", extras.get("db"), tuple(extras.get("bookmarks") or ()))
         missing = {key: value for key, value in self._filters.items() if key not in extras}
         if missing:
-            body = body[:at] + pack(extras | missing) + body[end:]
-        return chunked(body), route if self._pool.upstream.is_routed else Route()
+            body = body[:at] + with_entries(body[at:end], missing) + body[end:]
+        return chunked(body), _route_of(extras) if self._pool.upstream.is_routed else Route()
 
     def _borrow(self, route: Route, then: Callable[[Connection], None], *, must_check: bool = False) -> bool:
         self._on_grant = then
@@ -474,6 +476,12 @@ class Session(asyncio.Protocol):
         self._front.turned_away(why)
         self._queue.clear()
         self._transport.close()
+
+
+def _route_of(extras: dict[str, Any]) -> Route:
+    bookmarks = extras.get("bookmarks")
+    return Route(extras.get("mode") == "r", extras.get("db"), tuple(bookmarks) if isinstance(bookmarks, list) else (),
+                 extras.get("imp_user"))
 
 
 def _failure_message(failure: UpstreamFailure) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker_init.connections import Credentials, Target
 from worker_init.control import UNFIT_EXIT_CODE, Channel, ChannelClosed, remove_folder
-from worker_init.errors import UnfitDriver
+from worker_init.errors import BadSetting, UnfitDriver
 
 if TYPE_CHECKING:
     from worker_init.host import Host
@@ -40,16 +40,23 @@ class Supervised:
         try:
             await _check_driver()
         except UnfitDriver as error:
-            self._channel.send({"kind": "unfit", "reason": str(error)})
-            return UNFIT_EXIT_CODE
+            return self._give_up(f"this Neo4j driver cannot be shared ({error})")
         from worker_init.host import prepare_process  # noqa: PLC0415 - after the check of the driver
         prepare_process()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._read)
         loop.add_signal_handler(signal.SIGTERM, self._stop, "SIGTERM")
         watch_parent(lambda: self._stop("the worker's end", remove=True))
-        await self._obey()
+        try:
+            await self._obey()
+        except BadSetting as error:
+            return self._give_up(str(error))
         return 0
+
+    def _give_up(self, reason: str) -> int:
+        """Say why this host cannot serve, nor any other with the same settings."""
+        self._channel.send({"kind": "unfit", "reason": reason})
+        return UNFIT_EXIT_CODE
 
     async def _obey(self) -> None:
         while True:

@@ -76,10 +76,14 @@ class Supervisor:
         self._started_at = 0.0
         self._watcher = threading.Thread(target=self._watch, name="worker-init-supervisor", daemon=True)
 
+    def __repr__(self) -> str:
+        return (f"driver host {self._pid}: {self._slots} slots (scope {self._settings.scope}) for "
+                f"{', '.join(map(repr, self._upstreams.targets))}, folder {self.folder}")
+
     # In the worker's main process
 
     def start(self, slots: int) -> bool:
-        """Start the host with a driver for each slot, and wait for it. False: this driver cannot be used.
+        """Start the host with a driver for each slot, and wait for it. False: ``unfit`` says why there can be none.
 
         A host that is only slow counts as started: its clients wait in the listening sockets.
         """
@@ -88,12 +92,12 @@ class Supervisor:
         self._watcher.start()
         if not self._ready.wait(self._settings.start_timeout):
             log.warning("the driver host is not ready after %g s; tasks wait for it", self._settings.start_timeout)
-        if self.unfit:
-            log.error("tasks connect by themselves: this Neo4j driver cannot be shared (%s)", self.unfit)
         return self.unfit is None
 
     def ensure(self, slots: int) -> None:
         """Have at least so many slots: the pool is about to grow."""
+        if self.unfit:
+            return
         wanted = 1 if self._settings.scope == "worker" else slots
         with self._lock:
             for slot in range(self._slots, wanted):
@@ -105,6 +109,8 @@ class Supervisor:
 
     def environment(self, index: int) -> dict[str, str]:
         """Return what a pool process of this index puts into its environment."""
+        if self.unfit:
+            return {}
         slot = self._slot(index)
         addresses = [endpoint.address for endpoint in self._endpoints if endpoint.slot == slot]
         return self._upstreams.environment(addresses)
@@ -193,8 +199,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             if os.waitstatus_to_exitcode(status) == UNFIT_EXIT_CODE:
-                self.unfit = self.unfit or "its self-test failed"
-                self._ready.set()
+                self._give_up()
                 return
             lived = time.monotonic() - self._started_at
             pause = _SHORTEST_PAUSE if lived > _HEALTHY_SECONDS else min(pause * 2, _LONGEST_PAUSE)
@@ -204,6 +209,16 @@ class Supervisor:
                 return
             self.restarts += 1
             self._spawn()
+
+    def _give_up(self) -> None:
+        """No other host would serve either: whoever connects is to be refused, and not to wait for one."""
+        self.unfit = self.unfit or "the driver host's self-test failed"
+        if self.restarts:
+            log.error("the driver host cannot serve any more, tasks are refused: restart the worker (%s)", self.unfit)
+        with self._lock:
+            for endpoint in self._endpoints:
+                endpoint.sock.close()
+        self._ready.set()
 
     def _await_ready(self) -> None:
         channel = self._channel

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from worker_init.connections import username_and_password
 from worker_init.errors import BadSetting
 
 if TYPE_CHECKING:
@@ -77,6 +78,6 @@ def _close(reference: "weakref.ref[neo4j.Driver]") -> None:
 def _where(environment: Mapping[str, str]) -> tuple[str, tuple[str, str] | None]:
     for prefix in ("NEO4J_WORKER_", "NEO4J_"):
         if uri := environment.get(f"{prefix}URI"):
-            username = environment.get(f"{prefix}USERNAME")
-            return uri, (username, environment.get(f"{prefix}PASSWORD", "")) if username else None
+            username, password = username_and_password(environment, prefix)
+            return uri, (username, password) if username else None
     raise BadSetting("neither NEO4J_WORKER_URI nor NEO4J_URI is set")

@@ -20,7 +20,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 
 from worker_init.bolt import Scanner, Tag, message
 from worker_init.connections import Target
-from worker_init.errors import ProtocolViolation, UpstreamFailure
+from worker_init.errors import BadSetting, ProtocolViolation, UpstreamFailure
 from worker_init.handshake import Version
 
 TESTED = ("5.28.2", "6.0.3", "6.4.1")
@@ -29,6 +29,10 @@ USER_AGENT = "worker-init"
 UNREACHABLE = "Neo.TransientError.General.DatabaseUnavailable"
 _UNKNOWN = "Neo.DatabaseError.General.UnknownError"
 _NOT_A_WRITER = (".NotALeader", ".ForbiddenOnReadOnlyDatabase")
+
+# How long an impersonated user's home database is taken to be the same, where the server corrects a mistake.
+_HOME_SECONDS = 60.0
+_MOST_HOMES = 10_000
 
 driver_version: str = neo4j.__version__
 
@@ -46,6 +50,7 @@ class Route(NamedTuple):
     read_only: bool = False
     database: str | None = None
     bookmarks: tuple[str, ...] = ()
+    impersonated: str | None = None
 
 
 class Server(NamedTuple):
@@ -156,19 +161,27 @@ class _ResetAnswer:
 
 
 class Upstream:
-    """One official ``neo4j.AsyncDriver``, lazily connected. ``opened`` counts connections ever made."""
+    """One official ``neo4j.AsyncDriver``, lazily connected. ``opened`` counts connections ever made.
+
+    Raises BadSetting where the driver refuses the target.
+    """
 
     def __init__(self, target: Target, timeouts: Timeouts) -> None:
         self.target = target
         self.opened = 0
         self._timeouts = timeouts
-        # A routing driver has its table under the database's name, also for who names none.
+        # A routing driver has its table under the database's name, also for who names none: then it is the
+        # home database, each user's own. Impersonated users have theirs with the time it was asked for.
         self._home_database: str | None = None
+        self._homes: dict[str, tuple[float, str]] = {}
         auth = (target.username, target.password) if target.username else None
         # How many connections there may be is the pool's decision (worker_init.pool), not the driver's.
-        self._driver = AsyncGraphDatabase.driver(
-            target.uri, auth=auth, user_agent=USER_AGENT, max_connection_pool_size=-1,
-            connection_timeout=timeouts.connection, telemetry_disabled=True)
+        try:
+            self._driver = AsyncGraphDatabase.driver(
+                target.uri, auth=auth, user_agent=USER_AGENT, max_connection_pool_size=-1,
+                connection_timeout=timeouts.connection, telemetry_disabled=True)
+        except (DriverError, ValueError) as error:
+            raise BadSetting(f"the upstream {target.uri} cannot be used: {error}") from error
         self._pool: Any = self._driver._pool
         self._open_one, self._pool.opener = self._pool.opener, self._counted_open
         self._reactions: set[asyncio.Task[None]] = set()
@@ -191,19 +204,47 @@ class Upstream:
     async def connect(self, route: Route) -> Connection:
         """Return a connection in the state READY. Raises UpstreamFailure with what hindered it."""
         try:
+            database = await self._database_of(route)
             raw = await self._pool.acquire(
                 access_mode=READ_ACCESS if route.read_only else WRITE_ACCESS, timeout=self._timeouts.acquisition,
-                database=AcquisitionDatabase(route.database or self._home_database, guessed=not route.database),
-                bookmarks=route.bookmarks, auth=None, liveness_check_timeout=None,
-                database_callback=None if route.database else self._remember_home)
-            return await self._ready(raw, route)
+                database=database, bookmarks=route.bookmarks, auth=None, liveness_check_timeout=None,
+                database_callback=self._remember_home if database.guessed else None)
+            return await self._ready(raw, self._home_database if database.guessed else database.name)
         except Exception as error:
             raise _failure(error, self.target) from error
+
+    async def _database_of(self, route: Route) -> AcquisitionDatabase:
+        """Return the database whose routing table decides: who names none means the user's home database."""
+        if route.database or not self.is_routed:
+            return AcquisitionDatabase(route.database)
+        if route.impersonated and (home := await self._home_of(route.impersonated, route)):
+            return AcquisitionDatabase(home)
+        return AcquisitionDatabase(self._home_database, guessed=True)
+
+    async def _home_of(self, user: str, route: Route) -> str | None:
+        """Ask the server, as the driver does at each use where the server does not route by itself."""
+        asked_at, known = self._homes.get(user, (float("-inf"), None))
+        if known and self._pool.ssr_enabled and time.monotonic() - asked_at < _HOME_SECONDS:
+            return known
+        found: list[str | None] = []
+        try:
+            await self._pool.update_routing_table(
+                database=None, imp_user=user, bookmarks=route.bookmarks, auth=None,
+                acquisition_timeout=self._timeouts.acquisition, database_callback=found.append)
+        except Neo4jError:
+            # The query itself has the same failure, and the server's own words for it.
+            return None
+        home = found[0] if found else None
+        if home:
+            if len(self._homes) >= _MOST_HOMES:
+                self._homes.clear()
+            self._homes[user] = (time.monotonic(), home)
+        return home
 
     def _remember_home(self, database: str | None) -> None:
         self._home_database = database or self._home_database
 
-    async def _ready(self, raw: Any, route: Route) -> Connection:
+    async def _ready(self, raw: Any, database: str | None) -> Connection:
         """Flush what the driver has put in front of the first query: a change of credentials."""
         try:
             await raw.send_all()
@@ -211,7 +252,7 @@ class Upstream:
         except BaseException:
             self._pool.kill_and_release(raw)
             raise
-        raw.last_database = route.database
+        raw.last_database = database
         return Connection(raw)
 
     async def give_back(self, connection: Connection) -> None:

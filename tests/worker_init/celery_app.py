@@ -1,17 +1,18 @@
 """A plain Celery app for the tests: its tasks run in the pool process, or fork as Airflow's do."""
 
 import os
-import time
+from pathlib import Path
 from typing import Any
 
 import neo4j  # noqa: F401 - so that not every fork has to import it
 from celery import Celery
 
 import worker_init
+from tests.worker_init.waiting import wait_until
 
 app = Celery("worker_init_tests", broker=os.environ.get("TEST_BROKER"), backend=os.environ.get("TEST_RESULTS"))
 app.conf.update(imports=["worker_init.hooks"], worker_prefetch_multiplier=1, task_acks_late=True,
-                broker_connection_retry_on_startup=True)
+                broker_connection_retry_on_startup=True, worker_pool_restarts=True)
 
 
 def _ask(value: Any) -> Any:
@@ -45,14 +46,14 @@ def forked(value: Any) -> dict[str, Any]:
 
 
 @app.task
-def in_transaction(seconds: float) -> Any:
-    """Stay in a transaction for a while."""
+def in_transaction(release: str) -> Any:
+    """Stay in a transaction until a file is there."""
     with worker_init.driver().session() as session, session.begin_transaction() as tx:
         tx.run("RETURN 1").consume()
-        time.sleep(seconds)
+        wait_until(Path(release).exists, "the task is released", 120)
         answer = tx.run("RETURN 2 AS answer").single(strict=True)["answer"]
         tx.commit()
-        return answer
+        return {"pid": os.getpid(), "answer": answer}
 
 
 @app.task

@@ -3,26 +3,28 @@
 import asyncio
 import datetime
 import os
-import selectors
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.worker_init.waiting import Answer
+
 _CLIENT = """
 import sys, time, neo4j
 uri, user, password, mode = sys.argv[1:]
 session = neo4j.GraphDatabase.driver(uri, auth=(user, password)).session(fetch_size=-1 if mode == "full" else 100)
-LONG = "UNWIND range(1,1000000000) AS x WITH x WHERE x%7=8 RETURN count(x)"
+LONG = "UNWIND range(1,1000000000000) AS x WITH x WHERE x%7=8 RETURN count(x)"
 ROWS = "UNWIND range(1,5000000) AS x RETURN x, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'+x AS s"
 def wait():
     print("ready", flush=True)
@@ -61,22 +63,52 @@ def kill(client: "subprocess.Popen[str]") -> None:
     client.wait()
 
 
+class _End(asyncio.Protocol):
+    """One side of a connection through the hop; what comes here goes out at ``other``."""
+
+    def __init__(self, hop: "Proxy", other: "_End | None" = None) -> None:
+        self.transport: asyncio.Transport
+        self.other = other
+        self._hop = hop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._hop.joined(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other:
+            self._hop.carried += len(data)
+            self.other.transport.write(data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._hop.ends.pop(self, None)
+        if self.other:
+            self.other.transport.close()
+
+    def pause_writing(self) -> None:
+        if self.other:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other:
+            self.other.transport.resume_reading()
+
+
 class Proxy:
     """A TCP hop that can refuse, cut or swallow. It proves itself: ``carried`` counts what went through."""
 
     def __init__(self, target_port: int) -> None:
-        self.carried = 0
+        self.carried = self.refused = 0
+        self.ends: dict[_End, bool] = {}
         self._target_port = target_port
-        self._silent = False
-        self._pairs: dict[socket.socket, socket.socket] = {}
-        self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._refuses = self._ended = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._refuses = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+        self._server = self._do(self._listen)
+        self.port = int(self._server.sockets[0].getsockname()[1])
 
     @property
     def uri(self) -> str:
@@ -85,72 +117,67 @@ class Proxy:
 
     def cut(self) -> None:
         """Break every connection, and each new one at once."""
-        self._refuses = True
-        with self._lock:
-            pairs, self._pairs = self._pairs, {}
-        for sock in pairs:
-            with_reset = b"\x01\x00\x00\x00\x00\x00\x00\x00"
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, with_reset)
-            self._forget(sock)
+        async def cut() -> None:
+            self._refuses = True
+            for end in [*self.ends]:
+                _break(end.transport)
+        self._do(cut)
 
-    def swallow(self) -> None:
-        """Let every connection stand, and nothing through."""
-        self._silent = True
+    def swallow(self, *, answers_only: bool = False) -> None:
+        """Let every connection stand and nothing through any more; who connects from now on is served."""
+        async def swallow() -> None:
+            for end, is_far in self.ends.items():
+                if is_far or not answers_only:
+                    end.transport.pause_reading()
+        self._do(swallow)
 
     def mend(self) -> None:
-        """Be a good hop again."""
-        self._refuses = self._silent = False
+        """Let connections in again."""
+        self._refuses = False
 
     def close(self) -> None:
         """End the hop with its connections."""
-        self._ended = True
+        async def close() -> None:
+            self._server.close()
         self.cut()
+        self._do(close)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._listener.close()
+        self._loop.close()
 
-    def _run(self) -> None:
-        while not self._ended:
-            for key, _ in self._selector.select(0.05):
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                if sock is self._listener:
-                    self._accept()
-                elif not self._silent:
-                    self._carry(sock)
+    def joined(self, end: _End) -> None:
+        """Connect a new client to the server, or turn it away."""
+        self.ends[end] = end.other is not None
+        if end.other:
+            end.other.other = end
+            end.other.transport.resume_reading()
+        elif self._refuses:
+            self.refused += 1
+            _break(end.transport)
+        else:
+            end.transport.pause_reading()
+            task = self._loop.create_task(self._connect(end))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    def _accept(self) -> None:
-        near, _ = self._listener.accept()
-        if self._refuses:
-            near.close()
-            return
-        far = socket.create_connection(("127.0.0.1", self._target_port))
-        with self._lock:
-            self._pairs |= {near: far, far: near}
-        for sock in (near, far):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._selector.register(sock, selectors.EVENT_READ)
+    async def _listen(self) -> asyncio.Server:
+        return await self._loop.create_server(lambda: _End(self), "127.0.0.1", 0)
 
-    def _carry(self, sock: socket.socket) -> None:
-        other = self._pairs.get(sock)
+    async def _connect(self, near: _End) -> None:
         try:
-            data = sock.recv(65536) if other else b""
-            if data and other:
-                other.sendall(data)
-                self.carried += len(data)
-                return
+            await self._loop.create_connection(lambda: _End(self, near), "127.0.0.1", self._target_port)
         except OSError:
-            data = b""
-        for end in (sock, other):
-            if end:
-                self._forget(end)
+            _break(near.transport)
 
-    def _forget(self, sock: socket.socket) -> None:
-        with self._lock:
-            self._pairs.pop(sock, None)
-        if sock.fileno() >= 0:
-            if sock.fileno() in self._selector.get_map():
-                self._selector.unregister(sock)
-            sock.close()
+    def _do(self, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        return asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+
+
+def _break(transport: asyncio.Transport) -> None:
+    """Close with a reset, as a host that has gone away does."""
+    with_reset = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, with_reset)
+    transport.abort()
 
 
 @contextmanager
@@ -167,7 +194,7 @@ def proxy(target_port: int) -> Iterator[Proxy]:
 def tls_hop(folder: Path, target_port: int) -> Iterator[int]:
     """End TLS in front of a port, with a certificate that nobody else trusts; the hop's own port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_certificate(folder))
+    context.load_cert_chain(certificate(folder))
     loop = asyncio.new_event_loop()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -189,14 +216,15 @@ def tls_hop(folder: Path, target_port: int) -> Iterator[int]:
         thread.join()
 
 
-def _certificate(folder: Path) -> Path:
+def certificate(folder: Path) -> Path:
+    """Write a certificate for 127.0.0.1 with its key, which nobody else trusts."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
-    certificate = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    signed = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
                    .serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
                    .not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256()))
     path = folder / "certificate.pem"
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return path

@@ -6,7 +6,6 @@ and through the relay. Times and bookmarks, which differ from call to call, are 
 
 import concurrent.futures
 import datetime
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -30,6 +29,9 @@ class Way(NamedTuple):
         """Return another driver for the same way."""
         return neo4j.GraphDatabase.driver(self.uri, **cast("Any", {"auth": self.auth} | config))
 
+
+# Hours of work that no planner can leave out: whoever sees it end has seen it ended.
+ENDLESS = "UNWIND range(1,1000000000000) AS x WITH x WHERE x%7=8 RETURN count(x)"
 
 Probe = Callable[[Way], Any]
 PROBES: list[Probe] = []
@@ -224,11 +226,9 @@ def transaction_metadata(way: Way) -> Any:
 
 @probe
 def a_query_timeout(way: Way) -> Any:
-    slow = Query("UNWIND range(1,100000000) AS x WITH x WHERE x%7=8 RETURN count(x)", timeout=0.5)
-    began = time.monotonic()
+    slow = Query(ENDLESS, timeout=0.5)
     with way.driver.session() as session:
-        error = caught(lambda: session.run(slow).consume())
-    return error[:2], time.monotonic() - began < 5
+        return caught(lambda: session.run(slow).consume())[:2]
 
 
 @probe

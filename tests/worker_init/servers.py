@@ -3,20 +3,18 @@
 import os
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import neo4j
 
 from rig.stack import ports, redis
 from rig.stack.processes import MARK
 from tests.rig.serving import serving as running
-
-Answer = TypeVar("Answer")
+from tests.worker_init.waiting import wait_until
 
 
 class Neo4jServer(NamedTuple):
@@ -39,15 +37,6 @@ class Neo4jServer(NamedTuple):
     def driver(self, **config: object) -> neo4j.Driver:
         """Return a driver of its own for the server."""
         return neo4j.GraphDatabase.driver(self.uri, **cast("Any", {"auth": self.auth} | config))
-
-
-def wait_until(check: Callable[[], Answer], what: str, seconds: float = 10.0) -> Answer:
-    """Return the check's first true answer; fail where there is none in time."""
-    until = time.monotonic() + seconds
-    while not (answer := check()):
-        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
-    return answer
 
 
 @contextmanager
@@ -89,7 +78,7 @@ def serving(folder: Path, uri: str, auth: tuple[str, str], **settings: object) -
     with (folder / "host.log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log,
                                                                    text=True) as process:
         try:
-            wait_until(lambda: variables.exists() or process.poll() is not None, "the host serves", 30.0)
+            wait_until(lambda: variables.exists() or process.poll() is not None, "the host serves")
             assert process.poll() is None, (folder / "host.log").read_text()
             found = dict(line.split("=", 1) for line in variables.read_text().splitlines())
             yield Serving(process, found["NEO4J_WORKER_URI"],

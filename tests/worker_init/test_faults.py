@@ -5,23 +5,25 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import neo4j
 import pytest
-from neo4j.exceptions import AuthError, DatabaseUnavailable, ServiceUnavailable, TransientError
+from neo4j.exceptions import AuthError, DatabaseUnavailable, IncompleteCommit, ServiceUnavailable, TransientError
 
 from rig.stack import ports
 from tests.worker_init.faults import client_in, kill, proxy
-from tests.worker_init.servers import Neo4jServer, Serving, serving, wait_until
+from tests.worker_init.servers import Neo4jServer, Serving, serving
+from tests.worker_init.waiting import wait_until, wait_until_stable
 from worker_init.bolt import Tag, message
 from worker_init.control import find_folders, read_status
 from worker_init.handshake import MAGIC
 
-pytestmark = [pytest.mark.neo4j, pytest.mark.relay]
+pytestmark = pytest.mark.neo4j
 
 OTHERS = ("SHOW TRANSACTIONS YIELD transactionId, currentQuery, metaData "
           "WHERE NOT currentQuery STARTS WITH 'SHOW' RETURN transactionId")
@@ -92,15 +94,67 @@ def hung_up(sock: socket.socket, sent: bytes) -> bool:
     return True
 
 
+def logged_on(auth: tuple[str, str]) -> bytes:
+    """Return all that a client says until it may ask for something."""
+    return BOLT_5_8 + message(Tag.HELLO, {}) + message(
+        Tag.LOGON, {"scheme": "basic", "principal": auth[0], "credentials": auth[1]})
+
+
+AFTER_LOGON = {
+    "an endless ROUTE": message(Tag.ROUTE, {}, ["x" * 2_000_000], {}),
+    "a second LOGON": message(Tag.LOGON, {}),
+    "an unknown message": b"\x00\x02\xb0\x77\x00\x00",
+    "a chunk of one byte": b"\x00\x01\xb1\x00\x01\x01\x00\x00",
+}
+
+
+@pytest.mark.parametrize("sent", AFTER_LOGON.values(), ids=AFTER_LOGON)
+@pytest.mark.usefixtures("bystander")
+def test_whoever_leaves_the_protocol_is_turned_away(sent: bytes, host: Serving) -> None:
+    with socket.create_connection(("127.0.0.1", host.port)) as sock:
+        sock.settimeout(60)
+        assert hung_up(sock, logged_on(host.auth) + sent)
+
+
+@pytest.mark.usefixtures("bystander")
+def test_who_stops_within_a_message_hinders_nobody(host: Serving) -> None:
+    query = message(Tag.RUN, "RETURN $x", {"x": "y" * 1000}, {})
+    with ExitStack() as sockets:
+        for _ in range(20):
+            sock = sockets.enter_context(socket.create_connection(("127.0.0.1", host.port)))
+            sock.sendall(logged_on(host.auth) + query[:500])
+        wait_until(lambda: driver_status(host)["connections"]["in_use"] >= 20, "each holds a connection")
+        with host.driver() as driver:
+            assert value(driver) == 1
+    wait_until(lambda: driver_status(host)["connections"]["in_use"] <= 1, "their connections are free again")
+
+
+@pytest.mark.usefixtures("bystander")
+def test_a_slow_client_has_no_more_time_to_log_on_than_others(server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, server.uri, server.auth, logon_timeout=1) as host,
+          socket.create_connection(("127.0.0.1", host.port)) as sock):
+        slow, is_open = iter(BOLT_5_8 + message(Tag.HELLO, {"user_agent": "x" * 60_000})), True
+        sock.settimeout(0.02)
+        while is_open:
+            try:
+                sock.sendall(bytes((next(slow),)))
+                is_open = sock.recv(1000) != b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                is_open = False
+        assert next(slow, None) is not None     # it was not for having said all
+        wait_until(lambda: driver_status(host)["clients"]["refused"] == 1, "it was turned away")
+
+
 @pytest.mark.usefixtures("bystander")
 def test_a_truncated_handshake_is_closed_after_a_while(server: Neo4jServer, folder: Path) -> None:
     with serving(folder, server.uri, server.auth, logon_timeout=1) as host:
         for part in (MAGIC[:2], BOLT_5_8[:11], BOLT_5_8):
             with socket.create_connection(("127.0.0.1", host.port)) as sock:
-                sock.settimeout(10)
-                began = time.monotonic()
+                sock.settimeout(60)
                 assert hung_up(sock, part)
-                assert 0.5 < time.monotonic() - began < 5
+        assert driver_status(host)["clients"]["refused"] == 3
 
 
 @pytest.mark.usefixtures("bystander")
@@ -121,9 +175,7 @@ def test_a_killed_client_leaves_nothing_behind(mode: str, server: Neo4jServer, f
     with serving(folder, server.uri, server.auth) as host, client_in(mode, host.uri, host.auth) as client:
         wait_until(lambda: direct.execute_query(OTHERS).records, "the client's transaction is open")
         kill(client)
-        began = time.monotonic()
         wait_until(lambda: not direct.execute_query(OTHERS).records, "the client's transaction is gone")
-        assert time.monotonic() - began < 1.0
         wait_until(lambda: driver_status(host)["connections"]["in_use"] == 0, "its connection is back")
         with host.driver() as driver:
             assert value(driver) == 1
@@ -131,18 +183,21 @@ def test_a_killed_client_leaves_nothing_behind(mode: str, server: Neo4jServer, f
 
 
 def test_who_waits_for_a_connection_gets_the_next_one(server: Neo4jServer, folder: Path) -> None:
-    with serving(folder, server.uri, server.auth, max_size=2) as host, host.driver() as driver:
-        held = [driver.session().begin_transaction() for _ in range(2)]
+    with (serving(folder, server.uri, server.auth, max_size=2) as host, host.driver() as driver,
+          ThreadPoolExecutor(1) as threads, ExitStack() as sessions):
+        held = [sessions.enter_context(driver.session()).begin_transaction() for _ in range(2)]
         for tx in held:
             tx.run("RETURN 1").consume()
-        threading.Timer(0.5, held[0].close).start()
-        began = time.monotonic()
-        assert value(driver) == 1
-        assert 0.3 < time.monotonic() - began < 5
+        answer = threads.submit(value, driver)
+        wait_until(lambda: driver_status(host)["waits"]["now"] == 1, "it waits")
+        assert not answer.done()
+        held[0].close()
+        assert answer.result(60) == 1
         held[1].close()
         status = driver_status(host)
         assert status["connections"]["opened"] == 2
-        assert status["waits"]["longest_seconds"] >= 0.3
+        assert status["waits"]["total"] == 3    # each of the two waited for its connection to be opened
+        assert status["waits"]["longest_seconds"] > 0
 
 
 def test_who_waits_too_long_is_told_why(server: Neo4jServer, folder: Path) -> None:
@@ -177,10 +232,8 @@ class client_in_background:  # noqa: N801 - a context manager
 
     def __enter__(self) -> socket.socket:
         self._sock = socket.create_connection(("127.0.0.1", self._host.port))
-        user, password = self._host.auth
-        self._sock.sendall(BOLT_5_8 + message(Tag.HELLO, {}) + message(
-            Tag.LOGON, {"scheme": "basic", "principal": user, "credentials": password})
-            + message(Tag.RUN, "RETURN 1", {}, {}) + message(Tag.PULL, {"n": -1}))
+        self._sock.sendall(logged_on(self._host.auth) + message(Tag.RUN, "RETURN 1", {}, {})
+                           + message(Tag.PULL, {"n": -1}))
         return self._sock
 
     def __exit__(self, *_: object) -> None:
@@ -188,11 +241,17 @@ class client_in_background:  # noqa: N801 - a context manager
 
 
 def kill_connections(direct: neo4j.Driver) -> None:
-    """Let the server close every connection of a relay."""
-    for record in direct.execute_query("CALL dbms.listConnections() YIELD connectionId, userAgent",
-                                       database_="system").records:
-        if record["userAgent"] == "worker-init":
-            direct.execute_query("CALL dbms.killConnection($id)", id=record["connectionId"], database_="system")
+    """Let the server close every connection of a relay; they are gone at the end."""
+    killed = relays_connections(direct)
+    for connection in killed:
+        direct.execute_query("CALL dbms.killConnection($id)", id=connection, database_="system")
+    wait_until(lambda: not killed & relays_connections(direct), "they are gone")
+
+
+def relays_connections(direct: neo4j.Driver) -> set[str]:
+    records = direct.execute_query("CALL dbms.listConnections() YIELD connectionId, userAgent",
+                                   database_="system").records
+    return {record["connectionId"] for record in records if record["userAgent"] == "worker-init"}
 
 
 def test_a_connection_that_the_server_closed_is_replaced(relayed: neo4j.Driver, direct: neo4j.Driver) -> None:
@@ -217,12 +276,36 @@ def test_a_managed_transaction_survives_the_loss_of_its_connection(relayed: neo4
     assert len(tries) == 2
 
 
+@pytest.mark.parametrize("way", ["directly", "through the relay", "the host is killed"])
+def test_a_commit_whose_answer_was_lost_is_told_as_such(way: str, server: Neo4jServer, folder: Path,
+                                                        direct: neo4j.Driver) -> None:
+    """Nobody knows whether it took place, so nobody may repeat it: the driver says the same in each case."""
+    with ExitStack() as stack:
+        hop = stack.enter_context(proxy(server.port))
+        host = stack.enter_context(serving(folder, hop.uri, server.auth))
+        uri, auth = (hop.uri, server.auth) if way == "directly" else (host.uri, host.auth)
+        threads = stack.enter_context(ThreadPoolExecutor(1))
+        session = stack.enter_context(stack.enter_context(neo4j.GraphDatabase.driver(uri, auth=auth)).session())
+        tx = session.begin_transaction()
+        tx.run("CREATE (:Lost)").consume()
+        hop.swallow(answers_only=True)
+        commit = threads.submit(tx.commit)
+        wait_until(lambda: value(direct, "MATCH (n:Lost) RETURN count(n)") == 1, "the server has committed")
+        (host.process.kill if way == "the host is killed" else hop.cut)()
+        with pytest.raises(IncompleteCommit):
+            commit.result(60)
+    direct.execute_query("MATCH (n:Lost) DELETE n")
+
+
 def test_a_server_that_is_down_is_named_and_comes_back(server: Neo4jServer, folder: Path) -> None:
     with proxy(server.port) as hop, serving(folder, hop.uri, server.auth, connection_timeout=2) as host:
         hop.cut()
         with host.driver(max_transaction_retry_time=0) as driver:
-            with pytest.raises(DatabaseUnavailable, match=f"127.0.0.1:{hop.port}"):
-                value(driver)
+            for ask in (driver.verify_connectivity, lambda: value(driver)):
+                with pytest.raises(DatabaseUnavailable, match=f"no connection to {hop.uri}") as caught:
+                    ask()
+                assert caught.value.is_retryable()
+                assert server.password not in str(caught.value)
             hop.mend()
             assert value(driver) == 1
             assert hop.carried > 0
@@ -240,8 +323,12 @@ def test_managed_transactions_outlive_a_server_that_is_away_for_a_while(server: 
     with proxy(server.port) as hop, serving(folder, hop.uri, server.auth) as host, host.driver() as driver:
         assert value(driver) == 1
         hop.cut()
-        threading.Timer(1.0, hop.mend).start()
-        assert value(driver) == 1
+        with ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(value, driver)
+            wait_until(lambda: hop.refused, "the server was asked for while it was away")
+            assert not answer.done()
+            hop.mend()
+            assert answer.result(60) == 1
 
 
 def test_nobody_listens_at_the_upstream(folder: Path) -> None:
@@ -253,14 +340,11 @@ def test_nobody_listens_at_the_upstream(folder: Path) -> None:
 
 
 def test_a_silent_connection_is_found_out_before_it_is_lent(server: Neo4jServer, folder: Path) -> None:
-    with (proxy(server.port) as hop, serving(folder, hop.uri, server.auth, liveness_check=0.2) as host,
+    with (proxy(server.port) as hop, serving(folder, hop.uri, server.auth, liveness_check=0.001) as host,
           host.driver() as driver):
         assert value(driver) == 1
-        hop.swallow()
         wait_until(lambda: driver_status(host)["connections"]["in_use"] == 0, "it is idle")
-        time.sleep(0.3)
-        threading.Timer(0.5, hop.cut).start()
-        threading.Timer(0.6, hop.mend).start()
+        hop.swallow()
         assert value(driver) == 1
         assert driver_status(host)["connections"]["opened"] == 2
 
@@ -268,8 +352,8 @@ def test_a_silent_connection_is_found_out_before_it_is_lent(server: Neo4jServer,
 def test_connections_that_nobody_uses_are_given_back(server: Neo4jServer, folder: Path) -> None:
     with serving(folder, server.uri, server.auth, idle_timeout=0.3) as host, host.driver() as driver:
         assert value(driver) == 1
-        assert driver_status(host)["connections"]["open"] == 1
         wait_until(lambda: driver_status(host)["connections"]["open"] == 0, "the idle connection is closed")
+        assert driver_status(host)["connections"]["opened"] == 1
         assert value(driver) == 1
 
 
@@ -306,39 +390,55 @@ def test_a_warm_stop_lets_a_transaction_end(server: Neo4jServer, folder: Path) -
           session.begin_transaction() as tx):
         tx.run("RETURN 1").consume()
         host.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "draining" in (folder / "host.log").read_text(), "it drains")
+        wait_until(lambda: read_status(find_folders(folder)[0], 5.0)["state"] == "draining", "it drains")
         assert tx.run("RETURN 2").single(strict=True)[0] == 2
         tx.commit()
         assert host.process.wait(10) == 0
 
 
 def test_a_thousand_idle_clients_are_no_burden(server: Neo4jServer, folder: Path) -> None:
-    with serving(folder, server.uri, server.auth) as host, host.driver() as driver:
-        clients = [socket.create_connection(("127.0.0.1", host.port)) for _ in range(1000)]
-        try:
-            for client in clients:
-                client.sendall(BOLT_5_8)
-            assert value(driver) == 1
-            assert driver_status(host)["clients"]["now"] >= 1000
-            assert driver_status(host)["connections"]["open"] == 1
-        finally:
-            for client in clients:
-                client.close()
+    with serving(folder, server.uri, server.auth) as host, host.driver() as driver, ExitStack() as sockets:
+        before = resident_megabytes(host.process.pid)
+        for _ in range(1000):
+            sock = sockets.enter_context(socket.create_connection(("127.0.0.1", host.port)))
+            sock.sendall(logged_on(host.auth))
+        wait_until(lambda: driver_status(host)["clients"]["now"] >= 1000, "they are there")
+        assert value(driver) == 1
+        assert driver_status(host)["connections"]["open"] == 1
+        assert driver_status(host)["clients"]["refused"] == 0
+        assert resident_megabytes(host.process.pid) - before < 50
 
 
 def test_a_client_that_does_not_read_is_held_back(server: Neo4jServer, folder: Path) -> None:
-    with serving(folder, server.uri, server.auth) as host, client_in("full", host.uri, host.auth):
-        with host.driver() as driver:
-            assert value(driver) == 1
-        first, second = (resident_megabytes(host.process.pid, pause) for pause in (0.5, 1.0))
-        assert second < 120
-        assert second - first < 5
+    """Its rows are 300 MB; what is read from the server comes to a stop long before."""
+    with (proxy(server.port) as hop, serving(folder, hop.uri, server.auth) as host,
+          client_in("full", host.uri, host.auth), host.driver() as driver):
+        assert value(driver) == 1
+        carried = wait_until_stable(lambda: hop.carried, "no more is read from the server")
+        assert 1e5 < carried < 1e8
+        assert resident_megabytes(host.process.pid) < 120
+        assert value(driver) == 1
 
 
-def resident_megabytes(pid: int, after: float) -> float:
-    time.sleep(after)
+def test_a_large_message_is_passed_on_and_not_kept(server: Neo4jServer, folder: Path) -> None:
+    """Parameters of 32 MB, from a client whose connection is the only one."""
+    with serving(folder, server.uri, server.auth, max_size=1) as host, host.driver() as driver:
+        before = resident_megabytes(host.process.pid)
+        assert driver.execute_query("RETURN size($x) AS x", x="x" * 32_000_000).records[0][0] == 32_000_000
+        assert peak_megabytes(host.process.pid) - before < 16
+
+
+def resident_megabytes(pid: int) -> float:
+    return memory(pid, "VmRSS")
+
+
+def peak_megabytes(pid: int) -> float:
+    return memory(pid, "VmHWM")
+
+
+def memory(pid: int, field: str) -> float:
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) / 1024
+    return int(fields[field].split()[0]) / 1024
 
 
 def test_no_password_shows(server: Neo4jServer, host: Serving, relayed: neo4j.Driver) -> None:

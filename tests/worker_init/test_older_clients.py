@@ -11,7 +11,7 @@ import pytest
 
 from tests.worker_init.servers import Neo4jServer, Serving
 
-pytestmark = [pytest.mark.neo4j, pytest.mark.relay]
+pytestmark = pytest.mark.neo4j
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _OLDER = "5.28.2"
 _SHOW = """

@@ -43,13 +43,17 @@ def test_the_default_upstream() -> None:
     ("neo4j://u:p@db?__extra__=%7B%22certs_self_signed%22%3A+true%7D", "bolt+ssc://db:7687"),
     (json.dumps({"conn_type": "neo4j", "host": "db", "port": "7688", "extra": {"encrypted": True}}), "bolt+s://db:7688"),
     (json.dumps({"conn_type": "neo4j", "host": "db", "extra": '{"neo4j_scheme": true}'}), "neo4j://db:7687"),
+    (json.dumps({"host": "db"}), "bolt://db:7687"),
+    ("bolt+s://u:p@db", "bolt://db:7687"),      # the hook reads no type: it would not use TLS either
 ])
 def test_a_connection_leads_where_the_hook_would_go(value: str, uri: str) -> None:
     assert parse_connection(value).target.uri == uri
 
 
-@pytest.mark.parametrize("value", [None, "", "{", "postgres://u:p@db/x", "neo4j://", '{"conn_type": "neo4j"}',
-                                   "neo4j://u:hidden@db:port", '{"conn_type": "neo4j", "host": "h", "port": "hidden"}'])
+@pytest.mark.parametrize("value", [
+    None, "", "{", "postgres://u:p@db/x", "neo4j://", '{"conn_type": "neo4j"}', "neo4j://u:hidden@db:port",
+    '{"conn_type": "neo4j", "host": "h", "port": "hidden"}', '{"conn_type": "neo4j", "host": "h", "extra": "[1]"}',
+    '{"conn_type": "neo4j", "host": "bolt://h"}', '{"conn_type": "neo4j", "host": "u:hidden@h"}', "[]"])
 def test_a_connection_that_cannot_be_resolved_stays_as_it_is(value: str | None) -> None:
     with pytest.raises(BadSetting) as caught:
         parse_connection(value)
@@ -57,6 +61,27 @@ def test_a_connection_that_cannot_be_resolved_stays_as_it_is(value: str | None) 
     upstreams = upstreams_of({"AIRFLOW_CONN_A": value or ""}, ("a",))
     assert upstreams.environment([]) == {}
     assert len(upstreams.notes) == 1
+
+
+@pytest.mark.parametrize("uri", ["db", "http://db", "bolt://", "bolt://db:0", "bolt://db:x", "bolt://a b", "bolt://[",
+                                 "bolt://u:hidden@db", "bolt+routing://db", "postgres://u:hidden@db"])
+def test_an_address_that_no_driver_can_use_is_named_without_its_secrets(uri: str) -> None:
+    with pytest.raises(BadSetting, match="NEO4J_URI") as caught:
+        upstreams_of({"NEO4J_URI": uri}, ())
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "used"), [
+    ({}, ("", "")), ({"NEO4J_PASSWORD": "p"}, ("neo4j", "p")), ({"NEO4J_USERNAME": "u"}, ("u", "")),
+    ({"NEO4J_USERNAME": "u", "NEO4J_PASSWORD": "p"}, ("u", "p"))])
+def test_who_logs_on_upstream(given: dict[str, str], used: tuple[str, str]) -> None:
+    (target,) = upstreams_of({"NEO4J_URI": "bolt://db"} | given, ()).targets
+    assert (target.username, target.password) == used
+
+
+@pytest.mark.parametrize("value", ["neo4j://u@db", '{"host": "db", "login": "u"}', '{"host": "db", "password": "p"}'])
+def test_without_a_login_and_a_password_the_hook_logs_nobody_on(value: str) -> None:
+    assert parse_connection(value).target.username == ""
 
 
 def test_ids_share_an_upstream_only_where_server_and_identity_are_the_same() -> None:

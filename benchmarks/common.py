@@ -1,0 +1,86 @@
+"""What the benchmarks have in common: servers of their own, options, progress, and a file with the result."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import neo4j
+import psutil
+
+from rig.stack import ports
+from tests.conftest import Neo4jServer as StartedNeo4j
+from tests.worker_init.servers import Neo4jServer, redis_server
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options that every benchmark has."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--uri", help="a Neo4j that runs, its password in NEO4J_PASSWORD; without it one is started")
+    made.add_argument("--user", default="neo4j", help="who logs on there (default: %(default)s)")
+    made.add_argument("--out", type=Path, help="where the result goes, as JSON")
+    return made
+
+
+@contextmanager
+def neo4j_of(options: argparse.Namespace) -> Iterator[Neo4jServer]:
+    """Give the server that was named, or one that ends with the benchmark."""
+    if options.uri:
+        yield Neo4jServer(options.uri, options.user, os.environ["NEO4J_PASSWORD"])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        started = StartedNeo4j(Path(folder), ports.choose(0, variable="a benchmark"), "of-a-benchmark")
+        say("starting a Neo4j …")
+        started.start()
+        try:
+            yield Neo4jServer(started.uri, started.username, started.password)
+        finally:
+            started.stop()
+
+
+@contextmanager
+def neo4j_and_redis(options: argparse.Namespace) -> Iterator[tuple[Neo4jServer, str, Path]]:
+    """Give a server, the URL of a Redis and a folder for files."""
+    with ExitStack() as stack:
+        server = stack.enter_context(neo4j_of(options))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        yield server, stack.enter_context(redis_server(folder)), folder
+
+
+def say(what: str) -> None:
+    """Tell whoever waits how far it is; the result alone goes to the standard output."""
+    print(what, file=sys.stderr, flush=True)
+
+
+def conditions(began: float) -> dict[str, Any]:
+    """Return under what circumstances something was measured; ``began`` is a time.time()."""
+    return {"command": [Path(sys.argv[0]).name, *sys.argv[1:]], "began": time.strftime("%FT%TZ", time.gmtime(began)),
+            "seconds": round(time.time() - began, 1), "cores": psutil.cpu_count(),
+            "load_average": [round(load, 2) for load in psutil.getloadavg()], "python": platform.python_version(),
+            "neo4j_driver": neo4j.__version__}
+
+
+def write(out: Path | None, result: dict[str, Any]) -> None:
+    """Write the result where it was asked for."""
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def read_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, in seconds."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def read_pss(pid: int) -> float:
+    """Return a process's proportional share of memory, in megabytes."""
+    rollup = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    return int(rollup["Pss"].split()[0]) / 1024
