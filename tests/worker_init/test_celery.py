@@ -167,9 +167,10 @@ def test_a_pool_that_is_restarted_has_the_same_host(worker: StartWorker) -> None
     with worker("-c", "2") as running:
         before, pids = running.stats(), in_transactions_at_once(running, 2)
         running.app.control.broadcast("pool_restart")
-        wait_until(lambda: not pids & {pid for driver in running.drivers() for pid in driver["processes"]},
-                   "the processes are gone")
-        assert not pids & in_transactions_at_once(running, 2)
+        # Celery 5.6 does not replace all of them.
+        wait_until(lambda: pids - {pid for driver in running.drivers() for pid in driver["processes"]},
+                   "a process is gone")
+        assert pids != in_transactions_at_once(running, 2)
         after = running.stats()
         assert (after["pid"], after["restarts"]) == (before["pid"], 0)
         assert [driver["address"] for driver in after["drivers"]] == [
