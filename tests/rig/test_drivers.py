@@ -1,6 +1,7 @@
 """How the worker's driver joins the stack's services, without starting any of them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def test_a_worker_loads_the_hooks_by_one_setting(tmp_path: Path) -> None:
     assert json.loads(env["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"]) == {"imports": ["worker_init.hooks"]}
     assert env["WORKER_INIT_SCOPE"] == "worker"
     assert env["WORKER_INIT_RUNTIME_DIR"] == str(tmp_path / "drivers")
+
+
+def test_the_users_settings_of_the_drivers_reach_the_worker_but_not_those_that_the_rig_decides_on(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_INIT_MAX_SIZE", "2")
+    monkeypatch.setenv("WORKER_INIT_SCOPE", "process")
+    env = drivers.of_worker(stack(tmp_path, relay="worker"))
+    assert (env["WORKER_INIT_MAX_SIZE"], env["WORKER_INIT_SCOPE"]) == ("2", "worker")
+    assert drivers.users_settings(os.environ)["WORKER_INIT_MAX_SIZE"] == "2"
 
 
 def test_without_a_relay_a_worker_is_as_airflow_makes_it(tmp_path: Path) -> None:
