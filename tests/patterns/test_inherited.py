@@ -1,6 +1,11 @@
 """The exhibit: what a task gets from a driver that it inherited, and what it is told where there is none."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from neo4j import Driver
@@ -36,6 +41,18 @@ def test_a_task_uses_its_parents_connection(environ: dict[str, str], view: Serve
         assert (task.result["drivers_created"], task.result["wrong"]) == (0, 0)
         assert view.open(ROOT, task.pid) == []
     assert view.open(ROOT) == before
+
+
+def test_what_breaks_can_be_counted(environ: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.inherited", "--uri", environ["NEO4J_URI"], "--tasks", "10",
+               "--limit", "5", "--out", str(tmp_path / "result.json")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=os.environ | environ, capture_output=True,
+                          text=True, check=True)
+    at_once, in_turn, killed = json.loads((tmp_path / "result.json").read_text())["ways"]
+    assert sum(at_once["ended"].values()) == 10
+    assert (in_turn["ended"], in_turn["writes_reported"], in_turn["writes_lost"]) == ({"right": 10}, 10, 0)
+    assert killed["ended"]["killed, as planned"] == 2
+    assert "in turn" in done.stdout
 
 
 def test_without_one_it_says_what_would_open_it(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
