@@ -15,6 +15,7 @@ from typing import Any
 from worker_init.connections import Address, Credentials, Upstreams, upstreams_of
 from worker_init.control import find_folders, listen_for_status, make_folder, read_status, remove_folder
 from worker_init.errors import BadSetting, WorkerInitError
+from worker_init.event_loop import run
 from worker_init.settings import Settings
 
 _STATUS_SECONDS = 5.0
@@ -63,7 +64,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     if not upstreams.targets:
         raise BadSetting("there is nothing to serve: set NEO4J_URI, NEO4J_USERNAME and NEO4J_PASSWORD")
     prepare_process()
-    return asyncio.run(_run_host(options, settings, upstreams))
+    return run(_run_host(options, settings, upstreams))
 
 
 async def _run_host(options: argparse.Namespace, settings: Settings, upstreams: Upstreams) -> int:
@@ -74,7 +75,7 @@ async def _run_host(options: argparse.Namespace, settings: Settings, upstreams: 
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    host = Host(host_settings(settings, folder))
+    host = Host(host_settings(settings, folder), has_pool=False)
     try:
         addresses = []
         for at, target in enumerate(upstreams.targets):

@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -47,10 +48,11 @@ def host_settings(settings: Settings, folder: Path) -> HostSettings:
 
 
 class Host:
-    """All drivers of one worker."""
+    """All drivers of one worker; ``has_pool``: there are pool processes, which claim them."""
 
-    def __init__(self, settings: HostSettings) -> None:
+    def __init__(self, settings: HostSettings, *, has_pool: bool = True) -> None:
         self._settings = settings
+        self._has_pool = has_pool
         self._started_at = time.monotonic()
         self._relays: dict[tuple[int, int], Relay] = {}
         self._claims = Claims(settings.folder, asyncio.get_running_loop(), self._slot_is_free)
@@ -82,12 +84,13 @@ class Host:
         drivers = [{"slot": slot, "processes": self._claims.processes(slot), **relay.status()}
                    for (slot, _), relay in sorted(self._relays.items())]
         return {"pid": os.getpid(), "state": "draining" if self._is_draining else "serving",
-                "neo4j_driver": driver_version, "uptime_seconds": round(time.monotonic() - self._started_at, 1),
+                "neo4j_driver": driver_version, "event_loop": type(asyncio.get_running_loop()).__module__,
+                "uptime_seconds": round(time.monotonic() - self._started_at, 1),
                 "drivers": drivers}
 
     def _notice_process(self, slot: int) -> None:
         """Look for the process behind a client: somebody has claimed its slot, unless there is no Celery."""
-        if not self._claims.is_watched(slot):
+        if self._has_pool and not self._claims.is_watched(slot):
             self._claims.refresh()
 
     def _slot_is_free(self, slot: int) -> None:
@@ -106,9 +109,14 @@ class Host:
 
 
 def prepare_process() -> None:
-    """Set up logging, and as many open files as are allowed: a client is one, an upstream connection another."""
+    """Set up logging, and as many open files as are allowed: a client is one, an upstream connection another.
+
+    What is loaded by now stays: the garbage collector need not go through it again and again.
+    """
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s/driver host %(process)d] %(message)s")
     # What the driver has to say about a lost connection is said by the pool, once.
     logging.getLogger("neo4j").setLevel(logging.CRITICAL)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    gc.collect()
+    gc.freeze()

@@ -10,6 +10,7 @@ from typing import Any
 
 from worker_init.connections import Credentials, Target
 from worker_init.errors import UpstreamFailure
+from worker_init.handshake import Version
 from worker_init.pool import Limits, Pool
 from worker_init.session import Session
 from worker_init.upstream import Connection, Route, Server, Timeouts, Upstream
@@ -29,6 +30,8 @@ class Relay:
         self.logon_timeout = logon_timeout
         self.target = target
         self.server: Server | None = None
+        # What clients of each version are told of this server.
+        self.greetings: dict[Version, bytes] = {}
         self.address = ""
         self.pool = Pool(Upstream(target, Timeouts(connection_timeout, limits.acquisition_timeout)), limits, name)
         self._accepted = [(credentials.username, credentials.password), (target.username, target.password)]
@@ -95,6 +98,7 @@ class Relay:
     def learn(self, connection: Connection) -> None:
         """Note what the server said of itself: it is what clients are told."""
         self.server = connection.server
+        self.greetings.clear()
 
     def turned_away(self, why: str) -> None:
         """Count a client that was turned away, and say why once for each reason."""

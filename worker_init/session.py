@@ -17,7 +17,7 @@ from worker_init.bolt import Piece, Scanner, Tag, body_of, chunked, message
 from worker_init.conversation import Conversation
 from worker_init.errors import ProtocolViolation, UpstreamFailure
 from worker_init.handshake import Negotiation, Version, offers_of
-from worker_init.packstream import skip, unpack_map, with_entries
+from worker_init.packstream import pack, skip, unpack_map, with_entries
 from worker_init.pool import Pool
 from worker_init.upstream import Connection, Route, Server
 
@@ -54,6 +54,7 @@ class Front(Protocol):
 
     pool: Pool
     server: Server | None
+    greetings: dict[Version, bytes]
     address: str
     logon_timeout: float
 
@@ -91,7 +92,9 @@ class Session(asyncio.Protocol):
         self._queue: deque[tuple[bytes, Piece]] = deque()
         self._queued = 0
         self._held = bytearray()
+        # What goes upstream and to the client when all that is here has been handled: one write for each.
         self._out: list[bytes] = []
+        self._said: list[bytes] = []
         self._connection: Connection | None = None
         self._conversation = Conversation()
         self._answers = Scanner(skip_records=True)
@@ -190,17 +193,29 @@ class Session(asyncio.Protocol):
         self._work()
 
     def _work(self) -> None:
-        """Handle what is queued until something has to be waited for; one write upstream for all of it."""
+        """Handle what is queued until something has to be waited for; one write to each side for all of it."""
         while self._queue and not (self._on_grant or self._transport.is_closing()):
             block, piece = self._queue.popleft()
             if not self._handle(block[piece.start:piece.stop], piece):
                 self._queue.appendleft((block, piece))
                 break
             self._queued -= piece.stop - piece.start
+        self._flush()
         if self._out and self._connection:
             self._connection.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
             self._out.clear()
-        self._adjust_reading()
+        if self._queued or self._is_paused or self._upstream_is_full:
+            self._adjust_reading()
+
+    def _flush(self) -> None:
+        if self._said:
+            self._transport.write(b"".join(self._said))
+            self._said.clear()
+
+    def _close(self) -> None:
+        """Close behind what is still to be said."""
+        self._flush()
+        self._transport.close()
 
     def _handle(self, raw: bytes, piece: Piece) -> bool:
         """Handle a piece of a message; False: it has to wait, put it back."""
@@ -245,7 +260,7 @@ class Session(asyncio.Protocol):
 
     def _message(self, tag: int, raw: bytes) -> None:
         if tag == Tag.GOODBYE:
-            self._transport.close()
+            self._close()
         elif not self._is_known:
             self._introduce(tag, raw)
         elif tag == Tag.RESET:
@@ -254,9 +269,9 @@ class Session(asyncio.Protocol):
             self._answer_failed()
         elif tag == Tag.LOGOFF:
             self._is_known = False
-            self._transport.write(_SUCCESS)
+            self._said.append(_SUCCESS)
         elif tag == Tag.TELEMETRY:
-            self._transport.write(_SUCCESS)
+            self._said.append(_SUCCESS)
         elif tag in _OPENS_TRANSACTION or tag == Tag.ROUTE:
             self._open(tag, raw)
         else:
@@ -264,51 +279,55 @@ class Session(asyncio.Protocol):
 
     def _introduce(self, tag: int, raw: bytes) -> None:
         if tag == Tag.HELLO and not self._said_hello:
-            self._hello(unpack_map(body_of(raw), 2)[0])
+            self._hello(body_of(raw))
         elif tag == Tag.LOGON and self._said_hello:
             self._logon(unpack_map(body_of(raw), 2)[0])
         else:
             raise ProtocolViolation(f"message {tag:#x} came before HELLO and LOGON")
 
-    def _hello(self, sent: dict[str, Any]) -> None:
+    def _hello(self, body: bytes) -> None:
         server = self._front.server
         if not server:
-            self._transport.write(_failure_message(self._failure or UpstreamFailure("", "")))
-            self._transport.close()
+            self._said.append(_failure_message(self._failure or UpstreamFailure("", "")))
+            self._close()
             return
         self._said_hello = True
-        self._filters = {key: value for key, value in sent.items() if key.startswith("notifications_")}
-        hints = {key: value for key, value in server.hints.items() if key != "telemetry.enabled"
-                 and (key != "ssr.enabled" or self._version >= (5, 8))}
-        self._transport.write(message(Tag.SUCCESS, {
-            "server": server.agent, "connection_id": f"worker-{id(self):x}", "hints": hints}))
+        if b"notifications_" in body:
+            self._filters = {key: value for key, value in unpack_map(body, 2)[0].items()
+                             if key.startswith("notifications_")}
+        else:
+            skip(body, 2)
+        greetings = self._front.greetings
+        if self._version not in greetings:
+            greetings[self._version] = _greeting(server, self._version)
+        self._said.append(chunked(greetings[self._version] + pack(f"worker-{id(self):x}")))
 
     def _logon(self, token: dict[str, Any]) -> None:
         if self._front.is_known(token):
             self._is_known = True
             self._cancel_timer()
-            self._transport.write(_SUCCESS)
+            self._said.append(_SUCCESS)
         else:
             self._front.turned_away("wrong credentials")
-            self._transport.write(message(Tag.FAILURE, _UNAUTHORIZED))
-            self._transport.close()
+            self._said.append(message(Tag.FAILURE, _UNAUTHORIZED))
+            self._close()
 
     def _reset(self) -> None:
         """After a failure of the relay's own there is nothing upstream to reset; else it is a check."""
         if self._has_failed:
             self._has_failed, self._failure = False, None
-            self._transport.write(_SUCCESS)
+            self._said.append(_SUCCESS)
         else:
             self._borrow(Route(), self._checked, must_check=True)
 
     def _checked(self, connection: Connection) -> None:
         self._pool.give_back(connection)
-        self._transport.write(_SUCCESS)
+        self._said.append(_SUCCESS)
 
     def _answer_failed(self) -> None:
         """Answer with the failure once, then with IGNORED until RESET."""
         failure, self._failure = self._failure, None
-        self._transport.write(_failure_message(failure) if failure else _IGNORED)
+        self._said.append(_failure_message(failure) if failure else _IGNORED)
 
     # Leases
 
@@ -475,13 +494,20 @@ class Session(asyncio.Protocol):
     def _turn_away(self, why: str) -> None:
         self._front.turned_away(why)
         self._queue.clear()
-        self._transport.close()
+        self._close()
 
 
 def _route_of(extras: dict[str, Any]) -> Route:
     bookmarks = extras.get("bookmarks")
     return Route(extras.get("mode") == "r", extras.get("db"), tuple(bookmarks) if isinstance(bookmarks, list) else (),
                  extras.get("imp_user"))
+
+
+def _greeting(server: Server, version: Version) -> bytes:
+    """Return the answer to HELLO, all but the connection's id, which comes last."""
+    hints = {key: value for key, value in server.hints.items() if key != "telemetry.enabled"
+             and (key != "ssr.enabled" or version >= (5, 8))}
+    return b"\xb1\x70\xa3" + b"".join(map(pack, ("server", server.agent, "hints", hints, "connection_id")))
 
 
 def _failure_message(failure: UpstreamFailure) -> bytes:

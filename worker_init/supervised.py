@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from worker_init.connections import Credentials, Target
 from worker_init.control import UNFIT_EXIT_CODE, Channel, ChannelClosed, remove_folder
 from worker_init.errors import BadSetting, UnfitDriver
+from worker_init.event_loop import run
 
 if TYPE_CHECKING:
     from worker_init.host import Host
@@ -143,7 +144,11 @@ def _poll_parent(loop: asyncio.AbstractEventLoop, parent: int, on_end: Callable[
 def main() -> int:
     """Run a host whose standard input is its channel."""
     channel = Channel(socket.socket(fileno=os.dup(0)))
-    return asyncio.run(Supervised(channel).run())
+    return run(_supervised(channel))
+
+
+async def _supervised(channel: Channel) -> int:
+    return await Supervised(channel).run()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """A plain Celery app for the tests: its tasks run in the pool process, or fork as Airflow's do."""
 
+import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import neo4j  # noqa: F401 - so that not every fork has to import it
 from celery import Celery
+from neo4j.exceptions import IncompleteCommit  # here, so that not every fork has to import the driver
 
 import worker_init
 from tests.worker_init.waiting import wait_until
@@ -30,19 +33,69 @@ def plain(value: Any) -> dict[str, Any]:
 @app.task
 def forked(value: Any) -> dict[str, Any]:
     """Run in a child that ends without cleaning up."""
+    return {"pid": os.getpid(), "value": _in_child(_ask, value), "uri": os.environ.get("NEO4J_WORKER_URI")}
+
+
+@app.task
+def mixed(number: int) -> str:
+    """Ask, write or read rows in such a child; the answer is the number."""
+    return _in_child((_ask, _write, _sum)[number % 3], number)
+
+
+@app.task
+def busy(name: str, stop: str) -> Any:
+    """Write one node after the other in such a child until a file is there; return what became of each try."""
+    return json.loads(_in_child(_busy, name, stop))
+
+
+def _in_child(work: Callable[..., Any], *arguments: Any) -> str:
+    """Return what the work returns in a forked process, as text, or the error it ends with."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(read)
         try:
-            os.write(write, repr(_ask(value)).encode())
+            said = str(work(*arguments))
         except BaseException as error:
-            os.write(write, repr(error).encode())
+            said = repr(error)
+        with os.fdopen(write, "w") as answer:
+            answer.write(said)
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as answer:
         said = answer.read()
     os.waitpid(child, 0)
-    return {"pid": os.getpid(), "value": said, "uri": os.environ.get("NEO4J_WORKER_URI")}
+    return said
+
+
+def _write(number: int) -> Any:
+    with worker_init.driver().session() as session:
+        return session.execute_write(
+            lambda tx: tx.run("CREATE (n:Forked {v: $v}) RETURN n.v", v=number).single(strict=True)[0])
+
+
+def _sum(number: int) -> int:
+    with worker_init.driver().session() as session:
+        found = sum(record[0] for record in session.run("UNWIND range(1,500) AS x RETURN x + $v", v=number))
+    return int((found - 125_250) // 500)
+
+
+def _busy(name: str, stop: str) -> str:
+    """Write until the file is there, with a driver for ten tries. A commit that nobody knows of is tried again."""
+    answers: list[tuple[float, float]] = []
+    unknown, errors = 0, []
+    while not Path(stop).exists():
+        with worker_init.driver(connection_timeout=60) as driver:
+            for _ in range(10):
+                began = time.monotonic()
+                try:
+                    driver.execute_query("MERGE (:Busy {key: $key})", key=f"{name}-{len(answers)}")
+                    answers.append((began, time.monotonic()))
+                except IncompleteCommit:
+                    unknown += 1
+                except Exception as error:
+                    errors.append(repr(error))
+    return json.dumps({"answers": answers, "unknown": unknown, "errors": errors})
 
 
 @app.task

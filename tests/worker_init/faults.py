@@ -18,14 +18,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.worker_init.probes import ENDLESS
 from tests.worker_init.waiting import Answer
 
-_CLIENT = """
+ROWS = "UNWIND range(1,5000000) AS x RETURN x, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'+x AS s"
+_CLIENT = f"""
 import sys, time, neo4j
 uri, user, password, mode = sys.argv[1:]
 session = neo4j.GraphDatabase.driver(uri, auth=(user, password)).session(fetch_size=-1 if mode == "full" else 100)
-LONG = "UNWIND range(1,1000000000000) AS x WITH x WHERE x%7=8 RETURN count(x)"
-ROWS = "UNWIND range(1,5000000) AS x RETURN x, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'+x AS s"
+LONG = {ENDLESS!r}
+ROWS = {ROWS!r}
 def wait():
     print("ready", flush=True)
     sys.stdin.read()

@@ -1,12 +1,9 @@
 """Real Celery workers: who starts the host, who uses it, and how each kind of end ends it."""
 
+import functools
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,54 +11,10 @@ import pytest
 
 from tests.worker_init.servers import Neo4jServer
 from tests.worker_init.waiting import LIMIT, wait_until
+from tests.worker_init.workers import CHECKOUT, StartWorker, Worker, celery_worker
 from worker_init.control import find_folders
 
 pytestmark = pytest.mark.neo4j
-_CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-class Worker:
-    """A worker that runs, and the app that sends to it."""
-
-    def __init__(self, process: "subprocess.Popen[str]", app: Any, folder: Path) -> None:
-        from tests.worker_init import celery_app
-        self.process = process
-        self.tasks = celery_app
-        self.folder = folder
-        self.app = app
-
-    @property
-    def log(self) -> str:
-        """What the worker's main process has said, which alone writes this file."""
-        return (self.folder / "worker.log").read_text()
-
-    def said(self) -> str:
-        """Return what anybody has said: the worker, its pool processes, its host."""
-        return "".join(file.read_text() for file in sorted(self.folder.glob("*.log")))
-
-    def stats(self) -> Any:
-        """Return the section that the bootstep adds to ``inspect stats``."""
-        found = wait_until(lambda: self.app.control.inspect(timeout=5, limit=1).stats(), "the worker answers")
-        return next(iter(found.values()))["neo4j"]
-
-    def drivers(self) -> Any:
-        """Return the status of each driver."""
-        return self.stats()["drivers"]
-
-    def in_use(self) -> int:
-        """Return how many upstream connections are lent."""
-        return sum(driver["connections"]["in_use"] for driver in self.drivers())
-
-    def run(self, task: Any, arguments: list[Any]) -> list[Any]:
-        """Run one task for each argument; return their results in order."""
-        results = [task.delay(argument) for argument in arguments]
-        return [result.get(timeout=LIMIT) for result in results]
-
-    def answers(self) -> bool:
-        """Whether the worker takes tasks."""
-        if (code := self.process.poll()) is not None:
-            raise AssertionError(f"the worker ended ({code}): {self.said()}")
-        return bool(self.app.control.ping(timeout=1, limit=1))
 
 
 @pytest.fixture(scope="session")
@@ -70,34 +23,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("results")
 
 
-StartWorker = Callable[..., AbstractContextManager[Worker]]
-
-
 @pytest.fixture
 def worker(server: Neo4jServer, redis: str, results: Path, tmp_path: Path) -> StartWorker:
-    from tests.worker_init.celery_app import app
-
-    @contextmanager
-    def start(*arguments: str, **settings: str) -> Iterator[Worker]:
-        app.conf.update(broker_url=redis, result_backend=results.as_uri())
-        environment = {**os.environ, "TEST_BROKER": redis, "TEST_RESULTS": results.as_uri(),
-                       "NEO4J_URI": server.uri, "NEO4J_USERNAME": server.username,
-                       "NEO4J_PASSWORD": server.password, "WORKER_INIT_RUNTIME_DIR": str(tmp_path),
-                       "PYTHONPATH": str(_CHECKOUT), **settings}
-        command = [sys.executable, "-m", "celery", "-A", "tests.worker_init.celery_app", "worker", "-l", "INFO",
-                   "--without-gossip", "--without-mingle", "--logfile", str(tmp_path / "worker%I.log"), *arguments]
-        with (tmp_path / "others.log").open("a") as others, subprocess.Popen(
-                command, env=environment, stdout=others, stderr=others, text=True, start_new_session=True) as process:
-            running = Worker(process, app, tmp_path)
-            try:
-                wait_until(running.answers, "the worker is ready")
-                yield running
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait(120)
-                app.control.purge()
-    return start
+    return functools.partial(celery_worker, server, redis, results, tmp_path)
 
 
 def opened(stats: Any) -> int:
@@ -248,7 +176,7 @@ def test_a_driver_with_another_inside_is_said_once_and_left_alone(worker: StartW
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nif sys.orig_argv[1:3] == ['-m', 'worker_init.supervised']:\n"
         "    import neo4j._async.io._pool as pool\n    del pool.AcquisitionDatabase\n")
-    with worker("-c", "1", PYTHONPATH=f"{tmp_path}:{_CHECKOUT}") as running:
+    with worker("-c", "1", PYTHONPATH=f"{tmp_path}:{CHECKOUT}") as running:
         assert running.log.count("cannot be shared") == 1
         assert running.run(running.tasks.forked, [1])[0]["value"] == "1"
         assert running.stats() == {"state": "off"}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import neo4j
@@ -11,6 +12,7 @@ import pytest
 from tests.worker_init.faults import tls_hop
 from tests.worker_init.probes import ENDLESS, PROBES, Probe, Way, caught, databases
 from tests.worker_init.servers import Neo4jServer, Serving, serving
+from worker_init.control import find_folders, read_status
 
 pytestmark = pytest.mark.neo4j
 
@@ -32,22 +34,43 @@ def test_the_sync_driver_sees_no_difference(probe: Probe, direct_way: Way, relay
     assert probe(relayed_way) == probe(direct_way)
 
 
-@pytest.fixture(scope="module", params=["bolt+ssc", "neo4j"])
-def other_upstream(request: pytest.FixtureRequest, server: Neo4jServer,
-                   tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """Run a host whose driver speaks TLS to the server, and one whose driver routes."""
-    folder = tmp_path_factory.mktemp("upstream")
+@pytest.fixture(scope="module", params=["bolt+ssc", "neo4j", "without uvloop"])
+def other_host(request: pytest.FixtureRequest, server: Neo4jServer,
+               tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Run a host whose driver speaks TLS to the server, one whose driver routes, one on asyncio's own loop."""
+    folder = tmp_path_factory.mktemp("other")
     with contextlib.ExitStack() as stack:
-        port = stack.enter_context(tls_hop(folder, server.port)) if request.param == "bolt+ssc" else server.port
-        yield stack.enter_context(serving(folder, f"{request.param}://127.0.0.1:{port}", server.auth))
+        if request.param == "bolt+ssc":
+            uri = f"bolt+ssc://127.0.0.1:{stack.enter_context(tls_hop(folder, server.port))}"
+        elif request.param == "neo4j":
+            uri = f"neo4j://127.0.0.1:{server.port}"
+        else:
+            uri = server.uri
+            hide_uvloop(folder, stack)
+        yield stack.enter_context(serving(folder, uri, server.auth))
+
+
+def hide_uvloop(folder: Path, stack: contextlib.ExitStack) -> None:
+    """Let processes that are started from now on find no uvloop."""
+    (folder / "uvloop.py").write_text("raise ImportError('hidden by a test')\n")
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setenv("PYTHONPATH", str(folder))
+
+
+def test_uvloop_is_used_where_it_is_installed(host: Serving, folder: Path, server: Neo4jServer) -> None:
+    with contextlib.ExitStack() as stack:
+        hide_uvloop(folder, stack)
+        other = stack.enter_context(serving(folder, server.uri, server.auth))
+        loops = [read_status(find_folders(running.folder)[0], 5.0)["event_loop"] for running in (host, other)]
+    assert loops == ["uvloop", "asyncio.unix_events"]
 
 
 @pytest.mark.parametrize("probe", [probe for probe in PROBES if probe is not databases],
                          ids=lambda probe: probe.__name__)
-def test_other_upstreams_make_no_difference(probe: Probe, direct_way: Way, other_upstream: Serving) -> None:
+def test_other_hosts_make_no_difference(probe: Probe, direct_way: Way, other_host: Serving) -> None:
     """All but one: where a database is missing, a driver that routes learns so from another message."""
-    with other_upstream.driver() as driver:
-        assert probe(Way(other_upstream.uri, other_upstream.auth, driver)) == probe(direct_way)
+    with other_host.driver() as driver:
+        assert probe(Way(other_host.uri, other_host.auth, driver)) == probe(direct_way)
 
 
 async def concurrent_results(driver: neo4j.AsyncDriver) -> Any:

@@ -1,0 +1,128 @@
+"""Clients killed with ``kill -9`` in a transaction, a paused stream, a full stream and a long query.
+
+For each: how long until the server has no transaction of it any more, as the server says; how long until
+the connection is free again; whether anything that it wrote has stayed; whether the next client is served.
+Asking the server takes some milliseconds, which are part of the figures.
+"""
+
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import neo4j
+
+from benchmarks.common import conditions, neo4j_of, parser, say, write
+from tests.worker_init.faults import ROWS
+from tests.worker_init.probes import ENDLESS
+from tests.worker_init.servers import Serving, serving
+from worker_init.control import find_folders, read_status
+
+_MODES = ("transaction", "paused stream", "full stream", "long query")
+_MOST_SECONDS = 30.0
+_OF_THE_VICTIM = "SHOW TRANSACTIONS YIELD metaData WHERE metaData.victim = $number RETURN count(*)"
+
+
+def victim(uri: str, auth: tuple[str, str], mode: str, number: int, ready: Connection) -> None:
+    """Be a client in the midst of something until killed."""
+    metadata = {"victim": number}
+    session = neo4j.GraphDatabase.driver(uri, auth=auth).session(fetch_size=-1 if mode == "full stream" else 100)
+    if mode == "long query":
+        ready.send(mode)
+        session.run(neo4j.Query(ENDLESS, metadata=metadata)).consume()
+    elif mode == "transaction":
+        tx = session.begin_transaction(metadata=metadata)
+        tx.run("CREATE (:Killed)").consume()
+    else:
+        result = session.run(neo4j.Query(ROWS, metadata=metadata))
+        for _ in range(50):
+            next(result)
+    ready.send(mode)
+    time.sleep(_MOST_SECONDS * 10)
+
+
+def seconds_until(check: Callable[[], bool], since: float) -> float | None:
+    """Return how long after ``since`` the check was true; None: it never was."""
+    while not check():
+        if time.monotonic() - since > _MOST_SECONDS:
+            return None
+    return time.monotonic() - since
+
+
+def kill_one(host: Serving, direct: neo4j.Driver, mode: str, number: int) -> dict[str, Any]:
+    """Start a client, kill it, and return what was seen."""
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe()
+    client = context.Process(target=victim, args=(host.uri, host.auth, mode, number, theirs))
+
+    def transactions() -> int:
+        found: int = direct.execute_query(_OF_THE_VICTIM, number=number).records[0][0]
+        return found
+
+    def connections_in_use() -> int:
+        status = read_status(find_folders(host.folder)[0], 5.0)
+        found: int = status["drivers"][0]["connections"]["in_use"]
+        return found
+
+    client.start()
+    ours.recv()
+    seconds_until(lambda: transactions() == 1, time.monotonic())
+    client.kill()
+    killed = time.monotonic()
+    gone = seconds_until(lambda: transactions() == 0, killed)
+    free = seconds_until(lambda: connections_in_use() == 0, killed)
+    client.join()
+    with host.driver() as driver:
+        next_served = driver.execute_query("RETURN 7").records[0][0] == 7
+    return {"mode": mode, "transaction_gone_ms": ms(gone), "connection_free_ms": ms(free), "next_served": next_served}
+
+
+def ms(seconds: float | None) -> float | None:
+    """Return milliseconds; None for what never came."""
+    return None if seconds is None else round(seconds * 1000, 2)
+
+
+def summary(cases: list[dict[str, Any]], limit: float) -> dict[str, Any]:
+    """Return the figures of one mode; ``limit`` in milliseconds."""
+    times = sorted(case["transaction_gone_ms"] for case in cases if case["transaction_gone_ms"] is not None)
+    return {"times": len(cases), "median_ms": statistics.median(times), "p99_ms": times[int(len(times) * 0.99)],
+            "longest_ms": times[-1], "over_the_limit": sum(time_ > limit for time_ in times),
+            "never_gone": len(cases) - len(times),
+            "connection_never_free": sum(case["connection_free_ms"] is None for case in cases),
+            "next_not_served": sum(not case["next_served"] for case in cases)}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run, print a table, write the file. The exit code is 1 where something was left behind."""
+    options_of = parser(__doc__)
+    options_of.add_argument("--times", type=int, default=1000, help="clients in all, a quarter of each kind")
+    options_of.add_argument("--limit", type=float, default=100.0, help="milliseconds (default: %(default)s)")
+    options = options_of.parse_args(arguments)
+    began, cases = time.time(), []
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["neo4j", __spec__.name if __spec__ else ""])
+    with (neo4j_of(options) as server, tempfile.TemporaryDirectory() as folder,
+          serving(Path(folder), server.uri, server.auth) as host, server.driver() as direct):
+        for number in range(options.times):
+            cases.append(kill_one(host, direct, _MODES[number % len(_MODES)], number))
+            if (number + 1) % 50 == 0:
+                say(f"{number + 1} of {options.times}")
+        left = direct.execute_query("MATCH (n:Killed) RETURN count(n)").records[0][0]
+    modes = {mode: summary([case for case in cases if case["mode"] == mode], options.limit) for mode in _MODES}
+    for mode, figures in modes.items():
+        print(f"{mode:15} " + ", ".join(f"{name} {value:g}" for name, value in figures.items()))
+    is_clean = left == 0 and not any(
+        figures["never_gone"] or figures["connection_never_free"] or figures["next_not_served"]
+        for figures in modes.values())
+    print(f"nodes left: {left}; {'nothing was left behind' if is_clean else 'SOMETHING WAS LEFT BEHIND'}")
+    write(options.out, {"conditions": conditions(began), "limit_ms": options.limit, "modes": modes,
+                        "nodes_left": left, "clean": is_clean, "cases": cases})
+    return 0 if is_clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Real Celery workers, for the tests and the benchmarks."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.worker_init.servers import Neo4jServer
+from tests.worker_init.waiting import LIMIT, wait_until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Worker:
+    """A worker that runs, and the app that sends to it."""
+
+    def __init__(self, process: "subprocess.Popen[str]", app: Any, folder: Path) -> None:
+        from tests.worker_init import celery_app
+        self.process = process
+        self.tasks = celery_app
+        self.folder = folder
+        self.app = app
+
+    @property
+    def log(self) -> str:
+        """What the worker's main process has said, which alone writes this file."""
+        return (self.folder / "worker.log").read_text()
+
+    def said(self) -> str:
+        """Return what anybody has said: the worker, its pool processes, its host."""
+        return "".join(file.read_text() for file in sorted(self.folder.glob("*.log")))
+
+    def stats(self) -> Any:
+        """Return the section that the bootstep adds to ``inspect stats``."""
+        found = wait_until(lambda: self.app.control.inspect(timeout=5, limit=1).stats(), "the worker answers")
+        return next(iter(found.values()))["neo4j"]
+
+    def drivers(self) -> Any:
+        """Return the status of each driver."""
+        return self.stats()["drivers"]
+
+    def in_use(self) -> int:
+        """Return how many upstream connections are lent."""
+        return sum(driver["connections"]["in_use"] for driver in self.drivers())
+
+    def run(self, task: Any, arguments: list[Any]) -> list[Any]:
+        """Run one task for each argument; return their results in order."""
+        results = [task.delay(argument) for argument in arguments]
+        return [result.get(timeout=LIMIT) for result in results]
+
+    def answers(self) -> bool:
+        """Whether the worker takes tasks."""
+        if (code := self.process.poll()) is not None:
+            raise AssertionError(f"the worker ended ({code}): {self.said()}")
+        return bool(self.app.control.ping(timeout=1, limit=1))
+
+
+StartWorker = Callable[..., AbstractContextManager[Worker]]
+
+
+@contextmanager
+def celery_worker(server: Neo4jServer, redis: str, results: Path, folder: Path, *arguments: str,
+                  **settings: str) -> Iterator[Worker]:
+    """Run a worker until the block ends; its files are in ``folder``, the results of its tasks in ``results``."""
+    from tests.worker_init.celery_app import app
+    app.conf.update(broker_url=redis, result_backend=results.as_uri())
+    environment = {**os.environ, "TEST_BROKER": redis, "TEST_RESULTS": results.as_uri(),
+                   "NEO4J_URI": server.uri, "NEO4J_USERNAME": server.username,
+                   "NEO4J_PASSWORD": server.password, "WORKER_INIT_RUNTIME_DIR": str(folder),
+                   "PYTHONPATH": str(CHECKOUT), **settings}
+    command = [sys.executable, "-m", "celery", "-A", "tests.worker_init.celery_app", "worker", "-l", "INFO",
+               "--without-gossip", "--without-mingle", "--logfile", str(folder / "worker%I.log"), *arguments]
+    with (folder / "others.log").open("a") as others, subprocess.Popen(
+            command, env=environment, stdout=others, stderr=others, text=True, start_new_session=True) as process:
+        running = Worker(process, app, folder)
+        try:
+            wait_until(running.answers, "the worker is ready")
+            yield running
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(120)
+            app.control.purge()
