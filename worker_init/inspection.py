@@ -27,5 +27,17 @@ class DriverHostStep(bootsteps.StartStopStep):  # type: ignore[misc]
         this_process.kill()
 
     def info(self, _: Any) -> dict[str, Any]:
-        """Return the section that is merged into ``inspect stats``."""
-        return {"neo4j": this_process.status() or {"state": "off"}}
+        """Return what is merged into ``inspect stats``: the section ``neo4j``, and a line for each driver."""
+        status = this_process.status() or {"state": "off"}
+        return {**{f"neo4j driver {number}": line(driver) for number, driver in enumerate(status.get("drivers", []))},
+                "neo4j": status}
+
+
+def line(driver: dict[str, Any]) -> str:
+    """Return a driver's state for a person: Flower shows every key on a line of its own, and nothing nested."""
+    connections, waits = driver["connections"], driver["waits"]
+    processes = " ".join(map(str, driver["processes"])) or "none"
+    trouble = f"; {driver['errors']} errors, the last: {driver['last_error']}" if driver["last_error"] else ""
+    return (f"process {processes}: {driver['state']}, {connections['open']} open, {connections['opened']} opened, "
+            f"{connections['in_use']} in use, {driver['leases']} leases, {waits['total']} waits (longest "
+            f"{waits['longest_seconds']} s), {driver['clients']['total']} clients{trouble}")
