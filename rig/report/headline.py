@@ -11,6 +11,8 @@ from rig.report import words
 def headline(summary: Summary) -> list[str]:
     """Return what the cells opened: what is the same on every executor first, then the rest of each."""
     cells = [cell for cell in summary.cells if not cell.is_exhibit]
+    if summary.cells and not cells:
+        return ["This run shows what a driver breaks that tasks inherit."]
     if not any(cell.metrics["connections_opened"].median is not None for cell in cells):
         return ["This run measured no connection."]
     executors = list(dict.fromkeys(cell.executor for cell in cells))
@@ -30,8 +32,10 @@ def headline(summary: Summary) -> list[str]:
 
 
 def outcome(summary: Summary) -> str:
-    """Return how the run went: DAG runs, tasks, wrong answers."""
+    """Return how the run went: DAG runs, tasks, wrong answers. Nothing where there was the exhibit alone."""
     runs = [run for run in summary.dag_runs if not run.is_exhibit]
+    if summary.dag_runs and not runs:
+        return ""
     succeeded = sum(run.state == "success" for run in runs)
     tasks, done = sum(run.tasks for run in runs), sum(run.tasks_succeeded for run in runs)
     wrong = sum(run.tasks_wrong for run in runs)

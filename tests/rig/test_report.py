@@ -407,6 +407,12 @@ def test_what_the_exhibit_breaks_is_counted_and_is_no_failure_of_the_run(tmp_pat
     assert cli._failures(summary) == ""
 
 
+def test_a_run_of_the_exhibit_alone_says_so(tmp_path: Path) -> None:
+    summary = opened(tmp_path, {builders.cell("inherited", "CeleryExecutor"): 3})
+    assert headline.headline(summary) == ["This run shows what a driver breaks that tasks inherit."]
+    assert headline.outcome(summary) == ""
+
+
 def test_without_an_exhibit_nothing_is_said_of_one(tmp_path: Path) -> None:
     assert headline.exhibit(summarise(builders.tiny(tmp_path))) is None
 
