@@ -79,12 +79,12 @@ def _hook(nonce: str) -> tuple[str, str]:
 
 def _neomodel(nonce: str) -> tuple[str, str]:
     try:
-        from neomodel import config, db  # noqa: PLC0415 - as above
+        from neomodel import db, get_config  # noqa: PLC0415 - as above
     except ImportError as error:
         raise NotInstalledError("neomodel is not installed here") from error
-    config.DRIVER = worker_init.driver()
+    get_config().driver = driver = worker_init.driver()
     rows, _ = db.cypher_query(QUERY, {"nonce": nonce})
-    return rows[0][0], _ask(config.DRIVER, nonce, None)[1]
+    return rows[0][0], _ask(driver, nonce, None)[1]
 
 
 def _ask(driver: "neo4j.Driver", nonce: str, database: str | None) -> tuple[str, str]:
