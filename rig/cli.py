@@ -276,11 +276,11 @@ def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str 
     given = {name: value for name, value in numbers.items() if value is not None}
     for name, value in given.items():
         profiles.within(f"--{name}", value, 0 if name == "hold" else 1, limits[name])
-    choices: dict[str, tuple[str, ...]] = {}
+    choices: dict[str, tuple[Any, ...]] = {}
     if executors is not None:
         choices["executors"] = profiles.executors(executors)
     if patterns is not None:
-        choices |= {"patterns": profiles.patterns(patterns), "once": ()}
+        choices |= {"patterns": profiles.patterns(patterns), "once": (), "left_out": ()}
     if relays is not None:
         choices["relays"] = profiles.relays(relays)
     return replace(profile, **given, **choices)     # type: ignore[arg-type]

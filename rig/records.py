@@ -159,6 +159,11 @@ class TaskRecord(Record):
     reason: str | None = None
 
 
+def relay_on(executor: Executor, wanted: Relay) -> Relay:
+    """Return the relay that an executor has where this one is wanted: LocalExecutor has no pool processes."""
+    return "worker" if wanted == "process" and executor == "LocalExecutor" else wanted
+
+
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 

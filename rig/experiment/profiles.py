@@ -7,9 +7,10 @@ from itertools import product
 from typing import Literal, get_args
 
 from rig.errors import BadInput
-from rig.records import EXHIBIT, Cell, Executor, PlannedRun, Relay
+from rig.records import EXHIBIT, Cell, Executor, PlannedRun, Relay, relay_on
 
 Driver = Literal["sync", "async"]
+Where = tuple[str, Executor]        # a pattern on an executor
 
 STRESS_DAG = "neo4j_stress_test"
 EXECUTORS: dict[str, Executor] = {"local": "LocalExecutor", "celery": "CeleryExecutor"}
@@ -29,9 +30,9 @@ class Profile:
     """What a comparison runs.
 
     ``hold`` is in seconds; ``slots`` None takes the setting. ``relays`` are tried with the patterns that can
-    be behind one, each cold and, those of ``warm``, a second time on the same workers. The patterns of ``once``
-    are not repeated. For ``observe`` seconds after its last task a DAG run is looked at for connections that
-    are left.
+    be behind one, each cold and, those of ``warm``, a second time on the same workers. What is in ``once`` is
+    not repeated, what is in ``left_out`` is not run. For ``observe`` seconds after its last task a DAG run is
+    looked at for connections that are left.
     """
 
     name: str
@@ -44,8 +45,9 @@ class Profile:
     executors: tuple[Executor, ...] = get_args(Executor)
     patterns: tuple[str, ...] = ("problematic", "improved", "hook", "worker")
     relays: tuple[Relay, ...] = ("none", "process")
-    warm: tuple[str, ...] = ("worker",)
-    once: tuple[str, ...] = ()
+    warm: tuple[Where, ...] = (("worker", "CeleryExecutor"),)
+    once: tuple[Where, ...] = ()
+    left_out: tuple[Where, ...] = ()
     drivers: tuple[Driver, ...] = ("sync",)
     observe: float = 6.0
 
@@ -55,10 +57,12 @@ _PLAIN = ("problematic", "improved")
 PROFILES = {profile.name: profile for profile in (
     Profile("quick", "one repeat of 30 tasks: does it work here?", tasks=30, repeats=1,
             patterns=("problematic", "improved", "worker")),
-    Profile("default", "100 tasks of 3 calls, 3 repeats of every executor and pattern, hook once", once=("hook",)),
+    Profile("default", "100 tasks of 3 calls, 3 repeats of each cell (hook, and worker on local, once)",
+            once=(("hook", "CeleryExecutor"), ("worker", "LocalExecutor")), left_out=(("hook", "LocalExecutor"),)),
     Profile("seed", "what the original demo ran: 100 tasks of 1 call, 32 at once", calls=1, slots=32, patterns=_PLAIN),
     Profile("full", "as default, with 5 repeats, every relay cold and warm, and the async driver too", repeats=5,
-            relays=get_args(Relay), warm=("worker", "hook"), drivers=("sync", "async"), observe=31.0),
+            relays=get_args(Relay), warm=tuple(product(("worker", "hook"), get_args(Executor))),
+            drivers=("sync", "async"), observe=31.0),
 )}
 
 
@@ -120,25 +124,26 @@ def plan(profile: Profile, seed: int) -> list[PlannedRun]:
 
 def _groups(profile: Profile, block: int) -> Iterator[list[Cell]]:
     """Yield the cells of a block, those together that have to follow each other."""
-    patterns_of_block = [name for name in profile.patterns if block == 0 or name not in profile.once]
-    for executor, pattern, driver in product(profile.executors, patterns_of_block, profile.drivers):
-        if driver == "async" and pattern in SYNC_ONLY:
+    skipped = {*profile.left_out, *(profile.once if block else ())}
+    for executor, pattern, driver in product(profile.executors, profile.patterns, profile.drivers):
+        if (pattern, executor) in skipped or (driver == "async" and pattern in SYNC_ONLY):
             continue
         for relay in _relays(executor, pattern, profile.relays):
             cold = Cell(executor=executor, pattern=pattern, relay=relay, tasks=profile.tasks, calls=profile.calls,
                         hold=profile.hold, driver=driver)
-            is_warmed = relay != "none" and pattern in profile.warm
+            is_warmed = relay != "none" and (pattern, executor) in profile.warm
             yield [cold, cold.model_copy(update={"warm": True})] if is_warmed else [cold]
 
 
 def _relays(executor: Executor, pattern: str, asked: Sequence[Relay]) -> list[Relay]:
-    """Return the relays of a pattern on an executor: LocalExecutor has no pool processes, but may have a host."""
+    """Return the relays of a pattern on an executor: LocalExecutor has no pool processes, but one driver for all."""
     if pattern == EXHIBIT and executor == "LocalExecutor":
         return []
     known = RELAYS_OF_PATTERN.get(pattern)
     if known is None:
         return ["none"]
-    return [relay for relay in asked if relay in known and (executor, relay) != ("LocalExecutor", "process")]
+    return list(dict.fromkeys(relay_on(executor, relay) for relay in asked if relay in known))
+
 
 
 def _listed(names: str, known: Sequence[str], what: str) -> list[str]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rig.records import Executor, Relay
 from rig.stack.service import Service
 from rig.stack.state import StackState
 from worker_init.control import find_folders, read_status
@@ -23,11 +22,6 @@ CONNECTION = "AIRFLOW_CONN_NEO4J_DEFAULT"
 DEFAULT_PORT = 7687
 DECIDED = ("WORKER_INIT_SCOPE", "WORKER_INIT_RUNTIME_DIR", "WORKER_INIT_DISABLED", "WORKER_INIT_CONNECTION_IDS")
 STATUS_SECONDS = 2.0
-
-
-def relay_on(executor: Executor, wanted: Relay) -> Relay:
-    """Return the relay that an executor has where this one is wanted: LocalExecutor has no pool processes."""
-    return "worker" if wanted == "process" and executor == "LocalExecutor" else wanted
 
 
 def connection(state: StackState) -> str:

@@ -14,7 +14,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, ServiceDied
-from rig.records import Executor, Relay
+from rig.records import Executor, Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
 from rig.stack import state as states
@@ -128,7 +128,7 @@ class NativeStack:
         state = self.state()
         self._stop(EXECUTOR_SERVICES, state)
         self._stop(DRIVER_HOST, state)
-        state = state.model_copy(update={"executor": executor, "relay": drivers.relay_on(executor, relay),
+        state = state.model_copy(update={"executor": executor, "relay": relay_on(executor, relay),
                                          "exhibit": exhibit})
         states.save(self.folder, state)
         with self.api(state) as api:
@@ -195,7 +195,7 @@ class NativeStack:
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
         (self.folder / "logs").mkdir()
         return StackState(
-            executor=executor, relay=drivers.relay_on(executor, relay), slots=slots, ports=chosen,
+            executor=executor, relay=relay_on(executor, relay), slots=slots, ports=chosen,
             temporary=states.temporary_folder(), secrets=secrets, keeper=keeper, own_neo4j=own,
             neo4j_uri=settings.neo4j_uri or f"bolt://127.0.0.1:{chosen['neo4j']}",
             neo4j_username=settings.neo4j_username if not own else "neo4j",

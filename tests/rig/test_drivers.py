@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rig.records import Executor, Relay
+from rig.records import Executor, Relay, relay_on
 from rig.stack import drivers, state
 from rig.stack.state import StackState
 from worker_init.connections import parse_connection
@@ -26,7 +26,7 @@ def stack(folder: Path, **changes: Any) -> StackState:
     ("LocalExecutor", "worker", "worker"), ("LocalExecutor", "none", "none")])
 def test_local_executor_has_one_driver_for_all_where_celery_has_one_for_each_process(
         executor: Executor, asked: Relay, given: Relay) -> None:
-    assert drivers.relay_on(executor, asked) == given
+    assert relay_on(executor, asked) == given
 
 
 @pytest.mark.parametrize("uri", [

@@ -22,7 +22,7 @@ def cells_of_block(profile: Profile, block: int) -> list[Cell]:
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_each_block_holds_every_cell_once_but_those_that_are_run_once(profile: Profile) -> None:
     cells = profiles.cells(profile)
-    repeated = [cell for cell in cells if cell.pattern not in profile.once]
+    repeated = [cell for cell in cells if (cell.pattern, cell.executor) not in profile.once]
     for block in range(profile.repeats):
         expected = repeated if block else cells
         assert sorted(map(repr, cells_of_block(profile, block))) == sorted(map(repr, expected))
@@ -47,7 +47,7 @@ def ways(profile: Profile) -> dict[tuple[str, str], list[str]]:
 
 def test_a_worker_has_a_driver_for_each_process_on_celery_and_one_beside_local() -> None:
     assert ways(PROFILES["default"]) == {
-        ("Local", "problematic"): ["none"], ("Local", "improved"): ["none"], ("Local", "hook"): ["none"],
+        ("Local", "problematic"): ["none"], ("Local", "improved"): ["none"], ("Local", "worker"): ["worker"],
         ("Celery", "problematic"): ["none"], ("Celery", "improved"): ["none"], ("Celery", "hook"): ["none", "process"],
         ("Celery", "worker"): ["process", "process warm"]}
     full = ways(PROFILES["full"])
