@@ -139,7 +139,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 def test_a_driver_host_that_is_killed_is_replaced_and_no_task_fails(celery: Rig, api: AirflowApi) -> None:
-    conf = json.dumps({"tasks": 16, "hold": 1, "calls": 5})
+    conf = json.dumps({"tasks": 16, "hold": 2, "calls": 5})
     running = celery.start("dag", "neo4j_worker_pattern", "--conf", conf)
     running.wait_for("running 4")
     os.kill(drivers(celery)["pid"], signal.SIGKILL)
