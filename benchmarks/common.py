@@ -33,6 +33,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def neo4j_of(options: argparse.Namespace) -> Iterator[Neo4jServer]:
     """Give the server that was named, or one that ends with the benchmark."""
     if options.uri:
+        if "NEO4J_PASSWORD" not in os.environ:
+            raise SystemExit("NEO4J_PASSWORD is not set: it is the password of --user at --uri")
         yield Neo4jServer(options.uri, options.user, os.environ["NEO4J_PASSWORD"])
         return
     with tempfile.TemporaryDirectory() as folder:

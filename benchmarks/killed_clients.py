@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     options_of.add_argument("--limit", type=float, default=100.0, help="milliseconds (default: %(default)s)")
     options = options_of.parse_args(arguments)
     began, cases = time.time(), []
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["neo4j", __spec__.name if __spec__ else ""])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["neo4j"])
     with (neo4j_of(options) as server, tempfile.TemporaryDirectory() as folder,
           serving(Path(folder), server.uri, server.auth) as host, server.driver() as direct):
         for number in range(options.times):

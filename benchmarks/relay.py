@@ -25,7 +25,7 @@ from tests.worker_init.faults import certificate
 from tests.worker_init.servers import Neo4jServer, Serving, serving
 
 Work = Callable[[], object]
-_BLOCKS, _SMALLEST_BLOCK = 30, 5
+_BLOCKS = 30
 _DELAY = 0.005
 
 
@@ -56,10 +56,10 @@ def one(driver: neo4j.Driver) -> None:
         session.run("RETURN 1").consume()
 
 
-def rows(driver: neo4j.Driver) -> None:
-    """Read 100,000 rows."""
+def rows(driver: neo4j.Driver, number: int) -> None:
+    """Read so many rows."""
     with driver.session(database="neo4j") as session:
-        for _ in session.run("UNWIND range(1,100000) AS x RETURN x, 'abc'+x AS y"):
+        for _ in session.run("UNWIND range(1, $number) AS x RETURN x, 'abc' + x AS y", number=number):
             pass
 
 
@@ -97,7 +97,7 @@ def measure(pair: Pair) -> dict[str, Any]:
 
 
 def _blocks(values: list[float]) -> list[list[float]]:
-    size = max(_SMALLEST_BLOCK, len(values) // _BLOCKS)
+    size = max(1, len(values) // _BLOCKS)
     return [values[at:at + size] for at in range(0, len(values) - size + 1, size)]
 
 
@@ -110,12 +110,13 @@ def _figures(values: list[float]) -> dict[str, Any]:
     return {"median": round(median, 3), "quartiles": [round(low, 3), round(high, 3)]}
 
 
-def loopback(server: Neo4jServer, host: Serving, scale: float) -> Iterator[Pair]:
+def loopback(server: Neo4jServer, host: Serving, scale: float, number: int) -> Iterator[Pair]:
     """Yield what is compared with nothing between; drivers that are kept are kept for the whole run."""
     with server.driver() as direct, host.driver() as relayed:
-        yield Pair("RETURN 1, driver kept", 1.25, int(3000 * scale), lambda: one(direct), lambda: one(relayed))
-        yield _new_driver("RETURN 1, new driver", 0.7, int(500 * scale), Way(server.uri, server.auth), host)
-        yield Pair("100,000 rows", 1.05, max(10, int(30 * scale)), lambda: rows(direct), lambda: rows(relayed))
+        yield Pair("RETURN 1, driver kept", 1.25, max(5, int(3000 * scale)), lambda: one(direct), lambda: one(relayed))
+        yield _new_driver("RETURN 1, new driver", 0.7, max(5, int(500 * scale)), Way(server.uri, server.auth), host)
+        yield Pair(f"{number:,} rows", 1.05, max(3, int(30 * scale)), lambda: rows(direct, number),
+                   lambda: rows(relayed, number))
 
 
 def _new_driver(name: str, bar: float, repeats: int, direct: Way, host: Serving) -> Pair:
@@ -127,7 +128,7 @@ def slow_network(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pa
     """Yield what is compared where the server is 10 ms away."""
     with (hop.running(server.port, delay=_DELAY, connecting=True) as port,
           _served(folder / "slow", f"bolt://127.0.0.1:{port}", server.auth) as host):
-        yield _new_driver("… 10 ms round trip", 0.35, int(200 * scale),
+        yield _new_driver("… 10 ms round trip", 0.35, max(5, int(200 * scale)),
                           Way(f"bolt://127.0.0.1:{port}", server.auth), host)
 
 
@@ -135,7 +136,8 @@ def tls(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pair]:
     """Yield what is compared where the server is reached by TLS."""
     with (hop.running(server.port, certificate=certificate(folder)) as port,
           _served(folder / "tls", f"bolt+ssc://127.0.0.1:{port}", server.auth) as host):
-        yield _new_driver("… TLS", 0.45, int(300 * scale), Way(f"bolt+ssc://127.0.0.1:{port}", server.auth), host)
+        yield _new_driver("… TLS", 0.45, max(5, int(300 * scale)),
+                          Way(f"bolt+ssc://127.0.0.1:{port}", server.auth), host)
 
 
 @contextmanager
@@ -147,11 +149,11 @@ def _served(folder: Path, uri: str, auth: tuple[str, str]) -> Iterator[Serving]:
         yield host
 
 
-def pairs(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pair]:
+def pairs(server: Neo4jServer, folder: Path, scale: float, number: int) -> Iterator[Pair]:
     """Yield everything that is compared."""
     with ExitStack() as stack:
         host = stack.enter_context(_served(folder / "loopback", server.uri, server.auth))
-        yield from loopback(server, host, scale)
+        yield from loopback(server, host, scale, number)
     yield from slow_network(server, folder, scale)
     yield from tls(server, folder, scale)
 
@@ -171,11 +173,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table, write the file."""
     options_of = parser(__doc__)
     options_of.add_argument("--scale", type=float, default=1.0, help="0.1 for a tenth of the repeats")
+    options_of.add_argument("--rows", type=int, default=100_000, help="rows of the large result")
     options_of.add_argument("--only", default="", help="measure only what has this in its name")
     options = options_of.parse_args(arguments)
     began, cases = time.time(), []
     with neo4j_of(options) as server, tempfile.TemporaryDirectory() as folder:
-        for pair in pairs(server, Path(folder), options.scale):
+        for pair in pairs(server, Path(folder), options.scale, options.rows):
             if options.only in pair.name:
                 say(f"{pair.name}: {pair.repeats} pairs …")
                 cases.append(measure(pair))

@@ -8,19 +8,31 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from celery import Celery
+
 from tests.worker_init.servers import Neo4jServer
 from tests.worker_init.waiting import LIMIT, wait_until
 
+_APP = "tests.worker_init.celery_app"
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Tasks:
+    """The tasks of :mod:`tests.worker_init.celery_app` by their names, to be sent."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def __getattr__(self, name: str) -> Any:
+        return self._app.signature(f"{_APP}.{name}")
 
 
 class Worker:
     """A worker that runs, and the app that sends to it."""
 
     def __init__(self, process: "subprocess.Popen[str]", app: Any, folder: Path) -> None:
-        from tests.worker_init import celery_app
         self.process = process
-        self.tasks = celery_app
+        self.tasks = Tasks(app)
         self.folder = folder
         self.app = app
 
@@ -65,13 +77,13 @@ StartWorker = Callable[..., AbstractContextManager[Worker]]
 def celery_worker(server: Neo4jServer, redis: str, results: Path, folder: Path, *arguments: str,
                   **settings: str) -> Iterator[Worker]:
     """Run a worker until the block ends; its files are in ``folder``, the results of its tasks in ``results``."""
-    from tests.worker_init.celery_app import app
-    app.conf.update(broker_url=redis, result_backend=results.as_uri())
+    # An app of this worker's own: one that has been used keeps its first broker.
+    app = Celery("tests", broker=redis, backend=results.as_uri(), set_as_current=False)
     environment = {**os.environ, "TEST_BROKER": redis, "TEST_RESULTS": results.as_uri(),
                    "NEO4J_URI": server.uri, "NEO4J_USERNAME": server.username,
                    "NEO4J_PASSWORD": server.password, "WORKER_INIT_RUNTIME_DIR": str(folder),
                    "PYTHONPATH": str(CHECKOUT), **settings}
-    command = [sys.executable, "-m", "celery", "-A", "tests.worker_init.celery_app", "worker", "-l", "INFO",
+    command = [sys.executable, "-m", "celery", "-A", _APP, "worker", "-l", "INFO",
                "--without-gossip", "--without-mingle", "--logfile", str(folder / "worker%I.log"), *arguments]
     with (folder / "others.log").open("a") as others, subprocess.Popen(
             command, env=environment, stdout=others, stderr=others, text=True, start_new_session=True) as process:
@@ -84,3 +96,4 @@ def celery_worker(server: Neo4jServer, redis: str, results: Path, folder: Path, 
                 process.terminate()
                 process.wait(120)
             app.control.purge()
+            app.close()

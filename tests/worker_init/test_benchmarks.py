@@ -1,0 +1,61 @@
+"""Each benchmark runs, in small, and its file says what came out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import footprint, forks, killed_clients, killed_host, relay
+from tests.worker_init.servers import Neo4jServer
+
+pytestmark = pytest.mark.neo4j
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(server: Neo4jServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("NEO4J_PASSWORD", server.password)
+
+    def measured(main: Callable[[list[str]], int], *arguments: str) -> dict[str, Any]:
+        out = tmp_path / "result.json"
+        assert main(["--uri", server.uri, "--out", str(out), *arguments]) == 0
+        result: dict[str, Any] = json.loads(out.read_text())
+        assert result["conditions"]["cores"] >= 1
+        return result
+    return measured
+
+
+def test_what_the_relay_costs(run: Run) -> None:
+    cases = run(relay.main, "--scale", "0.02", "--rows", "2000")["cases"]
+    assert [case["bar"] for case in cases] == [1.25, 0.7, 1.05, 0.35, 0.45]
+    assert all(case["ratio"] > 0 and len(case["tries"]["direct"]) == case["pairs"] for case in cases)
+    slow = next(case for case in cases if "10 ms" in case["name"])
+    # The hop proves itself: TCP's handshake, Bolt's, the logon and the query, directly; the query, by the relay.
+    assert slow["direct_ms"]["median"] > 40
+    assert slow["relay_ms"]["median"] > 10
+
+
+def test_forked_tasks(run: Run) -> None:
+    result = run(forks.main, "--tasks", "60", "--processes", "3")
+    assert result["outcomes"] == {"right": 60}
+    assert result["nodes"] == result["distinct_nodes"] == 20
+
+
+def test_killed_clients(run: Run) -> None:
+    result = run(killed_clients.main, "--times", "4")
+    assert result["clean"]
+    assert len(result["cases"]) == 4
+
+
+def test_killed_hosts(run: Run) -> None:
+    result = run(killed_host.main, "--times", "2", "--tasks", "2", "--interval", "0.2")
+    assert result["all_right"]
+    assert result["restarts"] == 2
+    assert all(seconds < 60 for seconds in result["seconds_to_the_next_answer"])
+
+
+def test_footprint(run: Run) -> None:
+    result = run(footprint.main, "--processes", "2", "--idle", "0.1")
+    assert 10 < result["host_pss_mb"] < 200
