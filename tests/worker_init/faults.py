@@ -85,24 +85,31 @@ class _End(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._hop.ends.pop(self, None)
+        self._hop.held_back.discard(self)
         if self.other:
             self.other.transport.close()
 
     def pause_writing(self) -> None:
+        self._hop.held_back.add(self)
         if self.other:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._hop.held_back.discard(self)
         if self.other:
             self.other.transport.resume_reading()
 
 
 class Proxy:
-    """A TCP hop that can refuse, cut or swallow. It proves itself: ``carried`` counts what went through."""
+    """A TCP hop that can refuse, cut or swallow. It proves itself: ``carried`` counts what went through.
+
+    ``held_back`` has the ends whose peer does not take what is meant for it.
+    """
 
     def __init__(self, target_port: int) -> None:
         self.carried = self.refused = 0
         self.ends: dict[_End, bool] = {}
+        self.held_back: set[_End] = set()
         self._target_port = target_port
         self._refuses = False
         self._tasks: set[asyncio.Task[None]] = set()

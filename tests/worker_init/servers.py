@@ -65,16 +65,22 @@ class Serving(NamedTuple):
         return neo4j.GraphDatabase.driver(self.uri, **cast("Any", {"auth": self.auth} | config))
 
 
+def _path() -> str:
+    """Return where an interpreter that has not installed the package finds it, behind what is set already."""
+    return os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(Path(__file__).resolve().parents[2]))))
+
+
 @contextmanager
-def serving(folder: Path, uri: str, auth: tuple[str, str], **settings: object) -> Iterator[Serving]:
+def serving(folder: Path, uri: str, auth: tuple[str, str], *, python: str = sys.executable,
+            **settings: object) -> Iterator[Serving]:
     """Run ``worker-driver serve`` in front of a server; settings without their prefix, in lower case."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "NEO4J_URI": uri, "NEO4J_USERNAME": auth[0], "NEO4J_PASSWORD": auth[1],
-                   "WORKER_INIT_RUNTIME_DIR": str(folder), "WORKER_INIT_CONNECTION_IDS": "",
+                   "WORKER_INIT_RUNTIME_DIR": str(folder), "PYTHONPATH": _path(), "WORKER_INIT_CONNECTION_IDS": "",
                    **{f"WORKER_INIT_{name.upper()}": str(value) for name, value in settings.items()}}
     variables = folder / "environment"
     variables.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "worker_init.cli", "serve", "--environment-file", str(variables)]
+    command = [python, "-m", "worker_init.cli", "serve", "--environment-file", str(variables)]
     with (folder / "host.log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log,
                                                                    text=True) as process:
         try:

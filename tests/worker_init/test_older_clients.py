@@ -1,4 +1,7 @@
-"""Clients of Bolt 5.8 through a worker whose driver speaks 6.x: another driver, in an environment of its own."""
+"""The oldest driver that is supported, in an environment of its own, at either end.
+
+As a client of Bolt 5.8 through a worker whose driver speaks 6.x, and as the worker's own.
+"""
 
 import json
 import os
@@ -9,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker_init.servers import Neo4jServer, Serving
+from tests.worker_init.servers import Neo4jServer, Serving, serving
+from worker_init.control import find_folders, read_status
 
 pytestmark = pytest.mark.neo4j
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -46,6 +50,17 @@ def seen(python: str, uri: str, auth: tuple[str, str]) -> dict[str, str]:
 
 def test_an_older_driver_sees_no_difference(older_python: str, server: Neo4jServer, host: Serving) -> None:
     assert seen(older_python, host.uri, server.auth) == seen(older_python, server.uri, server.auth)
+
+
+def test_a_host_with_an_older_driver_makes_no_difference(older_python: str, server: Neo4jServer,
+                                                         tmp_path: Path) -> None:
+    """With routing, which uses the most of what is not public in a driver."""
+    with serving(tmp_path, server.uri.replace("bolt:", "neo4j:"), server.auth, python=older_python) as host:
+        status = read_status(find_folders(tmp_path)[0], 5.0)
+        through, directly = (seen(older_python, uri, server.auth) for uri in (host.uri, server.uri))
+    assert status["neo4j_driver"] == _OLDER
+    # Where a database is missing, a driver that routes learns so from another message.
+    assert through | {"databases": ""} == directly | {"databases": ""}
 
 
 def test_both_are_the_versions_they_should_be(older_python: str, server: Neo4jServer, host: Serving) -> None:

@@ -21,12 +21,12 @@ def wait_until(check: Callable[[], Answer], what: str, seconds: float = LIMIT) -
 
 
 def wait_until_stable(measure: Callable[[], Answer], what: str, *, for_seconds: float = 1.0) -> Answer:
-    """Return what is measured once it has not changed for so long; fail where it goes on changing."""
+    """Return what is measured once it has not changed for so long; fail where it goes on changing, or is None."""
     seen: list[Answer] = []
 
     def is_stable() -> bool:
         seen.append(measure())
-        return len(seen) > 1 and seen[-1] == seen[-2]
+        return len(seen) > 1 and seen[-1] == seen[-2] and seen[-1] is not None
     retrying = Retrying(retry=retry_if_result(lambda answer: not answer), stop=stop_after_delay(LIMIT),
                         wait=wait_fixed(for_seconds))
     try:
