@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery down status workers test lint lock clean
+.PHONY: help compare up up-celery down status workers env test lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ workers: .venv  ## the Neo4j driver of each Celery worker process
 
 status: .venv  ## what runs, where it listens, how to log in
 	@$(BIN)/rig status $(ARGS)
+
+env:  ## write .env with random secrets for the compose files; what is in it already stays
+	@$(PYTHON) -m rig.env_file
 
 test: .venv/.test lint  ## every check: style, types, unit tests, and tests on the real stack
 	$(BIN)/pytest $(ARGS)

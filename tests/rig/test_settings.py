@@ -40,6 +40,11 @@ def documented() -> dict[str, Documented]:
     return found
 
 
+def compose_variables() -> set[str]:
+    files = (*PROJECT.glob("docker-compose*.yml"), *PROJECT.glob("docker/*.yml"))
+    return {name for file in files for name in re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)", file.read_text())}
+
+
 @pytest.fixture(autouse=True)
 def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Keep the developer's own variables and .env out; the path is that of the test's .env."""
@@ -80,8 +85,15 @@ def test_env_example_says_what_each_variable_means_and_its_default(field: str) -
         assert not entry.is_commented_out
 
 
-def test_env_example_names_nothing_that_is_not_a_setting() -> None:
-    assert set(documented()) == {variable_of(field) for field in FIELDS}
+def test_env_example_names_the_settings_and_the_variables_of_the_compose_files_and_nothing_else() -> None:
+    assert set(documented()) == {variable_of(field) for field in FIELDS} | compose_variables()
+
+
+def test_env_example_says_what_each_variable_of_the_compose_files_means_and_its_default() -> None:
+    for name in compose_variables() - {variable_of(field) for field in FIELDS}:
+        entry = documented()[name]
+        assert entry.is_commented_out
+        assert "Not set: " in entry.meaning, name
 
 
 def test_env_example_copied_to_env_gives_the_defaults(dotenv: Path) -> None:

@@ -1,0 +1,254 @@
+"""The compose files as compose reads them, held against Airflow's own. Nothing is started."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rig.settings import PROJECT
+from tests.compose.deployment import CELERY, LOCAL, Deployment
+from tests.compose.official import SERVICES
+
+EXECUTOR = "AIRFLOW__CORE__EXECUTOR"
+RUNS_TASKS = {"airflow-scheduler", "airflow-worker", "flower"}
+AIRFLOW = {name for name, service in SERVICES.items() if name.startswith("airflow-") or name == "flower"}
+ANY_EXECUTOR = ("airflow-apiserver", "airflow-dag-processor", "airflow-triggerer", "airflow-init", "postgres", "neo4j")
+SECRETS = {"AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "NEO4J_PASSWORD", "FLOWER_PASSWORD"}
+MAY_BE_EMPTY = {"_PIP_ADDITIONAL_REQUIREMENTS", "NEO4J_WORKER_URI", "NEO4J_IS_ELSEWHERE"}
+
+Services = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def local(compose_files: Deployment) -> Services:
+    services: Services = compose_files.config(LOCAL)["services"]
+    return services
+
+
+@pytest.fixture(scope="module")
+def celery(compose_files: Deployment) -> Services:
+    services: Services = compose_files.config(CELERY)["services"]
+    return services
+
+
+def waits_for(service: dict[str, Any]) -> dict[str, str]:
+    return {name: rule["condition"] for name, rule in service.get("depends_on", {}).items()}
+
+
+# --- against Airflow's own -----------------------------------------------------------------------------------------
+
+
+def test_the_overlay_has_every_service_of_the_official_topology_and_neo4j(celery: Services) -> None:
+    assert set(celery) == set(SERVICES) | {"neo4j"}
+
+
+def test_local_has_the_same_services_but_celerys(local: Services) -> None:
+    assert set(local) == (set(SERVICES) | {"neo4j"}) - {"redis", "airflow-worker", "flower"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_commands_are_the_official_ones(celery: Services, name: str) -> None:
+    assert (celery[name].get("command") or None) == SERVICES[name].command
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_health_is_asked_as_the_official_file_asks_it(celery: Services, name: str) -> None:
+    check = dict(celery[name].get("healthcheck", {}))
+    assert check.pop("test", None) == SERVICES[name].health
+    assert (check or None) == SERVICES[name].timing
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_waits_for_what_the_official_one_waits_for(celery: Services, name: str) -> None:
+    assert waits_for(celery[name]) == SERVICES[name].waits_for
+
+
+@pytest.mark.parametrize("name", sorted(AIRFLOW - {"airflow-init"}))
+def test_airflows_services_run_as_the_users_id_and_start_again_by_themselves(celery: Services, name: str) -> None:
+    assert celery[name]["user"] == "50000:0"
+    assert celery[name]["restart"] == "always"
+    assert celery[name]["environment"]["AIRFLOW__CORE__AUTH_MANAGER"].endswith("FabAuthManager")
+
+
+@pytest.mark.parametrize("name", sorted(AIRFLOW))
+def test_dags_logs_config_and_plugins_are_mounted_as_in_the_official_file(celery: Services, name: str) -> None:
+    mounted = {mount["target"]: mount["type"] for mount in celery[name]["volumes"]}
+    assert mounted == {f"/opt/airflow/{folder}": "bind" for folder in ("dags", "logs", "config", "plugins")}
+
+
+def test_stores_keep_their_data_in_named_volumes(celery: Services) -> None:
+    assert [mount["source"] for mount in celery["postgres"]["volumes"]] == ["postgres-db-volume"]
+    assert [mount["source"] for mount in celery["neo4j"]["volumes"]] == ["neo4j-data"]
+
+
+def test_every_service_that_goes_on_has_a_health_check(compose_files: Deployment) -> None:
+    services = compose_files.config(CELERY, "worker-driver")["services"]
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {"airflow-init"}
+
+
+# --- what the overlay changes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ANY_EXECUTOR)
+def test_the_overlay_leaves_the_other_services_as_they_are(local: Services, celery: Services, name: str) -> None:
+    assert local[name] == celery[name]
+
+
+def test_only_what_runs_tasks_knows_the_executor(local: Services, celery: Services) -> None:
+    assert {name: service["environment"].get(EXECUTOR) for name, service in local.items()
+            if EXECUTOR in service["environment"]} == {"airflow-scheduler": "LocalExecutor"}
+    assert {name: service["environment"][EXECUTOR] for name, service in celery.items()
+            if EXECUTOR in service.get("environment", {})} == dict.fromkeys(RUNS_TASKS, "CeleryExecutor")
+
+
+def test_all_that_speak_to_the_broker_name_the_same_one(celery: Services) -> None:
+    for key in ("AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND"):
+        assert len({celery[name]["environment"][key] for name in RUNS_TASKS}) == 1
+
+
+def test_slots_are_the_same_on_both_executors(compose_files: Deployment) -> None:
+    slots = {"RIG_SLOTS": "7"}
+    worker = compose_files.config(CELERY, **slots)["services"]["airflow-worker"]["environment"]
+    scheduler = compose_files.config(LOCAL, **slots)["services"]["airflow-scheduler"]["environment"]
+    assert worker["AIRFLOW__CELERY__WORKER_CONCURRENCY"] == "7"
+    assert {scheduler[key] for key in ("AIRFLOW__CORE__PARALLELISM", "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG",
+                                       "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY")} == {"7"}
+
+
+def test_more_workers_may_run_more_tasks_than_one(compose_files: Deployment) -> None:
+    services = compose_files.config(CELERY, RIG_SLOTS="8", AIRFLOW__CORE__PARALLELISM="16")["services"]
+    assert services["airflow-scheduler"]["environment"]["AIRFLOW__CORE__PARALLELISM"] == "16"
+    assert services["airflow-worker"]["environment"]["AIRFLOW__CELERY__WORKER_CONCURRENCY"] == "8"
+
+
+def test_a_worker_stops_warmly_and_loads_worker_init_by_one_setting(celery: Services) -> None:
+    worker = celery["airflow-worker"]
+    assert worker["environment"]["DUMB_INIT_SETSID"] == "0"
+    assert worker["environment"]["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"] == '{"imports": ["worker_init.hooks"]}'
+    assert worker["stop_grace_period"] == "10m0s"
+    assert "container_name" not in worker, "it could not be scaled"
+
+
+def test_neo4j_is_given_the_time_that_a_clean_stop_takes(local: Services) -> None:
+    assert local["neo4j"]["stop_grace_period"] == "1m0s"
+
+
+# --- worker-driver -------------------------------------------------------------------------------------------------
+
+
+def test_worker_driver_lives_on_the_loopback_of_the_tasks_and_they_know_its_login(compose_files: Deployment) -> None:
+    settings = {"NEO4J_WORKER_ADDRESS": "127.0.0.1:7688"}
+    services = compose_files.config(LOCAL, "worker-driver", **settings)["services"]
+    host, tasks = services["worker-driver"], services["airflow-scheduler"]["environment"]
+    assert host["network_mode"] == "service:airflow-scheduler"
+    assert tasks["NEO4J_WORKER_URI"] == f"bolt://127.0.0.1:{host['command'][-1]}"
+    assert tasks["AIRFLOW_CONN_NEO4J_DEFAULT"] == "neo4j://neo4j:neo4j_password@127.0.0.1:7688/neo4j"
+    for name in ("NEO4J_WORKER_USERNAME", "NEO4J_WORKER_PASSWORD"):
+        assert tasks[name] == host["environment"][name]
+
+
+def test_without_its_setting_the_tasks_are_sent_to_no_driver(local: Services) -> None:
+    tasks = local["airflow-scheduler"]["environment"]
+    assert tasks["NEO4J_WORKER_URI"] == ""
+    assert tasks["AIRFLOW_CONN_NEO4J_DEFAULT"] == "neo4j://neo4j:neo4j_password@neo4j:7687/neo4j"
+
+
+# --- another Neo4j -------------------------------------------------------------------------------------------------
+
+
+def test_no_neo4j_is_started_where_another_one_is_named(compose_files: Deployment) -> None:
+    services = compose_files.config(CELERY, NEO4J_URI="neo4j+s://x.databases.neo4j.io")["services"]
+    assert "neo4j" not in services
+    assert services["airflow-worker"]["environment"]["NEO4J_URI"] == "neo4j+s://x.databases.neo4j.io"
+    assert services["airflow-init"]["environment"]["NEO4J_IS_ELSEWHERE"] == "yes"
+
+
+# --- who may reach what --------------------------------------------------------------------------------------------
+
+
+def test_ports_are_published_on_loopback_alone_and_log_servers_never(celery: Services) -> None:
+    published = {name: [(port["host_ip"], port["published"], port["target"]) for port in service["ports"]]
+                 for name, service in celery.items() if "ports" in service}
+    assert published == {"airflow-apiserver": [("127.0.0.1", "8080", 8080)], "flower": [("127.0.0.1", "5555", 5555)],
+                         "neo4j": [("127.0.0.1", "7687", 7687)]}
+
+
+def test_ports_can_be_others(compose_files: Deployment) -> None:
+    services = compose_files.config(CELERY, RIG_AIRFLOW_PORT="18080", RIG_FLOWER_PORT="15555",
+                                    RIG_NEO4J_PORT="17687")["services"]
+    assert [services[name]["ports"][0]["published"] for name in ("airflow-apiserver", "flower", "neo4j")] \
+        == ["18080", "15555", "17687"]
+
+
+def test_neo4j_stays_on_loopback_whatever_airflow_listens_on(compose_files: Deployment) -> None:
+    services = compose_files.config(CELERY, RIG_HOST="10.0.0.1")["services"]
+    assert services["airflow-apiserver"]["ports"][0]["host_ip"] == "10.0.0.1"
+    assert services["neo4j"]["ports"][0]["host_ip"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_secret_that_is_missing_is_named_with_what_writes_it(compose_files: Deployment, tmp_path: Path,
+                                                               name: str) -> None:
+    half = Deployment(tmp_path)
+    lines = compose_files.dotenv.read_text().splitlines()
+    half.dotenv.write_text("\n".join(line for line in lines if not line.startswith(name)))
+    error = half.compose("up", "-d", files=CELERY).require(1).err
+    assert f"required variable {name} is missing a value: run `make env`" in error
+
+
+def test_without_an_env_file_nothing_starts(tmp_path: Path, compose_files: Deployment) -> None:
+    nothing = Deployment(tmp_path)
+    nothing.dotenv.touch()
+    assert "run `make env`" in nothing.compose("up", "-d").require(1).err
+
+
+def test_flowers_password_is_asked_for_by_the_overlay_alone(compose_files: Deployment, tmp_path: Path) -> None:
+    local_only = Deployment(tmp_path)
+    lines = compose_files.dotenv.read_text().splitlines()
+    local_only.dotenv.write_text("\n".join(line for line in lines if not line.startswith("FLOWER_PASSWORD")))
+    assert local_only.config(LOCAL)["services"]
+
+
+def test_flower_asks_for_a_password(celery: Services) -> None:
+    assert celery["flower"]["environment"]["AIRFLOW__CELERY__FLOWER_BASIC_AUTH"] == "airflow:flower_password"
+
+
+def test_no_secret_stands_in_the_files() -> None:
+    """Whatever is secret comes from .env: no value of it, and no default."""
+    for file in (*CELERY, "docker/neo4j.yml"):
+        text = (PROJECT / file).read_text()
+        assert not re.search(rf"\$\{{({'|'.join(SECRETS)}):?-", text), file
+
+
+# --- the image -----------------------------------------------------------------------------------------------------
+
+
+def test_the_image_is_built_once_and_used_by_all_of_airflow(celery: Services) -> None:
+    assert len({celery[name]["image"] for name in AIRFLOW}) == 1
+    assert [name for name, service in celery.items() if "build" in service] == ["airflow-init"]
+
+
+def test_the_version_of_airflow_is_the_locked_one(celery: Services) -> None:
+    locked = re.search(r"^apache-airflow==(\S+)", (PROJECT / "requirements/rig.txt").read_text(), re.MULTILINE)
+    assert locked
+    assert celery["airflow-init"]["image"] == f"neo4j-airflow-connections:{locked[1]}"
+    assert celery["airflow-init"]["build"]["args"]["AIRFLOW_IMAGE_NAME"] == f"apache/airflow:{locked[1]}"
+    assert f"ARG AIRFLOW_IMAGE_NAME=apache/airflow:{locked[1]}" in (PROJECT / "docker/Dockerfile").read_text()
+
+
+def test_another_version_is_another_image(compose_files: Deployment) -> None:
+    services = compose_files.config(LOCAL, AIRFLOW_VERSION="3.4.0")["services"]
+    assert services["airflow-scheduler"]["image"].endswith(":3.4.0")
+    assert services["airflow-init"]["build"]["args"]["AIRFLOW_IMAGE_NAME"] == "apache/airflow:3.4.0"
+
+
+def test_packages_for_a_quick_try_are_still_installed_at_start(compose_files: Deployment) -> None:
+    services = compose_files.config(CELERY, _PIP_ADDITIONAL_REQUIREMENTS="cowsay==6.1")["services"]
+    wanted = {name: services[name]["environment"]["_PIP_ADDITIONAL_REQUIREMENTS"] for name in AIRFLOW}
+    assert wanted == {name: "" if name == "airflow-init" else "cowsay==6.1" for name in AIRFLOW}
+
+
+def test_only_what_may_be_empty_is_empty(celery: Services) -> None:
+    empty = {key for service in celery.values() for key, value in service.get("environment", {}).items() if not value}
+    assert empty <= MAY_BE_EMPTY
