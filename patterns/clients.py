@@ -63,7 +63,7 @@ def _async_driver(nonce: str) -> tuple[str, str]:
 def _environment(nonce: str) -> tuple[str, str]:
     from neo4j import GraphDatabase  # noqa: PLC0415 - imports are part of a task, not of reading the DAG
 
-    prefix = "NEO4J_WORKER_" if "NEO4J_WORKER_URI" in os.environ else "NEO4J_"
+    prefix = "NEO4J_WORKER_" if os.environ.get("NEO4J_WORKER_URI") else "NEO4J_"
     auth = (os.environ[f"{prefix}USERNAME"], os.environ[f"{prefix}PASSWORD"])
     with GraphDatabase.driver(os.environ[f"{prefix}URI"], auth=auth) as driver:
         return _ask(driver, nonce, os.environ.get("NEO4J_DATABASE"))

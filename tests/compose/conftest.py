@@ -36,5 +36,5 @@ def deployment(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     home = tmp_path_factory.mktemp("compose")
     for folder in (home, *home.parents[:2]):
         folder.chmod(0o755)     # the containers' user has to come through
-    with a_deployment(home, RIG_AIRFLOW_PORT="0", RIG_FLOWER_PORT="0", RIG_NEO4J_PORT="0", RIG_SLOTS="8") as made:
+    with a_deployment(home, RIG_AIRFLOW_PORT="0", RIG_FLOWER_PORT="0", RIG_NEO4J_PORT="0", RIG_SLOTS="4") as made:
         yield made
