@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -29,6 +30,8 @@ from rig.settings import Settings
 
 INTERRUPTED = 130
 CELERY, LOCAL = "CeleryExecutor", "LocalExecutor"
+NATIVE, COMPOSE = "native", "compose"
+HIDDEN = "…"
 
 console = Console()
 errors = Console(stderr=True)
@@ -39,6 +42,7 @@ app = typer.Typer(
          "everything down. [bold]rig up[/bold] leaves the servers running, to look at and to play with.")
 
 ExecutorName = Annotated[str, typer.Option("--executor", help="local or celery")]
+StackName = Annotated[str, typer.Option("--stack", help="native (processes of this machine) or compose (containers)")]
 RelayName = Annotated[str | None, typer.Option(
     "--relay", help="What tasks find in NEO4J_WORKER_URI: process (a driver for each pool process), worker (one for "
                     "all), none. [default: process on celery, none on local]")]
@@ -47,25 +51,25 @@ RelayName = Annotated[str | None, typer.Option(
 @app.command()
 def up(executor: ExecutorName = "local", relay: RelayName = None,
        slots: Annotated[int | None, typer.Option(help="Tasks at once on either executor. [default: RIG_SLOTS, 16]",
-                                                 min=1, max=1000)] = None) -> None:
+                                                 min=1, max=1000)] = None, on: StackName = NATIVE) -> None:
     """Start the whole stack and leave it running."""
     from rig.stack import lock  # noqa: PLC0415 - importing Celery and the servers' wheels takes a second
 
     wanted, config = profiles.executors(executor)[0], settings_module.load()
     through = _relay(wanted, relay)
-    with lock.hold(config.data_dir, command_line()), _view(config) as (stack, _):
-        _preflight(config)
+    with lock.hold(config.data_dir, command_line()), _view(config, on) as (stack, _):
+        _preflight(config, on)
         stack.up(wanted, slots=slots or config.slots, relay=through)
-    status()
+    status(on=on)
 
 
 @app.command()
-def down() -> None:
-    """Stop the stack and remove what it kept. Results stay."""
+def down(on: StackName = NATIVE) -> None:
+    """Stop the stack and remove what it kept. Results stay, and so do the volumes of --stack compose."""
     from rig.stack import lock  # noqa: PLC0415 - as above
 
     config = settings_module.load()
-    with lock.hold(config.data_dir, command_line()), _view(config) as (stack, _):
+    with lock.hold(config.data_dir, command_line()), _view(config, on) as (stack, _):
         was_there = stack.is_there()
         stack.down()
     console.print("The stack is down." if was_there else "No stack was running.")
@@ -73,9 +77,9 @@ def down() -> None:
 
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="For a program: pid, URL and health of each.")] = False,
-           ) -> None:
+           on: StackName = NATIVE) -> None:
     """Show every service, where it listens, whether it serves, and how to log in."""
-    stack = _stack(settings_module.load())
+    stack = _stack(settings_module.load(), on)
     state, services = stack.state(), stack.status()
     if as_json:
         print(json.dumps({"executor": state.executor, "relay": state.relay, "slots": state.slots,
@@ -90,14 +94,14 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For a program: 
 @app.command()
 def switch(executor: Annotated[str, typer.Argument(help="local or celery")], relay: RelayName = None,
            drain: Annotated[bool, typer.Option("--drain", help="Wait for the DAG runs in progress first.")] = False,
-           ) -> None:
+           on: StackName = NATIVE) -> None:
     """Change the executor of the running stack; API server, history and Neo4j stay."""
     from rig import switching  # noqa: PLC0415 - as above
     from rig.stack import lock  # noqa: PLC0415 - as above
 
     wanted, config = profiles.executors(executor)[0], settings_module.load()
     through, started = _relay(wanted, relay), time.monotonic()
-    with lock.hold(config.data_dir, command_line()), _view(config) as (stack, view):
+    with lock.hold(config.data_dir, command_line()), _view(config, on) as (stack, view):
         switching.switch(stack, wanted, through, drain=drain, tell=view.note)
     console.print(f"Airflow runs on {wanted} now ({time.monotonic() - started:.0f} s).")
 
@@ -116,6 +120,10 @@ def compare(
     repeats: Annotated[int | None, typer.Option(help="DAG runs of each cell.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. [default: random, recorded]")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    on: StackName = NATIVE,
+    airflow_url: Annotated[str | None, typer.Option(help="Measure this deployment as it is; --executors says what it "
+                                                         "runs on, NEO4J_URI which server its tasks use.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of its API.")] = None,
 ) -> None:
     """Run the DAGs on both executors, count connections at the server, and write a report.
 
@@ -129,9 +137,11 @@ def compare(
                       calls=calls, hold=hold, repeats=repeats)
     profiles.cells(wanted)      # says now where nothing is left
     folder = runs.find(config.data_dir, resume) if resume else None
-    _preflight(config)
-    with _view(config) as (_, view):
-        comparison = comparing.Comparison(config, view)
+    if airflow_url is None:
+        _preflight(config, on)
+    with _view(config, on) as (own, view):
+        stack = own if airflow_url is None else _existing(config, airflow_url, token, wanted)
+        comparison = comparing.Comparison(config, view, stack)
         if folder:
             record = comparison.resume(folder, command_line())
         else:
@@ -140,14 +150,23 @@ def compare(
     _close(config, record)
 
 
+@app.command(name="env")
+def write_env() -> None:
+    """Write .env with random secrets, which the compose files require; what is in it already stays."""
+    from rig import env_file  # noqa: PLC0415 - nothing else needs it
+
+    console.print(env_file.sentence(env_file.complete()))
+
+
 @app.command()
 def dag(name: Annotated[str, typer.Argument(help="The DAG's id, as `neo4j_stress_test`.")],
-        conf: Annotated[str, typer.Option(help="Parameters as JSON, as '{\"tasks\": 10}'.")] = "{}") -> None:
+        conf: Annotated[str, typer.Option(help="Parameters as JSON, as '{\"tasks\": 10}'.")] = "{}",
+        on: StackName = NATIVE) -> None:
     """Start one DAG run on the running stack and watch it to its end."""
     from rig import one_dag  # noqa: PLC0415 - as above
 
     config = settings_module.load()
-    with _view(config) as (stack, view):
+    with _view(config, on) as (stack, view):
         outcome = one_dag.run(stack, name, _json_object(conf), view)
     console.print(outcome.text)
     if not outcome.succeeded:
@@ -156,12 +175,12 @@ def dag(name: Annotated[str, typer.Argument(help="The DAG's id, as `neo4j_stress
 
 @app.command()
 def workers(as_json: Annotated[bool, typer.Option("--json", help="For a program: all that the workers tell.")] = False,
-            ) -> None:
+            on: StackName = NATIVE) -> None:
     """Show the Neo4j driver of each Celery worker process, from Flower's API."""
     from rig import workers as inspection  # noqa: PLC0415 - as above
 
     config = settings_module.load()
-    found = inspection.inspect(config, _stack(config).state())
+    found = inspection.inspect(config, _stack(config, on).state())
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -173,11 +192,12 @@ def workers(as_json: Annotated[bool, typer.Option("--json", help="For a program:
 
 @app.command()
 def logs(service: Annotated[str, typer.Argument(help="As `rig status` names it, as airflow-scheduler.")],
-         lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=1)] = 200) -> None:
+         lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=1)] = 200,
+         on: StackName = NATIVE) -> None:
     """Print the end of a service's log."""
     from rig.stack.service import last_lines  # noqa: PLC0415 - as above
 
-    print(last_lines(_stack(settings_module.load()).log_of(service), lines))
+    print(last_lines(_stack(settings_module.load(), on).log_of(service), lines))
 
 
 @app.command()
@@ -241,33 +261,57 @@ def _usage(error: TyperException) -> str:
 
 
 def command_line() -> str:
-    """Return the command as the user could type it again."""
-    return shlex.join(["rig", *sys.argv[1:]])
+    """Return the command as the user could type it again, with no secret in it: it goes into the run's record."""
+    words = list(sys.argv[1:])
+    for place, word in enumerate(words):
+        if place and words[place - 1] == "--token":
+            words[place] = HIDDEN
+        elif word.startswith("--token="):
+            words[place] = f"--token={HIDDEN}"
+    return shlex.join(["rig", *words])
 
 
 def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _stack(config: Settings) -> Any:
-    from rig.stack.native import NativeStack  # noqa: PLC0415 - as above
+def _stack(config: Settings, on: str, on_step: Any = lambda *_: None) -> Any:
+    if on == NATIVE:
+        from rig.stack.native import NativeStack  # noqa: PLC0415 - as above
 
-    return NativeStack(config)
+        return NativeStack(config, on_step)
+    if on == COMPOSE:
+        from rig.stack import compose_command  # noqa: PLC0415 - as above
+        from rig.stack.compose import ComposeStack  # noqa: PLC0415 - as above
+
+        compose_command.require()
+        return ComposeStack(config, on_step)
+    raise BadInput(f"there is no stack {on!r}", f"take {NATIVE} or {COMPOSE}")
+
+
+def _existing(config: Settings, url: str, token: str | None, wanted: profiles.Profile) -> Any:
+    from rig.stack.existing import ExistingStack  # noqa: PLC0415 - as above
+
+    if token is None:
+        raise BadInput("--airflow-url needs a token of that deployment", "give --token, or set RIG_AIRFLOW_TOKEN")
+    if len(wanted.executors) != 1:
+        raise BadInput("an existing deployment has one executor", "say which with --executors local or celery")
+    return ExistingStack(config, url, SecretStr(token), wanted.executors[0])
 
 
 @contextmanager
-def _view(config: Settings) -> Iterator[tuple[Any, Any]]:
-    from rig.stack.native import NativeStack  # noqa: PLC0415 - as above
+def _view(config: Settings, on: str) -> Iterator[tuple[Any, Any]]:
     from rig.view import LiveView  # noqa: PLC0415 - as above
 
     with LiveView(console, config.slots) as view:
-        yield NativeStack(config, view.step), view
+        yield _stack(config, on, view.step), view
 
 
-def _preflight(config: Settings) -> None:
+def _preflight(config: Settings, on: str) -> None:
     from rig import doctor as examination  # noqa: PLC0415 - as above
 
-    examination.require_fit(config)
+    if on == NATIVE:    # containers bring all but the memory with them, and airflow-init looks at that
+        examination.require_fit(config)
 
 
 def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str | None, relays: str | None,

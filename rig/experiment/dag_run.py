@@ -15,7 +15,7 @@ from rig.experiment.profiles import DAG_OF_PATTERN, STRESS_DAG
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Window
 from rig.records import EXHIBIT, Cell, DagRunRecord, PlannedRun, TaskRecord
-from rig.stack.native import NativeStack
+from rig.stack.interface import Stack
 
 QUERY_TASK = "query"
 HOOK = "hook"
@@ -28,7 +28,7 @@ State = Literal["success", "failed", "hung", "error", "interrupted"]
 class CellRunner:
     """Runs the cells of one comparison, one after the other, on a stack that is up."""
 
-    def __init__(self, stack: NativeStack, api: AirflowApi, probe: Probe, folder: Path, progress: Progress, *,
+    def __init__(self, stack: Stack, api: AirflowApi, probe: Probe, folder: Path, progress: Progress, *,
                  observe: float) -> None:
         self._stack = stack
         self._observe = observe
@@ -123,7 +123,7 @@ class _Attempt:
             sampler_reason=self.window.trouble, probe=self.window.share)
 
 
-def until_ended(stack: NativeStack, api: AirflowApi, dag_id: str, run_id: str,
+def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
                 tell: Callable[[dict[str, int]], None], *, limit: float | None = None) -> str:
     """Watch a DAG run and return its last state; ``tell`` is given how many of its tasks are in each state.
 

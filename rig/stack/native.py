@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from rig import environment
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, ServiceDied
 from rig.records import Executor, Relay, relay_on
@@ -96,6 +97,10 @@ class NativeStack:
         host = airflow.reachable(self.settings.host)
         return AirflowApi(f"http://{host}:{state.ports['airflow']}", self.settings.airflow_username,
                           state.secrets.airflow)
+
+    def versions(self) -> dict[str, str | None]:
+        """Return the versions of what the stack runs."""
+        return environment.installed()
 
     def require_alive(self) -> None:
         """Raise ServiceDied, with the end of its log, for the first service that has ended by itself."""

@@ -9,6 +9,7 @@ import pytest
 from rig.settings import PROJECT
 from tests.compose.deployment import CELERY, LOCAL, Deployment
 from tests.compose.official import SERVICES
+from worker_init.settings import PREFIX, VARIABLES
 
 EXECUTOR = "AIRFLOW__CORE__EXECUTOR"
 RUNS_TASKS = {"airflow-scheduler", "airflow-worker", "flower"}
@@ -128,6 +129,12 @@ def test_a_worker_stops_warmly_and_loads_worker_init_by_one_setting(celery: Serv
     assert worker["environment"]["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"] == '{"imports": ["worker_init.hooks"]}'
     assert worker["stop_grace_period"] == "10m0s"
     assert "container_name" not in worker, "it could not be scaled"
+
+
+def test_every_setting_of_worker_init_reaches_the_worker(compose_files: Deployment) -> None:
+    names = {PREFIX + variable.name for variable in VARIABLES} - {f"{PREFIX}RUNTIME_DIR"}
+    worker = compose_files.config(CELERY, **dict.fromkeys(names, "7"))["services"]["airflow-worker"]["environment"]
+    assert {name for name, value in worker.items() if name.startswith(PREFIX) and value == "7"} == names
 
 
 def test_neo4j_is_given_the_time_that_a_clean_stop_takes(local: Services) -> None:
@@ -250,5 +257,6 @@ def test_packages_for_a_quick_try_are_still_installed_at_start(compose_files: De
 
 
 def test_only_what_may_be_empty_is_empty(celery: Services) -> None:
-    empty = {key for service in celery.values() for key, value in service.get("environment", {}).items() if not value}
+    # None is a variable that is not there unless .env has it.
+    empty = {key for service in celery.values() for key, value in service.get("environment", {}).items() if value == ""}
     assert empty <= MAY_BE_EMPTY

@@ -1,0 +1,177 @@
+"""``docker compose`` as a program: looked for, asked for its version, run on this project's files."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from rig.errors import BadInput, RigError
+from rig.settings import PROJECT
+
+LOCAL_FILES = ("docker-compose.yml",)
+CELERY_FILES = (*LOCAL_FILES, "docker-compose.celery.yml")
+OLDEST = (2, 24)
+QUICK = 60.0            # seconds for a question
+PROJECT_LABEL, SERVICE_LABEL, NUMBER_LABEL = (
+    f"com.docker.compose.{name}" for name in ("project", "service", "container-number"))
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the engine says of a container at one moment."""
+
+    found: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """The container's id."""
+        return str(self.found["Id"])
+
+    @property
+    def service(self) -> str:
+        """The service that it belongs to."""
+        return str(self.found["Config"]["Labels"][SERVICE_LABEL])
+
+    @property
+    def number(self) -> int:
+        """Its number among the containers of its service, from 1."""
+        return int(self.found["Config"]["Labels"][NUMBER_LABEL])
+
+    @property
+    def pid(self) -> int:
+        """The process on this machine, 0 where it does not run."""
+        return int(self.found["State"]["Pid"])
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process runs."""
+        return bool(self.found["State"]["Running"])
+
+    @property
+    def started_at(self) -> float:
+        """When it was started last (epoch, s)."""
+        return datetime.fromisoformat(str(self.found["State"]["StartedAt"])).timestamp()
+
+    @cached_property
+    def env(self) -> dict[str, str]:
+        """The environment that it was made with."""
+        return dict(variable.split("=", 1) for variable in self.found["Config"]["Env"])
+
+    def port(self, inside: int) -> int:
+        """Return the port of this machine that leads to one of the container's, 0 where none does."""
+        bound = self.found["NetworkSettings"]["Ports"].get(f"{inside}/tcp")
+        return int(bound[0]["HostPort"]) if bound else 0
+
+    def problem(self) -> str | None:
+        """Return what the engine finds wrong with it, None where nothing is."""
+        state = self.found["State"]
+        if not state["Running"]:
+            return f"it has ended with {state['ExitCode']}"
+        if state.get("Health", {}).get("Status") == "unhealthy":
+            return f"its health check fails: {_last_line(state['Health']['Log'][-1]['Output'])}"
+        return None
+
+
+@dataclass(frozen=True)
+class Compose:
+    """The compose project of this clone. ``settings`` are variables on top of the environment and ``.env``."""
+
+    files: Sequence[str]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, timeout: float | None = None) -> str:
+        """Run a command and return its output; ``timeout`` is in seconds. Raises RigError with what it said last."""
+        done = self._run(arguments, timeout)
+        if done.returncode:
+            raise RigError(f"docker compose {arguments[0]} failed: {_last_line(done.stderr)}",
+                           "`docker compose ps -a` and `docker compose logs` show more")
+        return done.stdout
+
+    def require_settings(self) -> None:
+        """Raise BadInput where the files cannot be read with these settings, as when a secret is missing."""
+        done = self._run(["config", "--quiet"], QUICK)
+        if done.returncode:
+            raise BadInput(f"the compose files cannot be used: {_last_line(done.stderr)}",
+                           ".env.example explains each variable")
+
+    def containers(self) -> list[Container]:
+        """Return every container of the project, those that have ended included."""
+        return inspect(self._labelled("ps", "-aq"))
+
+    def volumes(self) -> list[str]:
+        """Return the volumes that the project has."""
+        return self._labelled("volume", "ls", "-q")
+
+    def _labelled(self, *arguments: str) -> list[str]:
+        done = execute(["docker", *arguments, "--filter", f"label={PROJECT_LABEL}={self._project}"], os.environ, QUICK)
+        if done.returncode:
+            raise RigError(f"docker {arguments[0]} failed: {_last_line(done.stderr)}")
+        return done.stdout.split()
+
+    @cached_property
+    def _project(self) -> str:
+        """The project's name. By compose's own rules, which need no secret and no engine."""
+        done = execute(["docker", "compose", "--project-directory", str(PROJECT), "-f", "-", "config", "--format",
+                        "json"], os.environ, QUICK, stdin="services: {}")
+        return str(json.loads(done.stdout)["name"])
+
+    def _run(self, arguments: Sequence[str], timeout: float | None) -> "subprocess.CompletedProcess[str]":
+        files = [word for file in self.files for word in ("-f", str(PROJECT / file))]
+        return execute(["docker", "compose", "--project-directory", str(PROJECT), "--ansi", "never", *files,
+                        *arguments], {**os.environ, **self.settings}, timeout)
+
+
+def inspect(ids: Sequence[str]) -> list[Container]:
+    """Return what the engine knows of these containers; one that has just gone is left out."""
+    if not ids:
+        return []
+    done = execute(["docker", "inspect", "--type", "container", *ids], os.environ, QUICK)
+    return [Container(found) for found in json.loads(done.stdout or "[]")]
+
+
+def compose_version() -> str:
+    """Return the version of ``docker compose``, empty where there is none."""
+    return execute(["docker", "compose", "version", "--short"], os.environ, QUICK).stdout.strip().removeprefix("v")
+
+
+def engine_version() -> str:
+    """Return the version of the engine. Raises BadInput where none answers."""
+    done = execute(["docker", "info", "--format", "{{.ServerVersion}}"], os.environ, QUICK)
+    if done.returncode:
+        raise BadInput(f"no Docker engine answers: {_last_line(done.stderr)}",
+                       "start Docker, and be in the group that may use it")
+    return done.stdout.strip()
+
+
+def require() -> None:
+    """Raise BadInput where there is no ``docker compose``, an old one, or no engine that answers."""
+    if shutil.which("docker") is None:
+        raise BadInput("there is no docker command", "install Docker, or leave out --stack compose")
+    version = compose_version()
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if not found or (int(found[1]), int(found[2])) < OLDEST:
+        raise BadInput(f"docker compose is {version or 'not there'}: expected {'.'.join(map(str, OLDEST))} or newer",
+                       "update Docker's compose plugin")
+    engine_version()
+
+
+def execute(command: Sequence[str], env: Mapping[str, str], timeout: float | None, stdin: str | None = None,
+            ) -> "subprocess.CompletedProcess[str]":
+    """Run a program to its end. Raises RigError after ``timeout`` seconds, None waits for ever."""
+    try:
+        return subprocess.run(command, env=dict(env), cwd=PROJECT, capture_output=True, text=True, check=False,
+                              timeout=timeout, input=stdin)
+    except subprocess.TimeoutExpired as error:
+        raise RigError(f"`{' '.join(command[:2])}` has not ended within {timeout:g} s",
+                       "`docker info` says whether the engine answers") from error
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,99 @@
+"""A deployment that somebody else operates, with the interface of the native stack: looked at, never changed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from rig.airflow_api import AirflowApi
+from rig.errors import BadInput
+from rig.experiment.profiles import DAG_OF_PATTERN
+from rig.records import Executor, Relay
+from rig.settings import Settings
+from rig.stack.native import ServiceStatus
+from rig.stack.processes import Started
+from rig.stack.state import Secrets, StackState
+
+UNKNOWN = SecretStr("")
+NOT_OURS = "operate it with its own tools: the rig changes nothing there"
+
+
+class ExistingStack:
+    """A deployment behind an API server. ``NEO4J_URI`` and its like name the server that its tasks use.
+
+    ``executor`` is what its user says: Airflow's API does not tell it.
+    """
+
+    def __init__(self, settings: Settings, url: str, token: SecretStr, executor: Executor) -> None:
+        self.settings = settings
+        self._executor: Executor = executor
+        self._url = url.rstrip("/")
+        self._token = token
+
+    def state(self) -> StackState:
+        """Return what can be known of it.
+
+        Raises BadInput where it lacks our DAGs or no Neo4j is named, ApiError where it does not let us in.
+        """
+        settings = self.settings
+        if settings.neo4j_uri is None or settings.neo4j_password is None:
+            raise BadInput("the Neo4j of the deployment is not named",
+                           "set NEO4J_URI, NEO4J_USERNAME and NEO4J_PASSWORD to the server that its tasks use")
+        with AirflowApi.with_token(self._url, self._token) as api:
+            self._require_dags(api)
+        secrets = Secrets(airflow=UNKNOWN, fernet=UNKNOWN, flower=UNKNOWN, jwt=UNKNOWN, postgres=UNKNOWN,
+                          redis=UNKNOWN, neo4j=settings.neo4j_password)
+        return StackState(executor=self._executor, slots=settings.slots, ports={}, secrets=secrets, own_neo4j=False,
+                          neo4j_uri=settings.neo4j_uri, neo4j_username=settings.neo4j_username,
+                          neo4j_database=settings.neo4j_database, temporary=settings.stack_dir)
+
+    def is_there(self) -> bool:
+        """Say that it is there: it is not ours to start."""
+        return True
+
+    def dead(self) -> list[str]:
+        """Return nothing: its services are not ours to watch."""
+        return []
+
+    def status(self) -> list[ServiceStatus]:
+        """Raise BadInput: it has tools of its own."""
+        raise BadInput("the services of this deployment are not known here", NOT_OURS)
+
+    def log_of(self, name: str) -> Path:
+        """Raise BadInput: it has tools of its own."""
+        raise BadInput(f"the log of {name!r} is not here", NOT_OURS)
+
+    def api(self, state: StackState) -> AirflowApi:
+        """Return its API, with the user's token."""
+        return AirflowApi.with_token(self._url, self._token)
+
+    def versions(self) -> dict[str, str | None]:
+        """Return what the API tells."""
+        with AirflowApi.with_token(self._url, self._token) as api:
+            return {"airflow": api.version(), "stack": f"an existing deployment, {self._url}: never started anew"}
+
+    def require_alive(self) -> None:
+        """Do nothing: the API says so itself where it is gone."""
+
+    def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
+           keeper: Started | None = None) -> StackState:
+        """Raise BadInput: it is not ours to start."""
+        raise BadInput("an existing deployment is not started from here", NOT_OURS)
+
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
+        """Leave it as it is. Raises BadInput where it would have to be changed."""
+        state = self.state()
+        if executor != state.executor or exhibit:
+            raise BadInput(f"the deployment runs on {state.executor} and cannot be switched from here", NOT_OURS)
+        return state.model_copy(update={"relay": relay})
+
+    def restart(self, names: Sequence[str]) -> None:
+        """Do nothing."""
+
+    def down(self) -> None:
+        """Do nothing."""
+
+    def _require_dags(self, api: AirflowApi) -> None:
+        if missing := sorted(set(DAG_OF_PATTERN.values()) - set(api.dag_ids())):
+            raise BadInput(f"{self._url} has no DAG {', '.join(missing)}",
+                           "put dags/ there, and install this project and the neo4j driver where its tasks run")

@@ -1,0 +1,75 @@
+"""What ``rig`` says where a stack of containers, or an existing deployment, cannot be used. Nothing is started."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rig import cli
+from tests.e2e.rig_command import Rig, a_rig
+
+URL = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with a_rig() as made:
+        yield made
+
+
+def test_a_stack_that_is_none_is_named(rig: Rig) -> None:
+    rig.run("status", "--stack", "helm").one_line("there is no stack 'helm'", "native or compose")
+
+
+@pytest.mark.parametrize("command", [("up",), ("compare", "--profile", "quick")])
+def test_without_docker_the_stack_of_containers_says_so(rig: Rig, command: tuple[str, ...]) -> None:
+    rig.run(*command, "--stack", "compose", PATH=str(rig.home)).one_line("there is no docker command")
+
+
+def test_an_old_compose_is_named_with_the_version_that_is_needed(rig: Rig) -> None:
+    rig.run("up", "--stack", "compose", PATH=program(rig.home, "echo 2.3.4")).one_line(
+        "docker compose is 2.3.4: expected 2.24 or newer", "update Docker's compose plugin")
+
+
+def test_an_engine_that_does_not_answer_is_said(rig: Rig) -> None:
+    script = 'case $1 in compose) echo 2.40.3 ;; *) echo "Cannot connect to the Docker daemon" >&2; exit 1 ;; esac'
+    rig.run("up", "--stack", "compose", PATH=program(rig.home, script)).one_line(
+        "no Docker engine answers: Cannot connect to the Docker daemon", "start Docker")
+
+
+def program(folder: Path, script: str) -> str:
+    """Make a ``docker`` that does no more than this; return the PATH on which it is the only one."""
+    path = folder / "bin" / "docker"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path.parent)
+
+
+# --- an existing deployment ----------------------------------------------------------------------------------------
+
+
+def test_an_existing_deployment_wants_a_token(rig: Rig) -> None:
+    rig.run("compare", "--airflow-url", URL, "--executors", "local").one_line("needs a token", "RIG_AIRFLOW_TOKEN")
+
+
+def test_an_existing_deployment_has_one_executor(rig: Rig) -> None:
+    rig.run("compare", "--airflow-url", URL, "--token", "x").one_line("has one executor", "--executors local or celery")
+
+
+def test_an_existing_deployments_neo4j_has_to_be_named(rig: Rig) -> None:
+    rig.run("compare", "--airflow-url", URL, "--token", "x", "--executors", "local").one_line(
+        "the Neo4j of the deployment is not named", "set NEO4J_URI")
+
+
+def test_an_existing_deployment_that_does_not_answer_is_one_line(rig: Rig) -> None:
+    rig.run("compare", "--airflow-url", URL, "--token", "x", "--executors", "celery", NEO4J_URI="bolt://db",
+            NEO4J_PASSWORD="a-password").one_line(f"Airflow at {URL} does not answer", code=1)
+
+
+@pytest.mark.parametrize("words", [["--token", "s3cret"], ["--token=s3cret"]])
+def test_a_token_is_not_written_into_the_record(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["rig", "compare", *words, "--seed", "1"])
+    assert "s3cret" not in cli.command_line()
+    assert cli.command_line().endswith("--seed 1")
