@@ -28,18 +28,19 @@ uri, user, password, mode = sys.argv[1:]
 session = neo4j.GraphDatabase.driver(uri, auth=(user, password)).session(fetch_size=-1 if mode == "full" else 100)
 LONG = {ENDLESS!r}
 ROWS = {ROWS!r}
+VICTIM = dict(victim=True)
 def wait():
     print("ready", flush=True)
     sys.stdin.read()
 if mode == "transaction":
-    tx = session.begin_transaction()
+    tx = session.begin_transaction(metadata=VICTIM)
     tx.run("CREATE (:Killed)").consume()
     wait()
 elif mode == "query":
     print("ready", flush=True)
-    session.run(LONG).consume()
+    session.run(neo4j.Query(LONG, metadata=VICTIM)).consume()
 else:
-    result = session.run(ROWS)
+    result = session.run(neo4j.Query(ROWS, metadata=VICTIM))
     for _ in range(50):
         next(result)
     wait()

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -171,11 +172,29 @@ def test_without_an_upstream_the_worker_works_as_ever(worker: StartWorker) -> No
         assert running.log.count("tasks connect by themselves") == 1
 
 
-def test_a_driver_with_another_inside_is_said_once_and_left_alone(worker: StartWorker, tmp_path: Path) -> None:
-    """The fault is injected: there is no such driver yet."""
-    (tmp_path / "sitecustomize.py").write_text(
+def change_the_drivers_inside(folder: Path) -> None:
+    """Let a host that is started from now on find a driver such as does not exist yet."""
+    (folder / "sitecustomize.py").write_text(
         "import sys\nif sys.orig_argv[1:3] == ['-m', 'worker_init.supervised']:\n"
         "    import neo4j._async.io._pool as pool\n    del pool.AcquisitionDatabase\n")
+
+
+def test_where_no_other_host_can_serve_clients_are_refused_and_do_not_wait(worker: StartWorker,
+                                                                         tmp_path: Path) -> None:
+    with worker("-c", "1", PYTHONPATH=f"{tmp_path}:{CHECKOUT}") as running:
+        before = running.stats()
+        host, port = before["drivers"][0]["address"].split(":")
+        change_the_drivers_inside(tmp_path)
+        os.kill(before["pid"], signal.SIGKILL)
+        wait_until(lambda: running.stats()["state"] == "off", "the worker has given up")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)))
+        assert "cannot be shared" in running.stats()["last_error"]
+        assert running.log.count("restart the worker") == 1
+
+
+def test_a_driver_with_another_inside_is_said_once_and_left_alone(worker: StartWorker, tmp_path: Path) -> None:
+    change_the_drivers_inside(tmp_path)
     with worker("-c", "1", PYTHONPATH=f"{tmp_path}:{CHECKOUT}") as running:
         assert running.log.count("cannot be shared") == 1
         assert running.run(running.tasks.forked, [1])[0]["value"] == "1"
