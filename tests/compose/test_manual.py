@@ -43,4 +43,4 @@ def test_the_variables_that_the_manual_names_are_explained() -> None:
     example = (PROJECT / ".env.example").read_text()
     for name in set(re.findall(r"\b(?:RIG|NEO4J|AIRFLOW|FLOWER|CELERY|WORKER_INIT)_[A-Z_]+\b", MANUAL)):
         known = re.search(rf"^#? ?{name}=", example, re.MULTILINE)
-        assert known or name in {"NEO4J_", "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"}, name
+        assert known or name in {"NEO4J_", "RIG_AIRFLOW_TOKEN", "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"}
