@@ -61,7 +61,8 @@ class Container:
     @cached_property
     def env(self) -> dict[str, str]:
         """The environment that it was made with."""
-        return dict(variable.split("=", 1) for variable in self.found["Config"]["Env"])
+        # One without a value is one that compose was told to take from outside, where it is not set either.
+        return dict(variable.split("=", 1) for variable in self.found["Config"]["Env"] if "=" in variable)
 
     def port(self, inside: int) -> int:
         """Return the port of this machine that leads to one of the container's, 0 where none does."""
