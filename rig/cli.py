@@ -123,8 +123,8 @@ def compare(
     on: StackName = NATIVE,
     airflow_url: Annotated[str | None, typer.Option(help="Measure this deployment as it is; --executors says what it "
                                                          "runs on, NEO4J_URI which server its tasks use.")] = None,
-    token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of its API; others on this machine can read "
-                                                                                "arguments, not the variable.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of its API. Others on this "
+                                              "machine can read arguments, not the variable.")] = None,
 ) -> None:
     """Run the DAGs on both executors, count connections at the server, and write a report.
 
