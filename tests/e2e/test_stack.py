@@ -411,7 +411,7 @@ def _fail_service(stack: Rig, name: str, sign: signal.Signals) -> None:
 @pytest.fixture(scope="module")
 def faulty(stack: Rig, back_on_local: Services) -> Faulty:
     running = stack.start("compare", "--profile", "quick", "--executors", "local", "--repeats", "2", "--tasks", "4",
-                          "--hold", "3", "--calls", "2", RIG_RUN_TIMEOUT="40")
+                          "--patterns", "problematic,improved", "--hold", "3", "--calls", "2", RIG_RUN_TIMEOUT="40")
     faults = [("airflow-scheduler", signal.SIGKILL), ("neo4j", signal.SIGKILL), ("airflow-scheduler", signal.SIGSTOP)]
     for number, (name, sign) in enumerate(faults, 1):
         running.wait_for(f"{number} of 4: ")
