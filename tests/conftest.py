@@ -1,6 +1,7 @@
 """Real servers for the tests: a Neo4j for the session, and, where a test asks for it, the whole stack."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,12 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from rig.settings import Settings
 from rig.stack import neo4j, neo4j_jars, ports, processes
 from rig.stack.processes import MARK
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C through: a shell has background jobs ignore it, and so would every program that a test starts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass
