@@ -9,9 +9,9 @@ from rig.stack.processes import Started
 Address = tuple[str, int]
 
 
-def listening(started: Started) -> set[Address]:
-    """Return the addresses on which a process and its children listen, for TCP and UDP alike."""
-    sockets = [socket for process in _family(started) for socket in _sockets(process)]
+def listening(started: Started, kind: str = "inet") -> set[Address]:
+    """Return the addresses on which a process and its children listen, for TCP and UDP alike, or ``kind`` alone."""
+    sockets = [socket for process in _family(started) for socket in _sockets(process, kind)]
     # Java opens sockets that could speak both versions of IP: the prefix says that they speak the older one.
     return {(socket.laddr.ip.removeprefix("::ffff:"), socket.laddr.port) for socket in sockets
             if socket.status in {psutil.CONN_LISTEN, psutil.CONN_NONE}}
@@ -33,9 +33,9 @@ def _family(started: Started) -> list[psutil.Process]:
     return [leader, *leader.children(recursive=True)]
 
 
-def _sockets(process: psutil.Process) -> list[Any]:
+def _sockets(process: psutil.Process, kind: str) -> list[Any]:
     try:
-        return list(process.net_connections("inet"))
+        return list(process.net_connections(kind))
     except psutil.NoSuchProcess:    # Postgres has children that come and go
         return []
 
