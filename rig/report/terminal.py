@@ -8,17 +8,17 @@ from rig.metrics.model import CellSummary, Summary
 from rig.report import words
 
 _SHOWN = {"connections_opened": "opened", "connections_idle_peak": "idle\npeak", "connections_idle": "idle\nmean",
-          "connections_left_5s": "left\n5 s", "makespan_seconds": "make-\nspan s"}
+          "connections_left_5s": "left\n5 s", "makespan_seconds": "make-\nspan"}
 
 
 def table(summary: Summary) -> Table:
     """Return a row for each cell: the medians of the main metrics, and what became of the tasks."""
     made = Table(title=Text(f"run {summary.run}, profile {summary.profile}, {summary.status}"),
-                 caption="medians over DAG runs; connections as the server saw them", box=box.SIMPLE_HEAD,
-                 padding=(0, 1, 0, 0), pad_edge=False)
+                 caption="medians over DAG runs; connections as the server saw them; makespan in s",
+                 box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     made.add_column("executor", no_wrap=True)
     made.add_column("pattern", no_wrap=True)
-    for title in (*_SHOWN.values(), "tasks ok", "wrong"):
+    for title in (*_SHOWN.values(), "tasks\nok", "wrong"):
         made.add_column(title, justify="right", no_wrap=True)
     for cell in summary.cells:
         made.add_row(*_row(cell))
