@@ -43,10 +43,13 @@ def hold_all(worker: Worker, processes: int) -> float:
 
 
 def idle_seconds(pid: int, seconds: float) -> float:
-    """Return the processor time that a process uses while nobody asks it for anything."""
+    """Return the processor time that a process uses while nobody asks it for anything. It must not end meanwhile."""
     before = read_seconds(pid)
-    time.sleep(seconds)
-    return read_seconds(pid) - before
+    try:
+        psutil.Process(pid).wait(timeout=seconds)
+    except psutil.TimeoutExpired:
+        return read_seconds(pid) - before
+    raise RuntimeError(f"process {pid} has ended within {seconds:g} s")
 
 
 def measured(server: Neo4jServer, redis: str, folder: Path, processes: int, idle: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from benchmarks.common import conditions, neo4j_and_redis, parser, say, write
 from tests.worker_init.servers import Neo4jServer
-from tests.worker_init.waiting import wait_until
+from tests.worker_init.waiting import LIMIT, wait_until
 from tests.worker_init.workers import celery_worker
 from worker_init.control import find_folders, read_status
 from worker_init.errors import WorkerInitError
@@ -29,6 +29,18 @@ def serving_host(folder: Path) -> dict[str, Any] | None:
     except (WorkerInitError, IndexError):
         return None
     return status if status["drivers"] else None
+
+
+def serves_for(folder: Path) -> float:
+    """Return the seconds since the host that serves was started, 0 where none does."""
+    status = serving_host(folder)
+    return float(status["uptime_seconds"]) if status else 0.0
+
+
+def all_lend(folder: Path) -> bool:
+    """Say whether every driver of the host that serves has lent a connection."""
+    status = serving_host(folder)
+    return status is not None and all(driver["leases"] for driver in status["drivers"])
 
 
 def kill_host(folder: Path) -> tuple[float, list[str]]:
@@ -73,12 +85,13 @@ def main(arguments: list[str] | None = None) -> int:
             results = [worker.tasks.busy.delay(str(number), str(stop)) for number in range(options.tasks)]
             wait_until(lambda: worker.in_use() > 0, "the tasks are busy")
             for number in range(options.times):
-                time.sleep(options.interval)
+                wait_until(lambda: serves_for(folder) >= options.interval, "the host serves for long enough",
+                           seconds=options.interval + LIMIT)
                 killed, seen = kill_host(folder)
                 kills.append(killed)
                 addresses.add(tuple(seen))
                 say(f"{number + 1} of {options.times}")
-            time.sleep(min(options.interval, 2.0))
+            wait_until(lambda: all_lend(folder), "every task was answered after the last kill")
             stop.touch()
             tasks = [result.get(timeout=180) for result in results]
             restarts = worker.stats()["restarts"]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 PATTERNS = {
     "problematic": "patterns.problematic:ProblematicDatabaseConnection",
     "improved": "patterns.improved:ImprovedDatabaseConnection",
-    "worker": "patterns.worker:WorkerDatabaseConnection",
     "hook": "patterns.hook:HookDatabaseConnection",
+    "worker": "patterns.worker:WorkerDatabaseConnection",
     "inherited": "patterns.inherited:InheritedDatabaseConnection",
 }
 

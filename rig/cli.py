@@ -29,7 +29,6 @@ from rig.records import Executor, Relay, RunRecord
 from rig.settings import Settings
 
 INTERRUPTED = 130
-CELERY, LOCAL = "CeleryExecutor", "LocalExecutor"
 NATIVE, COMPOSE = "native", "compose"
 HIDDEN = "…"
 
@@ -297,6 +296,10 @@ def _existing(config: Settings, url: str, token: str | None, wanted: profiles.Pr
         raise BadInput("--airflow-url needs a token of that deployment", "give --token, or set RIG_AIRFLOW_TOKEN")
     if len(wanted.executors) != 1:
         raise BadInput("an existing deployment has one executor", "say which with --executors local or celery")
+    depends = any(pattern in profiles.RELAYS_OF_PATTERN for pattern in wanted.patterns)
+    if depends and len(wanted.relays) != 1:     # nobody else can tell what its tasks go through
+        raise BadInput("the workers of an existing deployment are as they are",
+                       "say which driver its tasks find with --relays none, process or worker")
     return ExistingStack(config, url, SecretStr(token), wanted.executors[0])
 
 

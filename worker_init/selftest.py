@@ -6,9 +6,10 @@ connection, exchange bytes on it, give it back, close it. It takes some millisec
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from typing import cast
 
-from worker_init.bolt import Scanner, Tag, message
+from worker_init.bolt import Piece, Scanner, Tag, message
 from worker_init.connections import Target
 from worker_init.errors import UnfitDriver
 from worker_init.handshake import Negotiation, Version
@@ -19,33 +20,48 @@ _SECONDS = 10.0
 _SUCCESS = message(Tag.SUCCESS, {"server": "Neo4j/self-test", "connection_id": "self-test", "hints": {}})
 
 
-class _Server(asyncio.Protocol):
-    """Answers every message with SUCCESS."""
+class ScriptedServer(asyncio.Protocol, ABC):
+    """The server's side of Bolt 5.8, up to the messages: what they are answered with is told by ``take``."""
 
     def __init__(self) -> None:
+        self.transport: asyncio.Transport
         self._negotiation: Negotiation | None = Negotiation()
         self._scanner = Scanner()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        """asyncio: a client is here."""
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        """asyncio: agree on the version first, then take the messages."""
         if self._negotiation:
             self._negotiation.feed(data)
             if self._negotiation.wants_offers:
-                self._transport.write(self._negotiation.answer((Version(5, 8),)))
+                self.transport.write(self._negotiation.answer((Version(5, 8),)))
             if not self._negotiation.version:
                 return
             data, self._negotiation = self._negotiation.rest, None
-        ended = [piece for piece in self._scanner.feed(data) if piece.last and piece.tag != Tag.GOODBYE]
-        self._transport.write(_SUCCESS * len(ended))
+        for piece in self._scanner.feed(data):
+            self.take(piece, self._scanner.block[piece.start:piece.stop])
+
+    @abstractmethod
+    def take(self, piece: Piece, raw: bytes) -> None:
+        """Take a piece of a message, and answer."""
+
+
+class _Agreeing(ScriptedServer):
+    """Answers every message with SUCCESS."""
+
+    def take(self, piece: Piece, _: bytes) -> None:
+        if piece.last and piece.tag != Tag.GOODBYE:
+            self.transport.write(_SUCCESS)
 
 
 async def check_driver() -> None:
     """Raise UnfitDriver with the reason where the driver cannot be an upstream."""
     if driver_version not in TESTED:
         log.warning("neo4j %s is not among the tested versions (%s)", driver_version, ", ".join(TESTED))
-    server = await asyncio.get_running_loop().create_server(_Server, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(_Agreeing, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
         await asyncio.wait_for(_exercise(port), _SECONDS)

@@ -16,11 +16,12 @@ STRESS_DAG = "neo4j_stress_test"
 EXECUTORS: dict[str, Executor] = {"local": "LocalExecutor", "celery": "CeleryExecutor"}
 # A pattern with no DAG of its own is run by the stress DAG, which takes any.
 DAG_OF_PATTERN = {"problematic": "neo4j_problematic_pattern", "improved": "neo4j_improved_pattern",
-                  "worker": "neo4j_worker_pattern", "hook": STRESS_DAG, "inherited": STRESS_DAG}
+                  "hook": STRESS_DAG, "worker": "neo4j_worker_pattern", "inherited": STRESS_DAG}
 # By way of which drivers a pattern can reach the server. The others dial NEO4J_URI, whatever else there is.
 RELAYS_OF_PATTERN: dict[str, tuple[Relay, ...]] = {
     "worker": ("process", "worker"), "hook": ("none", "process", "worker")}
 SYNC_ONLY = ("hook", EXHIBIT)
+NAMELESS = ("hook",)            # its connections do not say whose they are, unless a worker's driver opens them
 MOST_TASKS = 10_000
 MOST_REPEATS = 100
 

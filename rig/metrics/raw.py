@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from patterns.registry import PATTERNS
 from rig import records
 from rig.records import Cell, Connection, DagRunRecord, PlannedRun, RunRecord, Sample, TaskRecord
 
@@ -49,7 +50,7 @@ class _Indexed(Protocol):
 AnyIndexed = TypeVar("AnyIndexed", bound=_Indexed)
 
 _EXECUTORS = ("LocalExecutor", "CeleryExecutor")
-_PATTERNS = ("problematic", "improved", "hook", "worker", "inherited")
+_PATTERNS = tuple(PATTERNS)
 _RELAYS = ("none", "process", "worker")
 
 

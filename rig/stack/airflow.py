@@ -121,6 +121,12 @@ def _broker(state: StackState) -> str:
     return redis.url(state.ports["redis"], state.secrets.redis.get_secret_value())
 
 
+def api(settings: Settings, state: StackState) -> AirflowApi:
+    """Return the API of a stack of ours, logged in as its user."""
+    return AirflowApi(f"http://{reachable(settings.host)}:{state.ports['airflow']}", settings.airflow_username,
+                      state.secrets.airflow)
+
+
 def reachable(host: str) -> str:
     """Return the address at which this machine reaches what listens on ``host``."""
     return "127.0.0.1" if host in {"0.0.0.0", "::"} else host     # noqa: S104 - only where the user said so

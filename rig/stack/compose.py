@@ -7,24 +7,24 @@ to is kept in a file of its own.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from rig import environment
 from rig.airflow_api import AirflowApi
-from rig.errors import BadInput, Hung, RigError, ServiceDied
+from rig.errors import BadInput, RigError, ServiceDied
 from rig.records import Executor, Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, processes
 from rig.stack import compose_command as command
 from rig.stack.compose_command import Compose, Container
 from rig.stack.native import OnStep, ServiceStatus
+from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, last_lines
 from rig.stack.state import Secrets, StackState, write_private
 
@@ -163,9 +163,7 @@ class ComposeStack:
 
     def api(self, state: StackState) -> AirflowApi:
         """Return Airflow's API, logged in as the deployment's user."""
-        host = airflow.reachable(self.settings.host)
-        return AirflowApi(f"http://{host}:{state.ports['airflow']}", self.settings.airflow_username,
-                          state.secrets.airflow)
+        return airflow.api(self.settings, state)
 
     def versions(self) -> dict[str, str | None]:
         """Return the versions of what the containers run, as the scheduler's has them, and of Docker."""
@@ -263,25 +261,10 @@ class ComposeStack:
         state = self.state()
         with self.api(state) as api:
             checks = self._checks(state, containers, api)
-            self._wait({name: checks[name] for name in what if name in checks} or checks)
-
-    def _wait(self, checks: Mapping[str, Check]) -> None:
-        pool = ThreadPoolExecutor(len(checks))
-        try:
-            for ended in as_completed([pool.submit(self._wait_for, name, check) for name, check in checks.items()]):
-                ended.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def _wait_for(self, name: str, check: Check) -> None:
-        limit = self.settings.start_timeout
-        try:
-            Retrying(retry=retry_if_result(bool), stop=stop_after_delay(limit), wait=wait_fixed(CHECK_EVERY))(check)
-        except RetryError as error:
-            raise Hung(f"{name} does not serve after {limit:.0f} s: {error.last_attempt.result()}",
-                       f"`rig logs {name} --stack compose` shows its log; RIG_START_TIMEOUT gives it more time"
-                       ) from error
-        self._on_step(name, "ready", "")
+            until_all_serve({name: checks[name] for name in what if name in checks} or checks,
+                            limit=self.settings.start_timeout, every=CHECK_EVERY,
+                            log_command="rig logs {} --stack compose",
+                            ready=lambda name: self._on_step(name, "ready", ""))
 
     def _checks(self, state: StackState, containers: Mapping[str, Container], api: AirflowApi) -> dict[str, Check]:
         """Return how each service that is there is asked whether it serves: as in the native stack."""

@@ -4,13 +4,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from rig import environment
 from rig.airflow_api import AirflowApi
@@ -20,6 +19,7 @@ from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
 from rig.stack import state as states
 from rig.stack.processes import MARK
+from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, Service, last_lines
 from rig.stack.state import ServiceState, StackState
 
@@ -94,9 +94,7 @@ class NativeStack:
 
     def api(self, state: StackState) -> AirflowApi:
         """Return Airflow's API, logged in as the stack's user."""
-        host = airflow.reachable(self.settings.host)
-        return AirflowApi(f"http://{host}:{state.ports['airflow']}", self.settings.airflow_username,
-                          state.secrets.airflow)
+        return airflow.api(self.settings, state)
 
     def versions(self) -> dict[str, str | None]:
         """Return the versions of what the stack runs."""
@@ -300,26 +298,17 @@ class NativeStack:
             states.save(self.folder, state)
 
     def _wait(self, services: Sequence[Service], state: StackState) -> None:
-        pool = ThreadPoolExecutor(max(1, len(services)))
-        try:
-            for ended in as_completed([pool.submit(self._wait_for, service, state) for service in services]):
-                ended.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        urls = {service.name: service.url or "" for service in services}
+        until_all_serve({service.name: self._alive_and_serving(service, state) for service in services},
+                        limit=self.settings.start_timeout, every=CHECK_EVERY, log_command="rig logs {}",
+                        ready=lambda name: self._on_step(name, "ready", urls[name]))
 
-    def _wait_for(self, service: Service, state: StackState) -> None:
+    def _alive_and_serving(self, service: Service, state: StackState) -> Check:
         def problem() -> str | None:
             if not processes.find(state.services[service.name].process):
                 raise ServiceDied(self._obituary(service.name))
             return service.check()
-
-        limit = self.settings.start_timeout
-        try:
-            Retrying(retry=retry_if_result(bool), stop=stop_after_delay(limit), wait=wait_fixed(CHECK_EVERY))(problem)
-        except RetryError as error:
-            raise Hung(f"{service.name} does not serve after {limit:.0f} s: {error.last_attempt.result()}",
-                       f"`rig logs {service.name}` shows its log; RIG_START_TIMEOUT gives it more time") from error
-        self._on_step(service.name, "ready", service.url or "")
+        return problem
 
     def _stop(self, names: Sequence[str], state: StackState, patience: float | None = None) -> None:
         wanted = [name for name in names if name in state.services]

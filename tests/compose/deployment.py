@@ -13,6 +13,7 @@ from typing import Any
 
 from rig import env_file
 from rig.settings import PROJECT
+from tests.e2e.rig_command import Result
 
 LOCAL = ("docker-compose.yml",)
 CELERY = (*LOCAL, "docker-compose.celery.yml")
@@ -21,21 +22,6 @@ LOADED_LOCAL = (*LOCAL, "tests/compose/loaded.yml")
 LOADED_CELERY = (*CELERY, "tests/compose/loaded.yml", "tests/compose/loaded.celery.yml")
 LIMIT = 600.0       # seconds for one command: the first start builds the image
 OURS = ("NEO4J_", "RIG_", "AIRFLOW", "_AIRFLOW", "COMPOSE_", "FLOWER_", "WORKER_INIT_", "_PIP_")
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def require(self, code: int = 0) -> "Result":
-        """Return itself where the exit code is the expected one."""
-        assert self.code == code, f"exit code {self.code}, expected {code}\n--- stdout\n{self.out}\n--- stderr\n" \
-                                  f"{self.err}"
-        return self
 
 
 @dataclass

@@ -5,15 +5,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import httpx
 import neo4j
 from pydantic import SecretStr
-from tenacity import RetryError, Retrying, retry_if_exception, retry_if_result, stop_after_delay, wait_fixed
 
 from rig import env_file
 from rig.airflow_api import AirflowApi, ApiError
+from tests import waiting
 from tests.compose.deployment import CELERY, Deployment
 
 ENDED = {"success", "failed"}
@@ -38,18 +38,17 @@ class Counts(NamedTuple):
 
 
 def eventually(question: Callable[[], T], limit: float = 60, every: float = 0.5) -> T:
-    """Return the first answer that is truthy. Fails with the last one after ``limit`` seconds.
+    """Wait as elsewhere, but ask an API server again that answers too late, as on a loaded machine."""
+    return waiting.eventually(lambda: _answered(question), limit, every)
 
-    An API server that answers too late, as on a loaded machine, is asked again.
-    """
-    slow = retry_if_exception(lambda error: isinstance(error, ApiError) and error.status is None)
+
+def _answered(question: Callable[[], T]) -> T:
     try:
-        return Retrying(retry=slow | retry_if_result(lambda answer: not answer), stop=stop_after_delay(limit),
-                        wait=wait_fixed(every))(question)
-    except RetryError as error:
-        last = error.last_attempt
-        raise AssertionError(f"not so within {limit:g} s; the last answer was "
-                             f"{last.exception() or last.result()!r}") from None
+        return question()
+    except ApiError as error:
+        if error.status is None:
+            return cast("T", None)
+        raise
 
 
 @dataclass

@@ -33,14 +33,14 @@ def rig(deployment: Deployment) -> Iterator[Rig]:
 
 
 def test_a_missing_secret_is_one_line_and_starts_nothing(rig: Rig) -> None:
-    rig.run("up", *ON, NEO4J_PASSWORD="").one_line("NEO4J_PASSWORD is missing a value", "make env")
+    rig.run("up", *ON, NEO4J_PASSWORD="").require_one_line("NEO4J_PASSWORD is missing a value", "make env")
     assert of_project("container", rig.settings["COMPOSE_PROJECT_NAME"]) == []
 
 
 def test_what_needs_a_stack_says_that_there_is_none(rig: Rig) -> None:
     for command in (("status",), ("switch", "celery")):
-        rig.run(*command, *ON).one_line("no stack is running here", "rig up --stack compose")
-    rig.run("logs", "neo4j", *ON).one_line("there is no service 'neo4j'")
+        rig.run(*command, *ON).require_one_line("no stack is running here", "rig up --stack compose")
+    rig.run("logs", "neo4j", *ON).require_one_line("there is no service 'neo4j'")
     assert "No stack was running." in rig.run("down", *ON).require().out
 
 
@@ -49,7 +49,7 @@ def test_up_switch_status_and_logs_do_what_they_do_with_processes(rig: Rig) -> N
     shown = json.loads(rig.run("status", "--json", *ON).require().out)
     assert (shown["executor"], shown["relay"], shown["slots"]) == ("LocalExecutor", "none", 4)
     assert all(service["healthy"] for service in shown["services"].values())
-    rig.run("up", *ON).one_line("is up already", "rig down --stack compose")
+    rig.run("up", *ON).require_one_line("is up already", "rig down --stack compose")
     rig.run("switch", "celery", *ON, limit=LONG).require()
     shown = json.loads(rig.run("status", "--json", *ON).require().out)
     assert (shown["executor"], shown["relay"]) == ("CeleryExecutor", "process")

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.e2e.rig_command import Rig, a_rig, eventually
+from tests.e2e.rig_command import Rig, a_rig
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -8,38 +8,25 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from rig.records import DAG_RUNS_FILE, DagRunRecord, read
 from rig.settings import Settings
 from rig.stack import state as states
 from rig.stack.state import StackState
+from tests.waiting import eventually
 
 RIG = (str(Path(sys.executable).parent / "rig"),)
 OWNER = "E2E_OWNER"     # in the environment of all that a test's rig starts, whatever the rig itself marks it with
-OURS = ("NEO4J_", "RIG_", "AIRFLOW", "_AIRFLOW", "COLUMNS")
+OURS = ("NEO4J_", "RIG_", "AIRFLOW", "_AIRFLOW", "WORKER_INIT_", "COLUMNS")
 TRACEBACK = "Traceback (most recent call last)"
 LIMIT = 240.0       # seconds for one command; a comparison is given more
-
-T = TypeVar("T")
-
-
-def eventually(question: Callable[[], T], limit: float = 60, every: float = 0.1) -> T:
-    """Return the first answer that is truthy. Fails with the last one after ``limit`` seconds."""
-    try:
-        return Retrying(retry=retry_if_result(lambda answer: not answer), stop=stop_after_delay(limit),
-                        wait=wait_fixed(every))(question)
-    except RetryError as error:
-        raise AssertionError(f"not so within {limit:g} s; the last answer was "
-                             f"{error.last_attempt.result()!r}") from None
-
 
 @dataclass(frozen=True)
 class Result:
@@ -56,7 +43,7 @@ class Result:
         assert TRACEBACK not in self.out + self.err, self.out + self.err
         return self
 
-    def one_line(self, *words: str, code: int = 2) -> str:
+    def require_one_line(self, *words: str, code: int = 2) -> str:
         """Return the one line of an error, which must hold these words."""
         self.require(code)
         lines = self.err.strip().splitlines()

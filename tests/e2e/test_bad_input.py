@@ -27,25 +27,25 @@ def taken_port() -> Iterator[int]:
 
 
 def test_status_without_a_stack_says_how_to_start_one(rig: Rig) -> None:
-    rig.run("status").one_line("no stack is running", "`rig up`")
+    rig.run("status").require_one_line("no stack is running", "`rig up`")
 
 
 def test_status_as_json_without_a_stack_prints_no_json(rig: Rig) -> None:
     result = rig.run("status", "--json")
-    result.one_line("no stack is running")
+    result.require_one_line("no stack is running")
     assert not result.out
 
 
 def test_switch_without_a_stack_is_refused(rig: Rig) -> None:
-    rig.run("switch", "celery").one_line("no stack is running")
+    rig.run("switch", "celery").require_one_line("no stack is running")
 
 
 def test_dag_without_a_stack_is_refused(rig: Rig) -> None:
-    rig.run("dag", "neo4j_improved_pattern").one_line("no stack is running")
+    rig.run("dag", "neo4j_improved_pattern").require_one_line("no stack is running")
 
 
 def test_logs_without_a_stack_are_not_there(rig: Rig) -> None:
-    rig.run("logs", "neo4j").one_line("'neo4j'")
+    rig.run("logs", "neo4j").require_one_line("'neo4j'")
 
 
 def test_down_without_a_stack_is_no_error_however_often(rig: Rig) -> None:
@@ -58,16 +58,16 @@ def test_runs_of_an_empty_folder_are_none(rig: Rig) -> None:
 
 
 def test_a_report_of_no_run_is_refused(rig: Rig) -> None:
-    rig.run("report", "latest").one_line("there is no run 'latest'")
+    rig.run("report", "latest").require_one_line("there is no run 'latest'")
 
 
 def test_resuming_a_run_that_is_not_there_is_refused(rig: Rig) -> None:
-    rig.run("compare", "--resume", "20200101-000000-quick").one_line("there is no run '20200101-000000-quick'")
+    rig.run("compare", "--resume", "20200101-000000-quick").require_one_line("there is no run '20200101-000000-quick'")
 
 
 @pytest.mark.parametrize("command", ["up", "compare"])
 def test_a_port_in_use_is_named_with_its_setting(rig: Rig, taken_port: int, command: str) -> None:
-    rig.run(command, RIG_AIRFLOW_PORT=str(taken_port)).one_line(
+    rig.run(command, RIG_AIRFLOW_PORT=str(taken_port)).require_one_line(
         f"port {taken_port}", "another program is using it", "RIG_AIRFLOW_PORT")
 
 
@@ -75,16 +75,17 @@ def test_a_port_in_use_is_named_with_its_setting(rig: Rig, taken_port: int, comm
 def test_a_folder_that_cannot_be_made_is_named_with_its_setting(rig: Rig, command: str) -> None:
     file = rig.home / "a-file"
     file.touch()
-    rig.run(command, RIG_DATA_DIR=str(file / "data")).one_line(str(file / "data"), "cannot be written", "RIG_DATA_DIR")
+    rig.run(command, RIG_DATA_DIR=str(file / "data")).require_one_line(
+        str(file / "data"), "cannot be written", "RIG_DATA_DIR")
 
 
 def test_a_setting_that_makes_no_sense_is_named(rig: Rig) -> None:
-    rig.run("status", RIG_SLOTS="many").one_line("RIG_SLOTS", ".env.example")
+    rig.run("status", RIG_SLOTS="many").require_one_line("RIG_SLOTS", ".env.example")
 
 
 def test_a_first_download_without_a_network_is_said_in_one_line(rig: Rig) -> None:
     nowhere = f"http://127.0.0.1:{ports.choose(0, variable='a test')}"
-    rig.run("up", RIG_CACHE_DIR=str(rig.home / "empty"), HTTPS_PROXY=nowhere, https_proxy=nowhere).one_line(
+    rig.run("up", RIG_CACHE_DIR=str(rig.home / "empty"), HTTPS_PROXY=nowhere, https_proxy=nowhere).require_one_line(
         "could not be downloaded", "`rig doctor`", code=1)
 
 
@@ -97,19 +98,19 @@ def test_the_doctor_says_that_the_download_cannot_be_reached(rig: Rig) -> None:
 @pytest.mark.parametrize("command", ["up", "compare"])
 def test_a_neo4j_that_cannot_be_reached_is_named(rig: Rig, command: str) -> None:
     uri = f"bolt://127.0.0.1:{ports.choose(0, variable='a test')}"
-    rig.run(command, NEO4J_URI=uri, NEO4J_PASSWORD="anything").one_line(uri, "cannot be reached", "NEO4J_URI")
+    rig.run(command, NEO4J_URI=uri, NEO4J_PASSWORD="anything").require_one_line(uri, "cannot be reached", "NEO4J_URI")
 
 
 def test_a_neo4j_without_a_password_is_refused(rig: Rig) -> None:
-    rig.run("up", NEO4J_URI="bolt://127.0.0.1:7687").one_line("NEO4J_PASSWORD")
+    rig.run("up", NEO4J_URI="bolt://127.0.0.1:7687").require_one_line("NEO4J_PASSWORD")
 
 
 def test_a_wrong_password_of_neo4j_is_said_and_not_shown(rig: Rig, neo4j_server: Neo4jServer) -> None:
-    line = rig.run("compare", NEO4J_URI=neo4j_server.uri, NEO4J_PASSWORD="not-the-password").one_line(
+    line = rig.run("compare", NEO4J_URI=neo4j_server.uri, NEO4J_PASSWORD="not-the-password").require_one_line(
         neo4j_server.uri, "refuses the user 'neo4j'", "NEO4J_PASSWORD")
     assert "not-the-password" not in line
 
 
 def test_a_database_that_neo4j_does_not_have_is_named(rig: Rig, neo4j_server: Neo4jServer) -> None:
     rig.run("up", NEO4J_URI=neo4j_server.uri, NEO4J_PASSWORD=neo4j_server.password,
-            NEO4J_DATABASE="nowhere").one_line("nowhere", "NEO4J_DATABASE")
+            NEO4J_DATABASE="nowhere").require_one_line("nowhere", "NEO4J_DATABASE")

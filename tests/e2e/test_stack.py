@@ -19,7 +19,8 @@ from neo4j.exceptions import AuthError
 from rig.airflow_api import AirflowApi
 from rig.records import DagRunRecord
 from tests.e2e.conftest import listening
-from tests.e2e.rig_command import Result, Rig, eventually
+from tests.e2e.rig_command import Result, Rig
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.stack
 
@@ -139,7 +140,7 @@ def test_the_log_of_a_service_can_be_read(stack: Rig) -> None:
 
 
 def test_the_log_of_a_service_that_is_none_names_those_there_are(stack: Rig) -> None:
-    stack.run("logs", "mysql").one_line("'mysql'", "airflow-scheduler", "neo4j")
+    stack.run("logs", "mysql").require_one_line("'mysql'", "airflow-scheduler", "neo4j")
 
 
 def test_everything_listens_on_the_loopback_interface_only(stack: Rig) -> None:
@@ -157,7 +158,7 @@ def _require_loopback_only(stack: Rig) -> None:
 
 def test_a_second_stack_beside_it_is_refused_in_one_line(stack: Rig) -> None:
     before = Services.of(stack)
-    stack.run("up").one_line("a stack is running here already", "`rig down`")
+    stack.run("up").require_one_line("a stack is running here already", "`rig down`")
     assert Services.of(stack) == before
 
 
@@ -168,11 +169,11 @@ def test_a_second_stack_beside_it_is_refused_in_one_line(stack: Rig) -> None:
     ({"tasks": 0}, "0 is less than the minimum of 1"), ({"driver": "x"}, "'x' is not one of ['sync', 'async']"),
     ({"calls": "many"}, "'many' is not of type 'integer'"), ({"hold": -1}, "-1 is less than the minimum of 0")])
 def test_a_parameter_that_a_dag_refuses_is_said_in_one_line(stack: Rig, conf: dict[str, Any], said: str) -> None:
-    stack.run("dag", "neo4j_stress_test", "--conf", json.dumps(conf)).one_line("neo4j_stress_test", said)
+    stack.run("dag", "neo4j_stress_test", "--conf", json.dumps(conf)).require_one_line("neo4j_stress_test", said)
 
 
 def test_a_dag_that_is_not_there_names_those_there_are(stack: Rig) -> None:
-    stack.run("dag", "neo4j_missing_pattern").one_line("'neo4j_missing_pattern'", "neo4j_stress_test")
+    stack.run("dag", "neo4j_missing_pattern").require_one_line("'neo4j_missing_pattern'", "neo4j_stress_test")
 
 
 def _all_dags(stack: Rig, api: AirflowApi) -> dict[str, DagRun]:
@@ -280,7 +281,7 @@ def on_celery(stack: Rig, api: AirflowApi, dags_on_local: dict[str, DagRun]) -> 
 
 
 def test_a_switch_with_a_dag_run_in_progress_is_refused(on_celery: Switched) -> None:
-    on_celery.refused.one_line("neo4j_stress_test/manual__", "--drain")
+    on_celery.refused.require_one_line("neo4j_stress_test/manual__", "--drain")
 
 
 def test_the_dag_run_in_progress_goes_on_unharmed(on_celery: Switched) -> None:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -150,6 +151,28 @@ def test_a_driver_host_that_is_killed_is_replaced_and_no_task_fails(celery: Rig,
     assert drivers(celery)["restarts"] == 1
 
 
+def test_an_existing_deployment_is_measured_as_it_is_and_left_alone(celery: Rig) -> None:
+    state, services = celery.state(), celery.run("status", "--json").require().out
+    url = f"http://127.0.0.1:{state.ports['airflow']}"
+    login = {"username": "airflow", "password": state.secrets.airflow.get_secret_value()}
+    token = httpx.post(f"{url}/auth/token", json=login, trust_env=False).raise_for_status().json()["access_token"]
+    access = {"RIG_AIRFLOW_TOKEN": token, "NEO4J_URI": state.neo4j_uri, "NEO4J_USERNAME": state.neo4j_username,
+              "NEO4J_PASSWORD": state.secrets.neo4j.get_secret_value()}
+    with a_rig(settings=access) as visitor:
+        visitor.run("compare", "--airflow-url", url, "--executors", "celery", "--relays", "process", "--patterns",
+                    "improved,worker", "--profile", "quick", "--tasks", "4", "--hold", "1").require()
+        summary = json.loads((visitor.runs()[-1] / "summary.json").read_text("utf-8"))
+        assert token not in (visitor.runs()[-1] / "run.json").read_text("utf-8")
+        assert visitor.leftovers() == []
+    cells = {(cell["pattern"], cell["warm"]): cell for cell in summary["cells"]}
+    assert {name: cell["tasks_succeeded"] for name, cell in cells.items()} == {
+        ("improved", False): 4, ("worker", False): 4, ("worker", True): 4}
+    # Somebody else may use that server: what a sample saw is all that can be said.
+    assert all(cell["metrics"]["connections_opened"]["lower_bound"] for cell in cells.values())
+    assert cells["improved", False]["metrics"]["connections_opened"]["median"] == 4
+    assert celery.run("status", "--json").require().out == services
+
+
 # --- LocalExecutor ---------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +196,7 @@ def test_its_tasks_go_through_the_host(local: Rig, api: AirflowApi) -> None:
 
 
 def test_it_has_no_workers_to_show(local: Rig) -> None:
-    local.run("workers").one_line("LocalExecutor", "`rig switch celery`")
+    local.run("workers").require_one_line("LocalExecutor", "`rig switch celery`")
 
 
 def test_without_a_host_every_client_reaches_the_server_by_itself(local: Rig, api: AirflowApi) -> None:

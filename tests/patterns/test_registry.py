@@ -25,7 +25,7 @@ def test_each_name_loads_its_pattern(name: str) -> None:
 
 
 def test_an_unknown_name_says_which_there_are() -> None:
-    with pytest.raises(UnknownPatternError, match="'imporved': expected one of problematic, improved, worker, "):
+    with pytest.raises(UnknownPatternError, match="'imporved': expected one of problematic, improved, hook, "):
         load("imporved")
 
 
@@ -36,7 +36,7 @@ def test_a_new_pattern_joins_by_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_names_can_be_had_without_the_driver() -> None:
     script = "import sys, patterns.registry, patterns.identity, patterns.target; sys.exit('neo4j' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_the_version_is_the_distributions() -> None:

@@ -122,11 +122,13 @@ def test_a_server_that_answers_nothing_raises_and_is_used_again_when_it_is_back(
     assert len(view.open(twin.alias)) == twin.connections(3)
 
 
-def test_a_restarted_server_is_used_again(twin: Twin, neo4j_server: Neo4jServer) -> None:
+def test_a_restarted_server_is_used_again(twin: Twin, neo4j_server: Neo4jServer, view: ServerView) -> None:
     connection = twin.connection()
     twin.get(connection)
     neo4j_server.restart()
+    assert view.open(twin.alias) == []
     twin.get(connection)
+    assert len(view.open(twin.alias)) == 1
 
 
 def test_a_task_closes_at_its_exit_what_its_pattern_says_it_closes(twin: Twin, view: ServerView) -> None:

@@ -73,6 +73,11 @@ def wrong(settings: Settings) -> Finding:
     return findings[0]
 
 
+def found(settings: Settings, what: str) -> Finding:
+    """Return what was found where one looked."""
+    return next(finding for finding in doctor.examine(settings) if finding.what == what)
+
+
 def stops_the_start(settings: Settings, finding: Finding) -> None:
     """Check that nothing is started with what was found, and that the user is told the same."""
     with pytest.raises(BadInput) as caught:
@@ -109,7 +114,7 @@ def test_too_little_memory_in_a_container_on_a_large_machine(
 def test_a_container_without_a_limit_has_the_machines_memory(
         settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     container(monkeypatch, tmp_path / "cgroup", "max", used=3)
-    doctor.require_fit(settings)
+    assert found(settings, "memory") == Finding("memory", "16.0 GiB free of the 4 GiB needed")
 
 
 def test_too_little_disk_for_what_is_temporary(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +148,7 @@ def test_a_python_that_airflow_does_not_run_on(
 def test_a_python_that_airflow_runs_on(
         version: tuple[int, int, int], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "sys", SimpleNamespace(version_info=version))
-    doctor.require_fit(settings)
+    assert found(settings, "Python") == Finding("Python", f"{version[0]}.{version[1]}")
 
 
 def test_a_wheel_that_is_not_installed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from rig import cli, metrics, records, report
@@ -144,19 +145,22 @@ EVERY_KIND = [builders.tiny, nothing, not_run, hung, bound, cut_off, unsampled]
 
 # The files
 
+def violations(summary: Any) -> list[str]:
+    """Return what of the summary is not as its schema says."""
+    return [error.message for error in Draft202012Validator(SCHEMA).iter_errors(summary)]
+
+
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_the_summary_keeps_its_schema_whatever_is_missing(tmp_path: Path, kind: Any) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     report.write(kind(tmp_path))
 
-    jsonschema.validate(json.loads((tmp_path / report.SUMMARY_FILE).read_text()), SCHEMA)
+    assert violations(json.loads((tmp_path / report.SUMMARY_FILE).read_text())) == []
 
 
 def test_the_summary_of_a_full_run_keeps_its_schema(real: Path) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     summary = json.loads((real / report.SUMMARY_FILE).read_text())
 
-    jsonschema.validate(summary, SCHEMA)
+    assert violations(summary) == []
     assert len(summary["cells"]) == 8
     assert all(len(metric["raw"]) == 3 for cell in summary["cells"] for metric in cell["metrics"].values())
 

@@ -7,11 +7,11 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
-from worker_init.bolt import Scanner, Tag, body_of, message
-from worker_init.handshake import Negotiation, Version
+from worker_init.bolt import Piece, Tag, body_of, message
 from worker_init.packstream import unpack
+from worker_init.selftest import ScriptedServer
 
 _NOT_A_LEADER = {"neo4j_code": "Neo.ClientError.Cluster.NotALeader", "message": "No write operations are allowed here",
                  "gql_status": "50N42", "description": "error", "diagnostic_record": {}}
@@ -41,29 +41,17 @@ class Cluster:
             {"addresses": [leader], "role": "WRITE"}]}}
 
 
-class _Member(asyncio.Protocol):
+class _Member(ScriptedServer):
     def __init__(self, cluster: Cluster, number: int) -> None:
+        super().__init__()
         self._cluster = cluster
         self._number = number
-        self._negotiation: Negotiation | None = Negotiation()
-        self._scanner = Scanner()
         self._writes_here = True
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        if self._negotiation:
-            self._negotiation.feed(data)
-            if self._negotiation.wants_offers:
-                self._transport.write(self._negotiation.answer((Version(5, 8),)))
-            if not self._negotiation.version:
-                return
-            data, self._negotiation = self._negotiation.rest, None
-        for piece in self._scanner.feed(data):
-            assert piece.first
-            assert piece.last
-            self._answer(piece.tag, body_of(self._scanner.block[piece.start:piece.stop]))
+    def take(self, piece: Piece, raw: bytes) -> None:
+        assert piece.first
+        assert piece.last
+        self._answer(piece.tag, body_of(raw))
 
     def _answer(self, tag: int, body: bytes) -> None:
         fields, at = [], 2
@@ -77,16 +65,16 @@ class _Member(asyncio.Protocol):
             Tag.HELLO: {"server": "Neo4j/2026.8.0", "connection_id": "bolt-1", "hints": {"ssr.enabled": True}},
             Tag.RUN: {"fields": ["member"]}}
         if tag == Tag.BEGIN and not self._writes_here:
-            self._transport.write(message(Tag.FAILURE, _NOT_A_LEADER))
+            self.transport.write(message(Tag.FAILURE, _NOT_A_LEADER))
         elif not self._writes_here and tag != Tag.RESET:
-            self._transport.write(message(Tag.IGNORED))
+            self.transport.write(message(Tag.IGNORED))
         elif tag == Tag.ROUTE:
-            self._transport.write(message(Tag.SUCCESS, self._cluster.table(fields[2].get("db"),
-                                                                           fields[2].get("imp_user"))))
+            table = self._cluster.table(fields[2].get("db"), fields[2].get("imp_user"))
+            self.transport.write(message(Tag.SUCCESS, table))
         elif tag != Tag.GOODBYE:
             record = message(Tag.RECORD, [self._number]) if tag == Tag.PULL else b""
             self._writes_here = True
-            self._transport.write(record + message(Tag.SUCCESS, answers.get(tag, {})))
+            self.transport.write(record + message(Tag.SUCCESS, answers.get(tag, {})))
 
 
 @contextmanager
