@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rig.errors import BadInput
+from rig.private_file import write_private
 
 ENV_FILE = Path(__file__).resolve().parents[1] / ".env"
 AIRFLOWS_UID = 50000      # what the official image calls `airflow`: containers are not to run as root
@@ -36,7 +37,7 @@ def complete(path: Path = ENV_FILE) -> list[str]:
         there = path.read_text(encoding="utf-8") if path.exists() else None
         missing = _missing(there)
         if missing:
-            _write_private(path, _text(there, missing))
+            write_private(path, _text(there, missing))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read and written: {error}",
                        "make it a text file (UTF-8) of this user, or move it away") from error
@@ -67,14 +68,6 @@ def _text(there: str | None, missing: Mapping[str, str]) -> str:
     if there is None:
         return f"{HEADING}\n{added}"
     return f"{there.rstrip()}\n\n{ADDED}\n{added}".lstrip()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write it whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    part.replace(path)
 
 
 def sentence(added: list[str]) -> str:

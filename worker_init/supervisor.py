@@ -221,18 +221,16 @@ class Supervisor:
         self._ready.set()
 
     def _await_ready(self) -> None:
-        channel = self._channel
-        if not channel:
-            return
+        channel, told = self._channel, list[tuple[dict[str, Any], list[int]]]()
         try:
-            while True:
-                for message, _ in channel.receive():
-                    if message["kind"] == "unfit":
-                        self.unfit = message["reason"]
-                    self._ready.set()
-                    return
+            while channel and not told:
+                told = channel.receive()
         except ChannelClosed:
             return
+        for message, _ in told:
+            if message["kind"] == "unfit":
+                self.unfit = message["reason"]
+            self._ready.set()
 
     def _wait(self) -> int:
         try:

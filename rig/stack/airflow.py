@@ -10,11 +10,12 @@ from celery import Celery
 
 from rig.airflow_api import AirflowApi
 from rig.errors import RigError
+from rig.private_file import write_private
 from rig.records import Executor
 from rig.settings import Settings
 from rig.stack import postgres, redis
 from rig.stack.service import Check, Service
-from rig.stack.state import StackState, write_private
+from rig.stack.state import StackState
 
 DAG_IDS = ("neo4j_connection_monitor", "neo4j_improved_pattern", "neo4j_problematic_pattern", "neo4j_stress_test",
            "neo4j_worker_clients", "neo4j_worker_pattern")

@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from rig import environment
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, RigError, ServiceDied
+from rig.private_file import write_private
 from rig.records import Executor, Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, processes
@@ -26,7 +27,7 @@ from rig.stack.compose_command import Compose, Container
 from rig.stack.native import OnStep, ServiceStatus
 from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, last_lines
-from rig.stack.state import Secrets, StackState, write_private
+from rig.stack.state import Secrets, StackState
 
 FILES: Mapping[Executor, Sequence[str]] = {"LocalExecutor": command.LOCAL_FILES,
                                            "CeleryExecutor": command.CELERY_FILES}

@@ -1,6 +1,5 @@
 """The running stack as another ``rig`` finds it: one file, mode 0600, because it holds the passwords."""
 
-import os
 import secrets
 import signal
 import tempfile
@@ -10,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_serializer
 
 from rig.errors import BadInput
+from rig.private_file import write_private
 from rig.records import Executor, Relay
 from rig.stack.processes import Started
 
@@ -84,15 +84,6 @@ def random_secrets(*, airflow: SecretStr | None, neo4j: SecretStr | None) -> Sec
 
     return Secrets(airflow=airflow or random(12), fernet=SecretStr(Fernet.generate_key().decode()), flower=random(12),
                    jwt=random(64), neo4j=neo4j or random(), postgres=random(), redis=random())
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    part.replace(path)
 
 
 def save(folder: Path, state: StackState) -> None:

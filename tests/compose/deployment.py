@@ -13,10 +13,10 @@ from typing import Any
 
 from rig import env_file
 from rig.settings import PROJECT
+from rig.stack.compose_command import CELERY_FILES, LOCAL_FILES
 from tests.e2e.rig_command import Result
 
-LOCAL = ("docker-compose.yml",)
-CELERY = (*LOCAL, "docker-compose.celery.yml")
+LOCAL, CELERY = LOCAL_FILES, CELERY_FILES
 # The same on a machine that does other work too.
 LOADED_LOCAL = (*LOCAL, "tests/compose/loaded.yml")
 LOADED_CELERY = (*CELERY, "tests/compose/loaded.yml", "tests/compose/loaded.celery.yml")

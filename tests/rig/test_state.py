@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from rig.errors import BadInput
+from rig.private_file import write_private
 from rig.stack import processes, state
 from rig.stack.state import Secrets, ServiceState, StackState
 from tests.rig.full_disk import full_disk
@@ -60,7 +61,7 @@ def test_a_file_that_others_could_read_is_private_once_it_was_written(tmp_path: 
     path = tmp_path / "passwords.json"
     path.write_text("old")
     path.chmod(0o644)
-    state.write_private(path, "new")
+    write_private(path, "new")
     assert (path.read_text(), mode(path)) == ("new", 0o600)
 
 
