@@ -60,7 +60,7 @@ class Borrower(Protocol):
 
 @dataclass
 class Counters:
-    """What only grows, from the pool's start."""
+    """What only grows, from the pool's start. ``leases`` are transactions: what the relay itself asks is none."""
 
     leases: int = 0
     waits: int = 0
@@ -258,7 +258,6 @@ class Pool:
         self._idle.append(connection)
 
     def _lent(self, connection: Connection) -> Connection:
-        self.counters.leases += 1
         self._in_use.add(connection)
         return connection
 

@@ -394,6 +394,7 @@ class Session(asyncio.Protocol):
         if connection.server != self._front.server and not self._is_served_by(connection):
             return
         self._connection = connection
+        self._pool.counters.leases += 1
         connection.user = self
         if self._client_is_full:
             connection.pause_reading()

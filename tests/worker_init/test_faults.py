@@ -356,6 +356,14 @@ def test_connections_that_nobody_uses_are_given_back(server: Neo4jServer, folder
         assert value(driver) == 1
 
 
+def test_leases_are_the_transactions_of_clients_alone(server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, server.uri, server.auth) as host:
+        for expected in (0, 1, 2):    # the host asks the server what it speaks when the first client comes
+            assert driver_status(host)["leases"] == expected
+            with host.driver() as driver:
+                assert value(driver) == 1
+
+
 def test_an_old_connection_is_replaced(server: Neo4jServer, folder: Path) -> None:
     with serving(folder, server.uri, server.auth, max_lifetime=0.3) as host, host.driver() as driver:
         assert value(driver) == 1
