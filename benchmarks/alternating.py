@@ -16,22 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
-from rig import settings as settings_module
+from benchmarks.on_airflow import console, on_a_stack, run_dag
 from rig.airflow_api import AirflowApi
-from rig.errors import RigError
-from rig.experiment.dag_run import until_ended
 from rig.experiment.profiles import STRESS_DAG
 from rig.metrics.intervals import percentile_90
 from rig.records import Relay
-from rig.stack import lock, processes
+from rig.settings import Settings
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
 
 SCOPES: tuple[Relay, ...] = ("process", "worker")
 PATTERNS = ("improved", "worker")
-console = Console()
 
 
 class Run(NamedTuple):
@@ -58,10 +53,7 @@ def measure(stack: NativeStack, scope: Relay, options: argparse.Namespace) -> It
 
 
 def _rows(stack: NativeStack, api: AirflowApi, conf: dict[str, Any]) -> list[dict[str, Any]]:
-    run_id = api.trigger(STRESS_DAG, conf)
-    state = until_ended(stack, api, STRESS_DAG, run_id, lambda _: None)
-    if state != "success":
-        raise RigError(f"{STRESS_DAG}, run {run_id}: {state}", "the tasks' logs in Airflow say why")
+    run_id = run_dag(stack, api, STRESS_DAG, conf)
     rows: list[dict[str, Any]] = api.returned(STRESS_DAG, run_id, "query", list(range(conf["tasks"])))
     return rows
 
@@ -73,20 +65,11 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=100, help="tasks of each run, half for each pattern (default 100)")
     parser.add_argument("--hold", type=float, default=0.5, help="seconds a task holds its driver (default 0.5)")
     options = parser.parse_args()
-    config = settings_module.load()
-    stack = NativeStack(config, lambda service, step, _: console.print(f"{service}: {step}", style="dim"))
-    try:
-        with lock.hold(config.data_dir, "benchmarks/alternating.py"):
-            stack.up("CeleryExecutor", slots=config.slots, keeper=processes.this_process())
-            try:
-                runs = [run for scope in SCOPES for run in _told(measure(stack, scope, options))]
-                concluded(runs, stack.state(), config.data_dir / "benchmarks" / "alternating.json")
-            finally:
-                stack.down()
-    except RigError as error:
-        console.print(f"benchmarks/alternating: {error}", style="red", soft_wrap=True)
-        return error.exit_code
-    return 0
+
+    def measured(stack: NativeStack, config: Settings) -> None:
+        runs = [run for scope in SCOPES for run in _told(measure(stack, scope, options))]
+        concluded(runs, stack.state(), config.data_dir / "benchmarks" / "alternating.json")
+    return on_a_stack("alternating", measured)
 
 
 def _told(runs: Iterator[Run]) -> Iterator[Run]:

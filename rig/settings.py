@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     neo4j_port: Port = 0
     neo4j_heap: str = "512m"
     slots: int = Field(16, ge=1, le=1000)
+    parallelism: int | None = Field(None, ge=1, le=10_000)
     sample_interval: Seconds = 0.1
     run_timeout: Seconds = 600
     start_timeout: Seconds = 240

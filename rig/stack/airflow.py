@@ -30,7 +30,8 @@ def environment(settings: Settings, state: StackState, home: Path) -> dict[str, 
     """Return Airflow's configuration for every process; the executor is not in it.
 
     Slots are equal on both executors, and nothing else is the limit: see the fairness traps in
-    docs/method.md.
+    docs/method.md. ``core.parallelism`` is what LocalExecutor takes it for, its number of processes;
+    CeleryExecutor's scheduler has its own.
     """
     slots, api = str(state.slots), f"http://{reachable(settings.host)}:{state.ports['airflow']}"
     database = postgres.url(state.ports["postgres"], state.secrets.postgres.get_secret_value(), "postgresql+psycopg2")
@@ -42,7 +43,7 @@ def environment(settings: Settings, state: StackState, home: Path) -> dict[str, 
             "SIMPLE_AUTH_MANAGER_USERS": f"{settings.airflow_username}:admin",
             "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / PASSWORDS_FILE),
             "PARALLELISM": slots, "MAX_ACTIVE_TASKS_PER_DAG": slots, "MAX_MAP_LENGTH": "10000",
-            "DEFAULT_POOL_TASK_SLOT_COUNT": str(max(128, state.slots)),
+            "DEFAULT_POOL_TASK_SLOT_COUNT": str(max(128, parallelism(settings, state.slots))),
         },
         "DATABASE": {"SQL_ALCHEMY_CONN": database},
         "API": {"HOST": settings.host, "PORT": str(state.ports["airflow"]), "BASE_URL": api, "WORKERS": "1",
@@ -63,6 +64,15 @@ def environment(settings: Settings, state: StackState, home: Path) -> dict[str, 
     }
     flat = {f"AIRFLOW__{section}__{key}": value for section, keys in sections.items() for key, value in keys.items()}
     return {"AIRFLOW_HOME": str(home), **flat}
+
+
+def parallelism(settings: Settings, slots: int) -> int:
+    """Return how many tasks CeleryExecutor's scheduler hands out, those that wait in Redis included.
+
+    With no more than the workers' slots, one that gets free stays so until the scheduler has looked again. Twice
+    as many is the ratio of Airflow's own defaults, 32 to 16. LocalExecutor counts nothing that it hands out.
+    """
+    return settings.parallelism or 2 * slots
 
 
 def prepare(home: Path, settings: Settings, state: StackState) -> None:
@@ -92,14 +102,17 @@ def dag_processor(env: Mapping[str, str], home: Path, api: AirflowApi) -> Servic
     return Service(name="airflow-dag-processor", command=[COMMAND, "dag-processor"], env=env, cwd=home, check=check)
 
 
-def scheduler(env: Mapping[str, str], home: Path, api: AirflowApi, executor: Executor, *, since: float) -> Service:
+def scheduler(env: Mapping[str, str], home: Path, api: AirflowApi, executor: Executor, handed_out: int = 0, *,
+              since: float) -> Service:
     """Return the scheduler on an executor; ready when it has a heartbeat later than ``since``.
 
-    That is the moment of its start: a heartbeat of the scheduler before it counts for nothing.
+    That is the moment of its start: a heartbeat of the scheduler before it counts for nothing. ``handed_out`` is
+    CeleryExecutor's :func:`parallelism`.
     """
+    own = {"AIRFLOW__CORE__PARALLELISM": str(handed_out)} if executor == "CeleryExecutor" and handed_out else {}
     # Without the option LocalExecutor brings a log server with it, on a fixed port of every interface.
     return Service(name="airflow-scheduler", command=[COMMAND, "scheduler", "--skip-serve-logs"], cwd=home,
-                   env={**env, "AIRFLOW__CORE__EXECUTOR": executor},
+                   env={**env, **own, "AIRFLOW__CORE__EXECUTOR": executor},
                    check=lambda: _problem(api, lambda health: _no_heartbeat(health, since)))
 
 

@@ -68,13 +68,15 @@ class _Wanted:
     executor: Executor
     relay: Relay
     slots: int
+    parallelism: int
     exhibit: bool = False
 
     @property
     def compose(self) -> Compose:
         modules = [drivers.HOOKS] * (self.relay != "none") + [drivers.EXHIBIT] * self.exhibit
         return Compose(FILES[self.executor], {
-            "RIG_SLOTS": str(self.slots), "CELERY_IMPORTS": ", ".join(f'"{module}"' for module in modules),
+            "RIG_SLOTS": str(self.slots), "RIG_PARALLELISM": str(self.parallelism),
+            "CELERY_IMPORTS": ", ".join(f'"{module}"' for module in modules),
             "WORKER_INIT_SCOPE": "worker" if self.relay == "worker" else "process",
             "NEO4J_WORKER_ADDRESS": DRIVER_ADDRESS if self._has_host else ""})
 
@@ -122,7 +124,8 @@ class ComposeStack:
         return StackState(
             executor=_executor(env), relay=_relay(env, worker),
             exhibit=drivers.EXHIBIT in worker.get(drivers.IMPORTS, ""),
-            slots=int(env["AIRFLOW__CORE__PARALLELISM"]), ports=published, own_neo4j=own, temporary=self.folder,
+            slots=int(env["AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG"]), ports=published, own_neo4j=own,
+            temporary=self.folder,
             secrets=self._secrets(containers), neo4j_database=env["NEO4J_DATABASE"],
             neo4j_username=env["NEO4J_USERNAME"], keeper=kept.keeper if kept else None,
             neo4j_uri=f"bolt://127.0.0.1:{published['neo4j']}" if own else env["NEO4J_URI"])
@@ -193,7 +196,7 @@ class ComposeStack:
         Raises BadInput where something is there already or does not allow a start, ServiceDied or
         Hung where a service does not come up; the containers are removed again then.
         """
-        wanted = _Wanted(executor, relay_on(executor, relay), slots)
+        wanted = self._wanted(executor, relay_on(executor, relay), slots)
         wanted.compose.require_settings()
         self._clear_stale()
         if keeper:
@@ -211,7 +214,7 @@ class ComposeStack:
         """Start the scheduler anew on an executor, with or without worker, Flower and driver host. Must be idle."""
         state = self.state()
         self._remove(OF_EXECUTOR)
-        wanted = _Wanted(executor, relay_on(executor, relay), state.slots, exhibit)
+        wanted = self._wanted(executor, relay_on(executor, relay), state.slots, exhibit)
         self._bring_up(wanted, *wanted.services)
         return self.state()
 
@@ -220,7 +223,7 @@ class ComposeStack:
         if names:
             state = self.state()
             self._remove(names)
-            self._bring_up(_Wanted(state.executor, state.relay, state.slots, state.exhibit), *names)
+            self._bring_up(self._wanted(state.executor, state.relay, state.slots, state.exhibit), *names)
 
     def down(self) -> None:
         """Remove the containers and the network; the volumes too, where a comparison has made them for itself."""
@@ -239,6 +242,9 @@ class ComposeStack:
         for container in sorted(self._compose.containers(), key=lambda item: item.number):
             found.setdefault(container.service, container)
         return found
+
+    def _wanted(self, executor: Executor, relay: Relay, slots: int, exhibit: bool = False) -> "_Wanted":
+        return _Wanted(executor, relay, slots, airflow.parallelism(self.settings, slots), exhibit)
 
     def _clear_stale(self) -> None:
         containers = self._containers()

@@ -229,7 +229,8 @@ class NativeStack:
             rest = [*self._airflow_services(state, api), *self._executor_services(state, api)]
             self._launch(rest, state)
             self._wait([*stores, *rest], state)
-            api.ensure_pool(airflow.STRESS_POOL, state.slots, "neo4j_stress_test only")
+            api.ensure_pool(airflow.STRESS_POOL, airflow.parallelism(self.settings, state.slots),
+                            "neo4j_stress_test only")
 
     def _migrate(self, state: StackState) -> None:
         migration = airflow.migration(self._env(state), self._home)
@@ -274,6 +275,7 @@ class NativeStack:
         env = self._env(state)
         running = state.services.get("airflow-scheduler")
         yield airflow.scheduler({**env, **drivers.of_scheduler(state)}, self._home, api, state.executor,
+                                airflow.parallelism(self.settings, state.slots),
                                 since=running.process.create_time if running else time.time())
         if state.executor == "CeleryExecutor":
             yield airflow.worker({**env, **drivers.of_worker(state)}, self._home, state)

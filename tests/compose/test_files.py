@@ -117,6 +117,14 @@ def test_slots_are_the_same_on_both_executors(compose_files: Deployment) -> None
                                        "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY")} == {"7"}
 
 
+@pytest.mark.parametrize(("given", "expected"), [({}, "32"), ({"RIG_PARALLELISM": "9"}, "9")])
+def test_the_scheduler_of_celery_hands_out_more_than_a_worker_runs(given: dict[str, str], expected: str,
+                                                                   compose_files: Deployment) -> None:
+    services = compose_files.config(CELERY, **given)["services"]
+    assert services["airflow-scheduler"]["environment"]["AIRFLOW__CORE__PARALLELISM"] == expected
+    assert services["airflow-worker"]["environment"]["AIRFLOW__CELERY__WORKER_CONCURRENCY"] == "16"
+
+
 def test_more_workers_may_run_more_tasks_than_one(compose_files: Deployment) -> None:
     services = compose_files.config(CELERY, RIG_SLOTS="8", AIRFLOW__CORE__PARALLELISM="16")["services"]
     assert services["airflow-scheduler"]["environment"]["AIRFLOW__CORE__PARALLELISM"] == "16"

@@ -20,6 +20,7 @@ from rig.stack.state import Secrets, StackState
 from tests.rig.plain_settings import PlainSettings
 
 EXECUTOR = "AIRFLOW__CORE__EXECUTOR"
+PARALLELISM = "AIRFLOW__CORE__PARALLELISM"
 PORTS = {"airflow": 18080, "flower": 15555, "postgres": 15432, "redis": 16379, "neo4j": 17687}
 # What Airflow itself makes of the environment: misspelt names are unknown to it, and would be ignored in silence.
 AIRFLOWS_VIEW = """
@@ -51,7 +52,8 @@ class Deployment(NamedTuple):
         made = [
             airflow.migration(env, self.home), airflow.api_server(env, self.home, api),
             airflow.dag_processor(env, self.home, api), airflow.worker(env, self.home, self.state),
-            airflow.scheduler(env, self.home, api, self.state.executor, since=0),
+            airflow.scheduler(env, self.home, api, self.state.executor,
+                              airflow.parallelism(self.settings, self.state.slots), since=0),
             airflow.flower(env, self.home, self.settings, self.state),
             neo4j.service(folder / "neo4j", folder, PORTS["neo4j"], heap="512m", password=secrets["neo4j"], env=env),
             postgres.service(folder / "postgres", None, PORTS["postgres"], secrets["postgres"], env),
@@ -99,10 +101,16 @@ def test_the_executor_is_not_in_it(deployment: Deployment) -> None:
 def test_the_executor_is_all_that_differs_between_two_schedulers(deployment: Deployment) -> None:
     local = deployment.services()["airflow-scheduler"]
     celery = deployment.on(executor="CeleryExecutor").services()["airflow-scheduler"]
-    assert set(local.env.items()) ^ set(celery.env.items()) == {(EXECUTOR, "LocalExecutor"),
-                                                                (EXECUTOR, "CeleryExecutor")}
+    assert set(local.env.items()) ^ set(celery.env.items()) == {
+        (EXECUTOR, "LocalExecutor"), (PARALLELISM, "16"), (EXECUTOR, "CeleryExecutor"), (PARALLELISM, "32")}
     assert local.command == celery.command
-    assert deployment.services()["airflow-worker"].env == celery.env
+    assert deployment.services()["airflow-worker"].env == {**celery.env, PARALLELISM: "16"}
+
+
+def test_the_setting_decides_what_the_scheduler_of_celery_hands_out(deployment: Deployment) -> None:
+    given = deployment._replace(settings=PlainSettings(data_dir=deployment.home, parallelism=5))
+    assert given.on(executor="CeleryExecutor").services()["airflow-scheduler"].env[PARALLELISM] == "5"
+    assert given.services()["airflow-scheduler"].env[PARALLELISM] == "16"
 
 
 @pytest.mark.parametrize("slots", [1, 16, 32, 1000])

@@ -1,0 +1,42 @@
+"""What the benchmarks on a whole stack have in common: the stack, and a DAG run to its end."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from rig import settings as settings_module
+from rig.airflow_api import AirflowApi
+from rig.errors import RigError
+from rig.experiment.dag_run import until_ended
+from rig.settings import Settings
+from rig.stack import lock, processes
+from rig.stack.native import NativeStack
+
+console = Console()
+
+
+def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None]) -> int:
+    """Bring a stack up on CeleryExecutor, measure, take it down; return the exit code, with one line for an error."""
+    try:
+        config = settings_module.load()
+        stack = NativeStack(config, lambda service, step, _: console.print(f"{service}: {step}", style="dim"))
+        with lock.hold(config.data_dir, f"benchmarks/{name}.py"):
+            stack.up("CeleryExecutor", slots=config.slots, keeper=processes.this_process())
+            try:
+                measure(stack, config)
+            finally:
+                stack.down()
+    except RigError as error:
+        console.print(f"benchmarks/{name}: {error}", style="red", soft_wrap=True)
+        return error.exit_code
+    return 0
+
+
+def run_dag(stack: NativeStack, api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:
+    """Trigger a DAG and wait for its end; return the run's id. Raises RigError where it did not succeed."""
+    run_id = api.trigger(dag_id, conf)
+    state = until_ended(stack, api, dag_id, run_id, lambda _: None)
+    if state != "success":
+        raise RigError(f"{dag_id}, run {run_id}: {state}", "the tasks' logs in Airflow say why")
+    return run_id

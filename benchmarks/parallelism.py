@@ -1,0 +1,65 @@
+"""What ``core.parallelism`` does to CeleryExecutor's makespan: as many as the worker has processes, and twice that.
+
+CeleryExecutor counts a task against ``core.parallelism`` from the moment it hands it out until its scheduler has
+seen the result. With no more of them than pool processes, a process that has finished waits for the scheduler's next
+look; with more, it takes the next task from Redis. The same DAG runs alternate between the two within one stack, with
+the scheduler and the worker started anew before each, and one on LocalExecutor beside them::
+
+    python -m benchmarks.parallelism --runs 3
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+
+from benchmarks.on_airflow import console, on_a_stack, run_dag
+from rig.records import Executor
+from rig.settings import Settings
+from rig.stack.native import NativeStack
+
+DAG = "neo4j_improved_pattern"
+EQUAL, TWICE, LOCAL = "CeleryExecutor, as many as slots", "CeleryExecutor, twice the slots", "LocalExecutor"
+CASES: dict[str, tuple[Executor, int]] = {
+    EQUAL: ("CeleryExecutor", 1), TWICE: ("CeleryExecutor", 2), LOCAL: ("LocalExecutor", 1)}
+
+
+def makespan(stack: NativeStack, executor: Executor, tasks: int) -> float:
+    """Run the DAG on an executor that has just been started; return the seconds from first queued to last ended."""
+    state = stack.switch(executor)
+    with stack.api(state) as api, api.paused(DAG, False):
+        found = api.task_instances(DAG, run_dag(stack, api, DAG, {"tasks": tasks, "calls": 3, "hold": 2}), "query")
+    seconds = [(api.seconds(one["queued_when"]) or 0.0, api.seconds(one["end_date"]) or 0.0) for one in found]
+    return max(ended for _, ended in seconds) - min(queued for queued, _ in seconds)
+
+
+def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -> None:
+    """Alternate between the cases, print each makespan and the ratios, and write them all to a file."""
+    found: dict[str, list[float]] = {name: [] for name in CASES}
+    for _ in range(options.runs):
+        for name, (executor, times) in CASES.items():
+            stack.settings = config.model_copy(update={"parallelism": times * config.slots})
+            found[name].append(makespan(stack, executor, options.tasks))
+            console.print(f"{name}: {found[name][-1]:.1f} s")
+    for name, baseline in ((EQUAL, LOCAL), (TWICE, LOCAL), (EQUAL, TWICE)):
+        ratios = [one / other for one, other in zip(found[name], found[baseline], strict=True)]
+        console.print(f"[bold]{name} / {baseline}: {statistics.median(ratios):.2f} "
+                      f"({min(ratios):.2f} to {max(ratios):.2f})")
+    file = config.data_dir / "benchmarks" / "parallelism.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"at": time.time(), "slots": config.slots, "makespan_seconds": found}), encoding="utf-8")
+    console.print(f"written to {file}", soft_wrap=True)
+
+
+def main() -> int:
+    """Bring a stack up, measure, and take it down again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3, help="DAG runs of each case (default 3)")
+    parser.add_argument("--tasks", type=int, default=100, help="tasks of each run (default 100)")
+    options = parser.parse_args()
+    return on_a_stack("parallelism", lambda stack, config: measure(stack, config, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
