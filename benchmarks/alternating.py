@@ -64,10 +64,11 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="DAG runs of each scope that are counted (default 5)")
     parser.add_argument("--tasks", type=int, default=100, help="tasks of each run, half for each pattern (default 100)")
     parser.add_argument("--hold", type=float, default=0.5, help="seconds a task holds its driver (default 0.5)")
+    parser.add_argument("--scopes", nargs="+", choices=SCOPES, default=SCOPES, help="scopes to measure (default both)")
     options = parser.parse_args()
 
     def measured(stack: NativeStack, config: Settings) -> None:
-        runs = [run for scope in SCOPES for run in _told(measure(stack, scope, options))]
+        runs = [run for scope in options.scopes for run in _told(measure(stack, scope, options))]
         concluded(runs, stack.state(), config.data_dir / "benchmarks" / "alternating.json")
     return on_a_stack("alternating", measured)
 
@@ -85,7 +86,7 @@ def _spread(name: str, ratios: list[float]) -> str:
 
 def concluded(runs: list[Run], state: StackState, file: Path) -> None:
     """Print the medians over the runs, and write what was measured."""
-    for scope in SCOPES:
+    for scope in dict.fromkeys(run.scope for run in runs):
         of = [run for run in runs if run.scope == scope]
         middle, tail = ([run.ratio(statistic) for run in of] for statistic in (statistics.median, percentile_90))
         console.print(f"[bold]scope {scope}, {len(of)} runs, {state.slots} slots: {_spread('median', middle)}, "

@@ -19,7 +19,7 @@ from typing import Any
 import neo4j
 
 from benchmarks.common import conditions, neo4j_of, parser, say, write
-from tests.worker_init.faults import ROWS
+from tests.worker_init.faults import FILLER, ROWS
 from tests.worker_init.probes import ENDLESS
 from tests.worker_init.servers import Serving, serving
 from worker_init.control import find_folders, read_status
@@ -40,7 +40,7 @@ def victim(uri: str, auth: tuple[str, str], mode: str, number: int, ready: Conne
         tx = session.begin_transaction(metadata=metadata)
         tx.run("CREATE (:Killed)").consume()
     else:
-        result = session.run(neo4j.Query(ROWS, metadata=metadata))
+        result = session.run(neo4j.Query(ROWS, metadata=metadata), filler=FILLER)
         for _ in range(50):
             next(result)
     ready.send(mode)

@@ -21,13 +21,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.worker_init.probes import ENDLESS
 from tests.worker_init.waiting import Answer
 
-ROWS = "UNWIND range(1,5000000) AS x RETURN x, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'+x AS s"
+# Neo4j goes on with a result that its client does not read, and keeps it: 30 MB at once fill every buffer on the way,
+# the rest comes slowly, so that the transaction neither ends nor fills the heap.
+ROWS = ("UNWIND range(1,100000) AS x CALL (x) { UNWIND range(1, CASE WHEN x < 1500 THEN 1 ELSE 20000 END) AS y "
+        "RETURN count(y) AS n } RETURN x, n, $filler AS s")
+FILLER = "a" * 20_000
 _CLIENT = f"""
 import sys, time, neo4j
 uri, user, password, mode = sys.argv[1:]
 session = neo4j.GraphDatabase.driver(uri, auth=(user, password)).session(fetch_size=-1 if mode == "full" else 100)
 LONG = {ENDLESS!r}
+# No more of them than fit into the heap of the tests' Neo4j, which buffers what a client does not read.
 ROWS = {ROWS!r}
+FILLER = "a" * {len(FILLER)}
 VICTIM = dict(victim=True)
 def wait():
     print("ready", flush=True)
@@ -40,7 +46,7 @@ elif mode == "query":
     print("ready", flush=True)
     session.run(neo4j.Query(LONG, metadata=VICTIM)).consume()
 else:
-    result = session.run(neo4j.Query(ROWS, metadata=VICTIM))
+    result = session.run(neo4j.Query(ROWS, metadata=VICTIM), filler=FILLER)
     for _ in range(50):
         next(result)
     wait()

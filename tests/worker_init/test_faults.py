@@ -419,12 +419,12 @@ def test_a_thousand_idle_clients_are_no_burden(server: Neo4jServer, folder: Path
 
 
 def test_a_client_that_does_not_read_is_held_back(server: Neo4jServer, folder: Path) -> None:
-    """Its rows are 300 MB; what is read from the server comes to a stop long before."""
+    """30 MB are there for it at once, and more later; what is read from the server comes to a stop long before."""
     with (proxy(server.port) as hop, serving(folder, hop.uri, server.auth) as host,
           client_in("full", host.uri, host.auth), host.driver() as driver):
         assert value(driver) == 1
         wait_until_stable(lambda: hop.carried if hop.held_back else None, "no more is read from the server")
-        assert hop.carried < 1e8
+        assert hop.carried < 2e7, hop.carried
         assert resident_megabytes(host.process.pid) < 120
         assert value(driver) == 1
 
