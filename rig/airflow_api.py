@@ -1,8 +1,12 @@
 """Airflow's REST API, version 2: the dozen calls that the rig needs."""
 
+import base64
+import binascii
+import json
 import math
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -14,7 +18,8 @@ from pydantic import SecretStr
 from rig.errors import RigError
 
 PAGE = 100      # Airflow's own limit on a page
-TOKEN_LIFE = 3600.0     # seconds; Airflow's default is a day
+TOKEN_LIFE = 3600.0     # seconds, where a token does not tell; Airflow's default is a day
+USED_OF_A_TOKEN = 0.9   # of its life: the calls in progress have to end within the rest
 ACTIVE = ("queued", "running")
 
 
@@ -34,6 +39,7 @@ class AirflowApi:
         self._login = (username, password)
         self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
         self._access_token, self._token_until = "", 0.0
+        self.requests = 0       # sent so far, for whoever wants to know what it costs
 
     @classmethod
     def with_token(cls, url: str, token: SecretStr) -> Self:
@@ -75,9 +81,13 @@ class AirflowApi:
         return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}"
                 for error in self._pages("/api/v2/importErrors", "import_errors")]
 
+    def is_paused(self, dag_id: str) -> bool:
+        """Say whether a DAG is paused; ApiError with status 404 where there is none."""
+        return bool(self._send("GET", f"/api/v2/dags/{dag_id}")["is_paused"])
+
     def set_paused(self, dag_id: str, paused: bool) -> bool:
         """Pause or unpause a DAG; return whether it was paused before."""
-        before = bool(self._send("GET", f"/api/v2/dags/{dag_id}")["is_paused"])
+        before = self.is_paused(dag_id)
         if before != paused:
             self._send("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": paused})
         return before
@@ -95,10 +105,34 @@ class AirflowApi:
             with suppress(ApiError):
                 self.set_paused(dag_id, before)
 
-    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Start a DAG run and return its id."""
-        run = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
+    def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
+        """Start a DAG run and return its id, which Airflow makes where none is given."""
+        named = {} if run_id is None else {"dag_run_id": run_id}
+        run = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns",
+                         json={"logical_date": None, "conf": conf, **named})
         return str(run["dag_run_id"])
+
+    def active_states(self, dag_id: str) -> Counter[str]:
+        """Return how many of a DAG's runs are queued, and how many running: one request for a hundred runs."""
+        return Counter(run["state"] for run in self._pages(
+            f"/api/v2/dags/{dag_id}/dagRuns", "dag_runs", state=list(ACTIVE)))
+
+    def ended_runs(self, dag_id: str, prefix: str, since: str | None) -> list[dict[str, Any]]:
+        """Return a DAG's runs with this prefix of their ids that ended at ``since`` or later, the earliest first."""
+        later = {} if since is None else {"end_date_gte": since}
+        return list(self._pages(f"/api/v2/dags/{dag_id}/dagRuns", "dag_runs", state=["success", "failed"],
+                                run_id_prefix_pattern=prefix, order_by="end_date", **later))
+
+    def instances_of(self, dag_id: str, run_ids: Sequence[str], task_id: str) -> list[dict[str, Any]]:
+        """Return every instance of one task, mapped ones included, of several runs together."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._send("POST", "/api/v2/dags/~/dagRuns/~/taskInstances/list", json={
+                "dag_ids": [dag_id], "dag_run_ids": list(run_ids), "task_ids": [task_id], "page_limit": PAGE,
+                "page_offset": len(found)})
+            found += page["task_instances"]
+            if not page["task_instances"] or len(found) >= page["total_entries"]:
+                return found
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return a run's state: queued, running, success or failed."""
@@ -158,16 +192,23 @@ class AirflowApi:
                 return
 
     def _send(self, method: str, path: str, *, login: bool = True, **request: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self._token()}"} if login else {}
-        try:
-            response = self._client.request(method, path, headers=headers, **request)
-        except httpx.HTTPError as error:
-            raise ApiError(f"Airflow at {self.url} does not answer {method} {path}: {error or type(error).__name__}",
-                           None) from error
+        response = self._request(method, path, login=login, **request)
+        if response.status_code == httpx.codes.UNAUTHORIZED and login and self._token_until < math.inf:
+            self._token_until = 0.0     # ended before its time, as by a new secret of the server's: one more login
+            response = self._request(method, path, login=login, **request)
         if response.is_error:
             raise ApiError(f"Airflow at {self.url} refuses {method} {path}: {response.status_code} "
                            f"{_detail(response)}", response.status_code)
         return response.json() if response.content else None
+
+    def _request(self, method: str, path: str, *, login: bool, **request: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self._token()}"} if login else {}
+        self.requests += 1
+        try:
+            return self._client.request(method, path, headers=headers, **request)
+        except httpx.HTTPError as error:
+            raise ApiError(f"Airflow at {self.url} does not answer {method} {path}: {error or type(error).__name__}",
+                           None) from error
 
     def _token(self) -> str:
         if time.monotonic() > self._token_until:
@@ -175,8 +216,17 @@ class AirflowApi:
             answer = self._send("POST", "/auth/token", login=False,
                                 json={"username": username, "password": password.get_secret_value()})
             self._access_token = answer["access_token"]
-            self._token_until = time.monotonic() + TOKEN_LIFE
+            self._token_until = time.monotonic() + USED_OF_A_TOKEN * life_of(self._access_token)
         return self._access_token
+
+
+def life_of(token: str) -> float:
+    """Return how long a token lives, in seconds, as it says itself; TOKEN_LIFE where it does not."""
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        return min(TOKEN_LIFE, float(claims["exp"]) - float(claims["iat"]))
+    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+        return TOKEN_LIFE
 
 
 def _detail(response: httpx.Response) -> str:

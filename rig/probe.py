@@ -142,7 +142,7 @@ class Probe:
         try:
             self._list()
         except SERVER_ERRORS as error:
-            return _one_line(error)
+            return one_line(error)
         return None
 
     @contextmanager
@@ -167,6 +167,10 @@ class Probe:
             last = self._marker(window)
             window.opened = self._opened(window, first, last, sampler.own_ids)
             window.share = sampler.share(markers=2)
+
+    def watch(self) -> "Watch":
+        """Begin a count without an end. Raises one of SERVER_ERRORS where the server does not let it."""
+        return Watch(self, alone=self._server.alone)
 
     def sample(self, index: int) -> tuple[Sample, list[Listed], set[int]]:
         """Return what is open and what runs now, the rows of the cell, and the probe's own ids."""
@@ -193,17 +197,21 @@ class Probe:
         return rows, busy
 
     def _marker(self, window: Window) -> Marker | None:
-        """Open a connection, read its own id, close it."""
-        agent = f"{USER_AGENT} (marker={uuid.uuid4().hex})"
+        """Return a marker connection, None where the window now says why there is none."""
         try:
-            with self._connect(agent) as driver, driver.session() as session:
-                own = session.run(OWN_ID, agent=agent).single(strict=True)
-                # Another server's user may not be allowed to ask, and its count is a lower bound anyhow.
-                started = session.run(STARTED).single(strict=True)["started"] if self._server.alone else None
-                return Marker(_number(own["connectionId"]), started)
+            # Another server's user may not be allowed to ask, and its count is a lower bound anyhow.
+            return self.mark(ask_start=self._server.alone)
         except SERVER_ERRORS as error:
-            window.fail(_one_line(error))
+            window.fail(one_line(error))
             return None
+
+    def mark(self, *, ask_start: bool) -> Marker:
+        """Open a connection, read its own id, close it. Raises one of SERVER_ERRORS."""
+        agent = f"{USER_AGENT} (marker={uuid.uuid4().hex})"
+        with self._connect(agent) as driver, driver.session() as session:
+            own = session.run(OWN_ID, agent=agent).single(strict=True)
+            started = session.run(STARTED).single(strict=True)["started"] if ask_start else None
+            return Marker(_number(own["connectionId"]), started)
 
     def _opened(self, window: Window, first: Marker | None, last: Marker | None, own: set[int]) -> Opened:
         ids = (first and first.id, last and last.id)
@@ -221,6 +229,63 @@ class Probe:
         return neo4j.GraphDatabase.driver(
             self._server.uri, auth=(self._server.username, self._server.password.get_secret_value()),
             user_agent=agent, max_connection_pool_size=1, connection_timeout=5, connection_acquisition_timeout=5)
+
+
+class Look(NamedTuple):
+    """The server at one moment (epoch, s): ids of its connections and the patterns they name, and what was opened.
+
+    ``opened`` counts from the first look on; None where the server was started anew since.
+    """
+
+    t: float
+    pattern_of: dict[int, str]
+    running: frozenset[int]
+    opened: int | None
+
+
+class Watch:
+    """Counts the connections that the server accepts, for as long as somebody looks.
+
+    Exact on a server of the rig's own, by a marker connection at each look; elsewhere a lower bound, of those that a
+    look has seen. The probe's own are in neither.
+    """
+
+    def __init__(self, probe: Probe, *, alone: bool) -> None:
+        self._probe = probe
+        self._first = self._last = probe.mark(ask_start=False).id if alone else None
+        self._own: set[int] = set()         # connections of the probe since the first marker, and the later markers
+        self._seen = set(self._look()[1])   # of others: only those that come later count
+        self._known = frozenset(self._seen)
+
+    def look(self) -> Look:
+        """Look once. Raises one of SERVER_ERRORS."""
+        sample, pattern_of = self._look()
+        self._seen |= set(sample.open)
+        return Look(sample.t, pattern_of, frozenset(sample.running), self._opened())
+
+    def _look(self) -> tuple[Sample, dict[int, str]]:
+        sample, rows, own = self._probe.sample(0)
+        self._own |= own
+        return sample, {row.id: pattern_named(row.user_agent) for row in rows}
+
+    def _opened(self) -> int | None:
+        if self._first is None or self._last is None:
+            return len(self._seen - self._known)
+        now = self._probe.mark(ask_start=False).id
+        if now < self._last:
+            self._first = now + 1           # never reached again: ids have begun anew
+        between = now - self._first - 1 - sum(self._first < number < now for number in self._own)
+        self._own.add(now)
+        self._last = now
+        return between if between >= 0 else None
+
+
+def pattern_named(user_agent: str | None) -> str:
+    """Return the pattern that a connection's user agent names: those of the worker's driver are ``worker``."""
+    if user_agent == RELAY_AGENT:
+        return "worker"
+    owner = identity.parse(user_agent)
+    return owner.pattern if owner else "other"
 
 
 class _Sampler(threading.Thread):
@@ -263,7 +328,7 @@ class _Sampler(threading.Thread):
         try:
             sample, rows, own = self._probe.sample(self._window.index)
         except SERVER_ERRORS as error:
-            self._window.fail(_one_line(error))
+            self._window.fail(one_line(error))
             return
         self.own_ids |= own
         self._window.add(sample, rows)
@@ -273,7 +338,7 @@ class _Sampler(threading.Thread):
         try:
             self._on_sample(sample)
         except Exception as error:      # whoever watches must not stop the counting
-            self._window.fail(f"the view failed: {_one_line(error)}")
+            self._window.fail(f"the view failed: {one_line(error)}")
 
 
 def _listed(record: Any) -> Listed:
@@ -284,5 +349,6 @@ def _number(connection_id: str) -> int:
     return int(connection_id.removeprefix(PREFIX))
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return an error of the server or the driver as one line."""
     return " ".join((getattr(error, "message", None) or str(error)).split())

@@ -3,19 +3,16 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 from rich import box
 from rich.table import Table
 
-from rig.errors import BadInput, RigError
+from rig import flower
+from rig.errors import BadInput
+from rig.flower import Inspected
 from rig.report import words
 from rig.settings import Settings
 from rig.stack.airflow import reachable
 from rig.stack.state import StackState
-
-SECONDS = 20.0      # Flower asks every worker, and waits for those that do not answer
-
-Inspected = dict[str, dict[str, Any]]
 
 
 def inspect(settings: Settings, state: StackState) -> Inspected:
@@ -26,8 +23,7 @@ def inspect(settings: Settings, state: StackState) -> Inspected:
     if state.executor != "CeleryExecutor":
         raise BadInput("the stack runs on LocalExecutor, which has no Celery workers", "`rig switch celery` starts one")
     login = (settings.airflow_username, state.secrets.flower.get_secret_value())
-    return {name: worker.get("stats", {}).get("neo4j", {"state": "not loaded"})
-            for name, worker in _workers(f"http://{reachable(settings.host)}:{state.ports['flower']}", login).items()}
+    return flower.drivers(f"http://{reachable(settings.host)}:{state.ports['flower']}", login)
 
 
 def tables(found: Inspected) -> Iterator[Table]:
@@ -71,15 +67,3 @@ _COUNTS: tuple[tuple[str, Callable[[dict[str, Any]], int]], ...] = (
     ("clients", lambda driver: driver["clients"]["total"]),
     ("errors", lambda driver: driver["errors"]),
 )
-
-
-def _workers(url: str, login: tuple[str, str]) -> dict[str, Any]:
-    try:
-        answer = httpx.get(f"{url}/api/workers", params={"refresh": "true"}, auth=login, timeout=SECONDS,
-                           trust_env=False)
-        answer.raise_for_status()
-        workers: dict[str, Any] = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise RigError(f"Flower at {url} does not tell about the workers: {error or type(error).__name__}",
-                       "`rig logs flower` shows its log") from error
-    return workers

@@ -11,13 +11,12 @@ from tenacity.retry import retry_if_result
 from rig import records
 from rig.airflow_api import ACTIVE, AirflowApi
 from rig.errors import Hung, RigError
-from rig.experiment.profiles import DAG_OF_PATTERN, NAMELESS, STRESS_DAG
+from rig.experiment.profiles import DAG_OF_PATTERN, NAMELESS, QUERY_TASK, STRESS_DAG
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Window
 from rig.records import EXHIBIT, Cell, DagRunRecord, PlannedRun, TaskRecord
 from rig.stack.interface import Stack
 
-QUERY_TASK = "query"
 EXHIBIT_SECONDS = 120.0     # that it hangs is a result: no need to wait as long for it as for an accident
 POLL_EVERY = 1.0        # seconds: each poll is load on the API server that the tasks use too
 

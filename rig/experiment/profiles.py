@@ -13,6 +13,7 @@ Driver = Literal["sync", "async"]
 Where = tuple[str, Executor]        # a pattern on an executor
 
 STRESS_DAG = "neo4j_stress_test"
+QUERY_TASK = "query"        # the mapped task that does the workload, in every DAG of a pattern
 EXECUTORS: dict[str, Executor] = {"local": "LocalExecutor", "celery": "CeleryExecutor"}
 # A pattern with no DAG of its own is run by the stress DAG, which takes any.
 DAG_OF_PATTERN = {"problematic": "neo4j_problematic_pattern", "improved": "neo4j_improved_pattern",
@@ -144,7 +145,6 @@ def _relays(executor: Executor, pattern: str, asked: Sequence[Relay]) -> list[Re
     if known is None:
         return ["none"]
     return list(dict.fromkeys(relay_on(executor, relay) for relay in asked if relay in known))
-
 
 
 def _listed(names: str, known: Sequence[str], what: str) -> list[str]:

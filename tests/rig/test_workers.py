@@ -8,6 +8,7 @@ from rich.console import Console
 
 from rig import workers
 from rig.errors import BadInput, RigError
+from rig.flower import Inspected
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack
 
@@ -18,7 +19,7 @@ def driver(slot: int, **changes: Any) -> dict[str, Any]:
             "clients": {"total": 5}, "errors": 0, "last_error": None, **changes}
 
 
-def shown(found: workers.Inspected) -> str:
+def shown(found: Inspected) -> str:
     console = Console(width=80)
     with console.capture() as capture:
         for table in workers.tables(found):
