@@ -150,6 +150,64 @@ def compare(
     _close(config, record)
 
 
+@app.command()
+def load(
+    headless: Annotated[bool, typer.Option("--headless", help="Without the web page: one test, to an exit code.")
+                        ] = False,
+    rate: Annotated[float | None, typer.Option(help="DAG runs per second. [default: 0.2]")] = None,
+    seconds: Annotated[float | None, typer.Option("--time", help="Seconds in which DAG runs arrive. [default: 60]")
+                       ] = None,
+    pattern: Annotated[str | None, typer.Option(help="problematic, improved, worker or hook. [default: worker]")
+                       ] = None,
+    tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run. [default: 5]")] = None,
+    calls: Annotated[int | None, typer.Option(help="Queries in each task. [default: 3]")] = None,
+    hold: Annotated[float | None, typer.Option(help="Seconds a task keeps its driver after them. [default: 0.2]")
+                    ] = None,
+    shape: Annotated[str | None, typer.Option(help="steady, step, spike, soak or find-the-knee. [default: steady]")
+                     ] = None,
+    step_time: Annotated[float | None, typer.Option(help="Seconds of each step of find-the-knee. [default: 45]")
+                         ] = None,
+    users: Annotated[int | None, typer.Option(help="Closed loop: so many users, each with one DAG run at a time, "
+                                                   "instead of a rate.", min=1)] = None,
+    run_limit: Annotated[float | None, typer.Option(help="Seconds after which a DAG run counts as failed. "
+                                                         "[default: 300]")] = None,
+    max_failure_share: Annotated[float | None, typer.Option(
+        help="Fails above this share of failed DAG runs, 0 to 1. [default: 0]", min=0, max=1)] = None,
+    max_run_p95: Annotated[float | None, typer.Option("--max-run-p95", help="Fails above this 95th percentile of run, "
+                                                                            "in s.")] = None,
+    max_connections_left: Annotated[int | None, typer.Option(help="Fails above this number of connections open 5 s "
+                                                                  "after the last DAG run.", min=0)] = None,
+    executor: Annotated[str | None, typer.Option(help="local or celery, of a stack that is started for the test. "
+                                                      "[default: that of the running stack, else local]")] = None,
+    relay: RelayName = None,
+    processes: Annotated[int | None, typer.Option(help="Locust's processes beside its master.", min=1, max=64)] = None,
+    unpause: Annotated[bool, typer.Option("--unpause", help="Take the DAG out of its pause for the test.")] = False,
+    port: Annotated[int, typer.Option(help="Port of Locust's web page.", min=1, max=65535)] = 8089,
+) -> None:
+    """Drive the stress DAG with Locust, and watch Neo4j's connections beside it.
+
+    Uses the stack that is up, or brings one up for as long as it takes. Without --headless the web page of Locust
+    starts and stops the tests; with it the exit code says whether the thresholds were kept.
+    """
+    from rig import load as loading  # noqa: PLC0415 - as above
+
+    config = settings_module.load()
+    arguments = _flags(
+        pattern=pattern, arrival_rate=rate, duration=seconds, tasks=tasks, calls=calls, hold=hold, shape=shape,
+        step_time=step_time, run_limit=run_limit, load_model="closed" if users else None, users=users,
+        spawn_rate=users, max_failure_share=max_failure_share, max_run_seconds=max_run_p95,
+        max_connections_left=max_connections_left, processes=processes)
+    wanted = profiles.executors(executor)[0] if executor else None
+    wish = loading.Wish(
+        executor=wanted, relay=profiles.relays(relay)[0] if relay else None, slots=config.slots, headless=headless,
+        port=port, unpause=unpause, arguments=arguments, command=command_line())
+    with _view(config, NATIVE) as (stack, view):
+        if not stack.is_there():
+            _preflight(config, NATIVE)
+        ended = loading.run(config, stack, wish, view)
+    _tell_of_load(ended, headless=headless)
+
+
 @app.command(name="env")
 def write_env() -> None:
     """Write .env with random secrets, which the compose files require; what is in it already stays."""
@@ -338,6 +396,25 @@ def _relay(executor: Executor, name: str | None) -> Relay:
     if name is None:
         return "process" if executor == "CeleryExecutor" else "none"
     return profiles.relays(name)[0]
+
+
+def _flags(**values: float | str | None) -> tuple[str, ...]:
+    """Return the arguments that were given, as Locust takes them."""
+    return tuple(f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None)
+
+
+def _tell_of_load(ended: Any, *, headless: bool) -> None:
+    from rig import load as loading  # noqa: PLC0415 - as above
+
+    for folder in ended.folders:
+        summary = loading.verdict(folder)
+        for line in loading.sentences(summary):
+            console.print(Text(line), soft_wrap=True)
+        console.print(f"Results: {folder}", soft_wrap=True)
+        if headless and ended.code == loading.BROKEN:
+            raise RigError(f"the load test failed: {'; '.join(summary['broken'])}")
+    if headless and ended.code == INTERRUPTED:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -26,3 +26,10 @@ def _why(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "another program is using it"
     return error.strerror.lower() if error.strerror else str(error)
+
+
+def is_open(host: str, port: int) -> bool:
+    """Say whether somebody listens on a port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0

@@ -1,0 +1,32 @@
+"""Is the deployment fit for a load test? Asked before one is started, and answered in one line."""
+
+import httpx
+
+from rig.airflow_api import AirflowApi, ApiError
+from rig.errors import BadInput
+from rig.experiment.profiles import STRESS_DAG
+
+
+def require_ready(api: AirflowApi, *, unpause: bool) -> None:
+    """Return where DAG runs can be started; with ``unpause`` the DAG is taken out of its pause.
+
+    Raises BadInput where the API does not answer or does not let us in, and where the DAG is missing or paused.
+    """
+    try:
+        paused = api.is_paused(STRESS_DAG)
+        if paused and unpause:
+            api.set_paused(STRESS_DAG, paused=False)
+    except ApiError as error:
+        raise _explained(error) from error
+    if paused and not unpause:
+        raise BadInput(f"{STRESS_DAG} is paused: its runs would wait for ever",
+                       f"unpause it in Airflow (`airflow dags unpause {STRESS_DAG}`), or let --unpause do it")
+
+
+def _explained(error: ApiError) -> BadInput:
+    if error.status == httpx.codes.NOT_FOUND:
+        return BadInput(f"there is no DAG {STRESS_DAG} in this deployment",
+                        "put dags/ of this project there, and install the project where its tasks run")
+    if error.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        return BadInput(error.what, "check LOADTEST_AIRFLOW_USERNAME and LOADTEST_AIRFLOW_PASSWORD")
+    return BadInput(error.what, "is LOADTEST_AIRFLOW_URL the address of an API server that runs?")

@@ -1,0 +1,125 @@
+"""What a load test comes to: its figures, from its raw lines alone."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from loadtest.records import LoadRun, LoadSample
+from rig.records import Record
+
+LEFT_SECONDS = 5.0      # after the last run's end: the house's `connections_left_5s`
+
+
+class Latency(Record):
+    """A latency over all runs that have it, in seconds."""
+
+    count: int
+    median: float | None
+    p95: float | None
+    highest: float | None
+
+
+class Outcome(Record):
+    """The figures of a load test. Rates are per second; what could not be had is None."""
+
+    arrivals: int
+    succeeded: int
+    failed: int
+    interrupted: int
+    failure_share: float | None
+    throughput: float | None
+    latencies: dict[str, Latency]
+    late_p95: float | None
+    connections_opened: int | None
+    connections_opened_per_second: float | None
+    connections_opened_per_run: float | None
+    connections_peak: int | None
+    connections_left: int | None
+    reasons: dict[str, int]
+
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """Return the value that a share of the values does not exceed, by the nearest rank; None without values."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def latency(values: Iterable[float | None]) -> Latency:
+    """Return the figures of a latency, those left out that have no value."""
+    known = [value for value in values if value is not None]
+    return Latency(count=len(known), median=percentile(known, 0.5), p95=percentile(known, 0.95),
+                   highest=max(known, default=None))
+
+
+def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> Outcome:
+    """Return what a test comes to."""
+    counted = [run for run in runs if run.state != "interrupted"]
+    succeeded = sum(run.state == "success" for run in counted)
+    failed = len(counted) - succeeded
+    opened = _last_opened(series)
+    seconds = _seconds(runs)
+    return Outcome(
+        arrivals=len(runs), succeeded=succeeded, failed=failed, interrupted=len(runs) - len(counted),
+        failure_share=failed / len(counted) if counted else None,
+        throughput=succeeded / seconds if seconds else None,
+        latencies={name: latency(getattr(run, name) for run in runs if run.state == "success" or name == "trigger")
+                   for name in ("trigger", "queued", "run", "task_median", "task_tail")},
+        late_p95=percentile([run.late for run in runs], 0.95), connections_opened=opened,
+        connections_opened_per_second=opened / seconds if seconds and opened is not None else None,
+        connections_opened_per_run=opened / succeeded if succeeded and opened is not None else None,
+        connections_peak=max((sample.open for sample in series if sample.open is not None), default=None),
+        connections_left=_left(runs, series), reasons=reasons(runs))
+
+
+def reasons(runs: Iterable[LoadRun]) -> dict[str, int]:
+    """Return why runs failed, and how many of each."""
+    found: dict[str, int] = {}
+    for run in runs:
+        if run.failed:
+            found[run.reason or run.state] = found.get(run.reason or run.state, 0) + 1
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def opened_by_run(run: LoadRun, series: Sequence[LoadSample]) -> float | None:
+    """Return a run's share of what was opened while it was in flight: each run in flight at a moment has the same.
+
+    None where nothing was counted.
+    """
+    if run.run is None:
+        return None
+    total: float | None = None
+    for before, after in pairwise(series):
+        # By the middle of the interval, which is short beside the runs.
+        if before.opened is None or after.opened is None or not (
+                run.due <= (before.t + after.t) / 2 <= run.due + run.run):
+            continue
+        total = (total or 0.0) + (after.opened - before.opened) / max(1, before.in_flight)
+    return total
+
+
+def steady_figures(series: Sequence[LoadSample], minute: int) -> dict[str, float | None]:
+    """Return the means of a minute (the first is 1) of what must not grow in a soak."""
+    within = [sample for sample in series if (minute - 1) * 60 <= sample.elapsed < minute * 60]
+    taken = [sample.resources for sample in within if sample.resources is not None]
+    columns: dict[str, list[float]] = {
+        "connections": [sample.open for sample in within if sample.open is not None],
+        "processes": [one.processes for one in taken], "descriptors": [one.descriptors for one in taken],
+        "memory": [one.memory for one in taken]}
+    return {name: sum(values) / len(values) if values else None for name, values in columns.items()}
+
+
+def _last_opened(series: Sequence[LoadSample]) -> int | None:
+    return next((sample.opened for sample in reversed(series) if sample.opened is not None), None)
+
+
+def _seconds(runs: Sequence[LoadRun]) -> float:
+    """Return the time from the first arrival to the last end."""
+    if not runs:
+        return 0.0
+    return max(run.due + (run.run or run.trigger or 0.0) for run in runs) - min(run.due for run in runs)
+
+
+def _left(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> int | None:
+    """Return what was still open LEFT_SECONDS after the last run had ended, by the first sample after that."""
+    last = max((run.due + (run.run or 0.0) for run in runs), default=0.0)
+    return next((sample.open for sample in series if sample.t >= last + LEFT_SECONDS and sample.open is not None), None)

@@ -1,0 +1,76 @@
+"""Does a rate of DAG runs hold? A step of the shape ``find-the-knee`` is judged by the runs that pile up in it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from loadtest import schedule
+from loadtest.records import LoadRun
+from loadtest.schedule import Stage
+
+SLACK_RUNS = 2          # that may pile up by chance
+SLACK_SHARE = 0.15      # of a step's arrivals
+SOME = 3                # runs that must have ended before their duration counts
+
+
+class Step(NamedTuple):
+    """One step: its rate (DAG runs per second), what arrived in it, and what was in flight at its two ends.
+
+    ``allowed`` is how many more may be in flight at its end than at its beginning for the rate to hold.
+    """
+
+    rate: float
+    begun: float
+    ended: float
+    arrivals: int
+    in_flight_before: int
+    in_flight_after: int
+    allowed: float
+    failures: int
+
+    @property
+    def holds(self) -> bool:
+        """Say whether this rate was kept up with."""
+        return not self.failures and self.in_flight_after - self.in_flight_before <= self.allowed
+
+
+def step(runs: Sequence[LoadRun], stages: Sequence[Stage], number: int, started_at: float) -> Step:
+    """Judge the step ``number``, which has ended, by all runs so far; ``started_at`` is the test's start (epoch, s).
+
+    More runs are in flight at a higher rate even where all is well: as many more as the rate has grown by, times the
+    time that a run takes. What goes beyond that, and beyond chance, is a queue that grows.
+    """
+    begun = started_at + sum(stage.seconds for stage in stages[:number])
+    ended, stage = begun + stages[number].seconds, stages[number]
+    due = [moment for moment in schedule.arrivals(stages) if begun <= started_at + moment < ended]
+    grown = stage.rate - (stages[number - 1].rate if number else 0.0)
+    return Step(
+        rate=stage.rate, begun=begun, ended=ended, arrivals=len(due),
+        in_flight_before=in_flight(stages, runs, started_at, begun),
+        in_flight_after=in_flight(stages, runs, started_at, ended),
+        allowed=max(SLACK_RUNS, SLACK_SHARE * len(due)) + grown * _usual_seconds(runs, begun),
+        failures=sum(run.failed for run in runs if begun <= run.due < ended))
+
+
+def in_flight(stages: Sequence[Stage], runs: Sequence[LoadRun], started_at: float, moment: float) -> int:
+    """Return how many DAG runs were due before a moment (epoch, s) and had not ended by then."""
+    over = sum(run.due + (run.run or 0.0) <= moment for run in runs if run.state == "success")
+    failed = sum(run.due <= moment for run in runs if run.state not in {"success", "interrupted"})
+    return max(0, schedule.due_until(stages, moment - started_at) - over - failed)
+
+
+def last_that_held(steps: Sequence[Step]) -> float | None:
+    """Return the last rate before the first that did not hold; None where not even the first one did."""
+    held: float | None = None
+    for one in steps:
+        if not one.holds:
+            return held
+        held = one.rate
+    return held
+
+
+def _usual_seconds(runs: Sequence[LoadRun], before: float) -> float:
+    """Return the median of what runs took that were due before this step, else of all so far."""
+    took = sorted(run.run for run in runs if run.run is not None and run.due < before)
+    if len(took) < SOME:
+        took = sorted(run.run for run in runs if run.run is not None)
+    return took[len(took) // 2] if took else 0.0

@@ -1,0 +1,183 @@
+"""Locust's side of the load test: ``locust -f loadtest/locustfile.py``, or with a stack around it ``rig load``.
+
+A user starts runs of the DAG ``neo4j_stress_test`` and follows each to its end. docs/loadtest.md says what the entries
+mean, and which environment variables name the deployment.
+"""
+
+import logging
+import os
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import gevent
+from locust import User, constant, events, task
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtest import options, target, web
+from loadtest.deployment import require_ready
+from loadtest.master import Master
+from loadtest.process import NAP, Process
+from loadtest.records import Load, Thresholds
+from loadtest.watch import Watcher
+from rig.errors import RigError
+from rig.experiment.profiles import STRESS_DAG
+
+BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
+ARRIVE_IN = 1.0         # seconds after the start, by when every process knows of it
+REPORT, NO_MORE = "neo4j_load", "neo4j_no_more"
+
+logger = logging.getLogger(__name__)
+logging.getLogger("httpx").setLevel(logging.WARNING)     # else a line for each poll
+
+
+class _Own:
+    """What this process has: nothing of it is made before Locust has forked."""
+
+    target: target.Target
+    api: Any = None
+    process: Process | None = None
+    master: Master | None = None
+    bad_input: str | None = None
+
+
+own = _Own()
+
+
+class DagRuns(User):
+    """Starts DAG runs. With open arrivals it is the clock of its process; else it waits for each run's end."""
+
+    wait_time = constant(0)
+    host = target.of(os.environ).airflow
+
+    @task
+    def dag_run(self) -> None:
+        """Take one turn."""
+        if own.process is None:
+            gevent.sleep(NAP)
+        else:
+            own.process.turn()
+
+
+@events.init_command_line_parser.add_listener
+def _arguments(parser: Any, **_: Any) -> None:
+    options.add(parser)
+
+
+@events.init.add_listener
+def _init(environment: Environment, runner: Any, web_ui: Any, **_: Any) -> None:
+    own.target = target.of(os.environ)
+    own.api = own.target.api()
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(NO_MORE, lambda **_: _no_more(runner))
+        return
+    own.master = Master(environment, own.target, Watcher(own.target, own.target.api(), STRESS_DAG))
+    own.master.on_no_more = lambda: _no_more(runner)
+    gevent.spawn(own.master.live_on)
+    if web_ui:
+        web.add(web_ui, environment, own.master, lambda form: _problem(environment, form))
+
+
+@events.test_start.add_listener
+def _start(environment: Environment, **_: Any) -> None:
+    runner, chosen = environment.runner, environment.parsed_options
+    assert runner is not None
+    assert chosen is not None
+    if own.master is not None:
+        try:
+            _begin(own.master, chosen, runner)
+        except RigError as error:
+            _refuse(environment, str(error))
+            return
+    if isinstance(runner, MasterRunner):
+        return
+    load = Load.model_validate_json(chosen.neo_load)
+    own.process = Process(environment, own.target, load, chosen.neo_started_at,
+                          process=max(0, runner.worker_index), processes=chosen.neo_processes)  # type: ignore[attr-defined]
+    if own.master is not None:
+        own.master.report = own.process.report
+
+
+def _begin(master: Master, chosen: Namespace, runner: Any) -> None:
+    """Begin a test; what its processes have to know of it goes to them with Locust's own options."""
+    load = options.load_of(chosen, runner.target_user_count or chosen.num_users or 1)
+    require_ready(own.api, unpause=chosen.unpause)
+    chosen.neo_load = load.model_dump_json()
+    chosen.neo_started_at = time.time() + ARRIVE_IN
+    chosen.neo_processes = max(1, runner.worker_count)
+    master.begin(load, Thresholds(failure_share=chosen.max_failure_share, run_p95=chosen.max_run_seconds,
+                                  connections_left=chosen.max_connections_left),
+                 Path(chosen.results), started_at=chosen.neo_started_at, processes=chosen.neo_processes)
+
+
+def _refuse(environment: Environment, reason: str) -> None:
+    """End a test that cannot begin."""
+    own.bad_input = reason
+    logger.error(reason)
+    runner, chosen = environment.runner, environment.parsed_options
+    if runner is not None and chosen is not None:
+        gevent.spawn(runner.quit if chosen.headless else runner.stop)
+
+
+def _problem(environment: Environment, form: dict[str, str]) -> str | None:
+    """Say what keeps a test from being started with this form, None where nothing does."""
+    chosen = environment.parsed_options
+    assert chosen is not None
+    if problem := options.problem_with(form, chosen):
+        return problem
+    try:
+        require_ready(own.api, unpause=form.get("unpause") == "true")
+    except RigError as error:
+        return str(error)
+    return None
+
+
+def _no_more(runner: Any) -> None:
+    if own.process is not None:
+        own.process.no_more()
+    if isinstance(runner, MasterRunner):
+        runner.send_message(NO_MORE)
+
+
+@events.test_stopping.add_listener
+def _stopping(**_: Any) -> None:
+    if own.process is not None:
+        own.process.stop("the test was stopped before it had ended")
+
+
+@events.test_stop.add_listener
+def _stop(**_: Any) -> None:
+    if own.master is not None:
+        own.master.end()
+        own.process = None
+
+
+@events.report_to_master.add_listener
+def _to_master(data: dict[str, Any], **_: Any) -> None:
+    if own.process is not None:
+        data[REPORT] = own.process.report()
+
+
+@events.worker_report.add_listener
+def _from_worker(client_id: str, data: dict[str, Any], **_: Any) -> None:
+    if own.master is not None and REPORT in data:
+        own.master.absorb(client_id, data[REPORT])
+
+
+@events.quitting.add_listener
+def _quitting(environment: Environment, **_: Any) -> None:
+    """Decide the exit code. Locust fires this last listener first."""
+    if own.master is None:
+        return
+    chosen = environment.parsed_options
+    found = own.master.summary
+    if own.bad_input is not None:
+        environment.process_exit_code = BAD_INPUT
+    elif chosen is None or not chosen.headless:
+        environment.process_exit_code = 0
+    elif found is None or found["status"] != "complete":
+        environment.process_exit_code = INTERRUPTED
+    else:
+        environment.process_exit_code = BROKEN if found["broken"] else 0

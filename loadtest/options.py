@@ -1,0 +1,119 @@
+"""What a user can choose: arguments of the command line, which Locust's form shows too, and what they must be.
+
+No argument has a digit in its name, and none is in a group: Locust's form would lose it.
+"""
+
+import uuid
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from loadtest import schedule
+from loadtest.records import Load
+from patterns.registry import PATTERNS
+from rig.errors import BadInput
+from rig.experiment.profiles import MOST_TASKS, within
+
+OPEN, CLOSED = "open", "closed"
+MODELS = (OPEN, CLOSED)
+CHOICES = {"pattern": tuple(name for name in PATTERNS if name != "inherited"), "shape": schedule.SHAPES,
+           "load_model": MODELS}
+# Name: lowest, highest value.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "tasks": (1, MOST_TASKS), "calls": (1, 1000), "hold": (0, 3600), "arrival_rate": (0.001, 1000),
+    "duration": (1, 86_400), "step_time": (5, 3600), "run_limit": (5, 86_400)}
+MOST_ARRIVALS = 100_000
+
+
+def add(parser: Any) -> None:
+    """Add the arguments to Locust's parser. Called again for each display of the form."""
+    number: dict[str, Any]
+    parser.add_argument("--pattern", choices=CHOICES["pattern"], default="worker",
+                        help="how a task gets its Neo4j driver")
+    parser.add_argument("--shape", choices=CHOICES["shape"], default=schedule.STEADY,
+                        help="how the arrival rate goes: steady, up in 4 steps, 3 times as high in the middle, steady "
+                             "for long, or up until it no longer holds")
+    parser.add_argument("--load-model", choices=MODELS, default=OPEN,
+                        help="open: DAG runs arrive at the rate, whatever became of earlier ones; closed: each user "
+                             "starts one when its last one has ended")
+    for flag, number in {
+            "--arrival-rate": {"type": float, "default": 0.2, "help": "DAG runs per second, of the open model"},
+            "--duration": {"type": float, "default": 60.0, "help": "seconds in which DAG runs arrive"},
+            "--tasks": {"type": int, "default": 5, "help": "mapped tasks in each DAG run"},
+            "--calls": {"type": int, "default": 3, "help": "queries in each task"},
+            "--hold": {"type": float, "default": 0.2, "help": "seconds that a task keeps its driver after them"},
+            "--step-time": {"type": float, "default": 45.0, "help": "seconds of each step of find-the-knee"},
+            "--run-limit": {"type": float, "default": 300.0, "help": "seconds after which a DAG run counts as failed"},
+    }.items():
+        parser.add_argument(flag, **number)
+    parser.add_argument("--unpause", action="store_true", default=False,
+                        help="take neo4j_stress_test out of its pause for the test")
+    hidden: dict[str, Any] = {"include_in_web_ui": False}
+    parser.add_argument("--max-failure-share", type=float, default=0.0, help="limit of failed DAG runs, 0 to 1",
+                        **hidden)
+    parser.add_argument("--max-run-seconds", type=float, default=None, help="limit of run's 95th percentile",
+                        **hidden)
+    parser.add_argument("--max-connections-left", type=int, default=None,
+                        help="limit of connections open 5 s after the last DAG run", **hidden)
+    parser.add_argument("--results", default="results", help="folder in which each test leaves a folder", **hidden)
+
+
+def load_of(options: Namespace, users: int) -> Load:
+    """Return what is asked for, under a new tag. Raises BadInput, one line that names the argument."""
+    values = vars(options)
+    for name, known in CHOICES.items():
+        if values[name] not in known:
+            raise BadInput(f"{_flag(name)} is {values[name]!r}", f"take one of {', '.join(known)}")
+    for name, (least, most) in BOUNDS.items():
+        within(_flag(name), values[name], least, most)
+    load = Load(
+        tag=f"load-{uuid.uuid4().hex[:8]}", pattern=values["pattern"], tasks=values["tasks"], calls=values["calls"],
+        hold=values["hold"], shape=values["shape"], rate=values["arrival_rate"], seconds=values["duration"],
+        step_seconds=values["step_time"], run_limit=values["run_limit"],
+        users=max(1, users) if values["load_model"] == CLOSED else None)
+    _require_sense(load)
+    return load
+
+
+def stages_of(load: Load) -> list[schedule.Stage]:
+    """Return the stages of a load's arrivals."""
+    return schedule.stages(load.shape, load.rate, load.seconds, load.step_seconds)
+
+
+def conf_of(load: Load) -> dict[str, Any]:
+    """Return the parameters of one DAG run."""
+    return {"patterns": [load.pattern], "tasks": load.tasks, "calls": load.calls, "hold": load.hold}
+
+
+def problem_with(form: Mapping[str, str], options: Namespace) -> str | None:
+    """Say in one line what is wrong with a form that was sent, None where nothing is.
+
+    Locust itself takes any text for a choice, and answers 500 to a number that is none.
+    """
+    changed = dict(vars(options))
+    for name in [*CHOICES, *BOUNDS]:
+        if name in form:
+            try:
+                changed[name] = form[name] if name in CHOICES else type(changed[name])(form[name])
+            except ValueError:
+                return f"{_flag(name)} is {form[name]!r}: give a number"
+    try:
+        load_of(Namespace(**changed), users=1)
+    except BadInput as error:
+        return str(error)
+    return None
+
+
+def _require_sense(load: Load) -> None:
+    if load.users is not None and load.shape not in {schedule.STEADY, schedule.SOAK}:
+        raise BadInput(f"--shape is {load.shape}, and users of the closed model have no arrival rate that could change",
+                       "take --load-model open, or the shape steady")
+    if load.shape == schedule.KNEE and load.seconds < load.step_seconds:
+        raise BadInput(f"--duration is {load.seconds:g} s and a step of find-the-knee takes {load.step_seconds:g} s",
+                       "give it time for several steps")
+    if sum(stage.seconds * stage.rate for stage in stages_of(load)) > MOST_ARRIVALS:
+        raise BadInput(f"that is more than {MOST_ARRIVALS} DAG runs", "lower --arrival-rate or --duration")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

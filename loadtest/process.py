@@ -1,0 +1,120 @@
+"""What each process of a load test does: DAG runs when they are due, their entries in Locust, and what it reports."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+from gevent.pool import Group
+from locust.env import Environment
+
+from loadtest import schedule
+from loadtest.follow import Follower
+from loadtest.options import stages_of
+from loadtest.records import Load, LoadRun
+from loadtest.target import Target
+from rig.errors import RigError
+
+NAP = 0.5               # seconds of a user that has nothing to do, before it looks again
+CONNECTIONS = "connections opened"
+
+
+class RunFailed(RigError):
+    """A DAG run that did not succeed; the text says why, and is the same for the same reason."""
+
+
+class Process:
+    """The DAG runs of one process of a test. Its users take turns; it tells Locust and the master what comes of it."""
+
+    def __init__(self, environment: Environment, target: Target, load: Load, started_at: float, *,
+                 process: int, processes: int) -> None:
+        self._environment = environment
+        self._load = load
+        self._started_at = started_at
+        self._arrivals: Iterator[float] = schedule.share(stages_of(load), process, processes)
+        self._follower = Follower(target, load, process, self)
+        self._in_the_air = Group()
+        self._runs: list[LoadRun] = []
+        self._triggered = 0
+        self._no_more = False
+        self._follower.start()
+
+    def turn(self) -> None:
+        """Do what one user does in one turn: a DAG run to its end, or one arrival; nothing where there is none left."""
+        if self._load.users is not None:
+            self._closed_turn()
+        elif (due := self._next_due()) is None:
+            gevent.sleep(NAP)
+        else:
+            self._at(due)
+
+    def no_more(self) -> None:
+        """Let no more DAG runs arrive; those in flight go on."""
+        self._no_more = True
+
+    def stop(self, reason: str) -> None:
+        """Give up on what is in flight."""
+        self._no_more = True
+        self._in_the_air.kill(block=False)
+        self._follower.stop(reason)
+
+    def report(self) -> dict[str, Any]:
+        """Return what has happened since the last report, and what is in flight now."""
+        follower, runs = self._follower, self._runs
+        self._runs = []
+        triggered, self._triggered = self._triggered, 0
+        polls, follower.polls = follower.polls, 0
+        poll_seconds, follower.poll_seconds = follower.poll_seconds, 0.0
+        return {"runs": [run.model_dump() for run in runs], "triggered": triggered, "polls": polls,
+                "poll_seconds": poll_seconds, "in_flight": follower.in_flight + len(self._in_the_air),
+                "over": self._over()}
+
+    # --- what becomes of the runs: the follower says it ---------------------------------------------
+
+    def triggered(self, seconds: float, error: str | None) -> None:
+        """Have Locust count the call that starts a run."""
+        self._triggered += 1
+        self._fire("POST", "trigger", seconds, error)
+
+    def ended(self, run: LoadRun) -> None:
+        """Have Locust count a run that is over."""
+        self._runs.append(run)
+        if run.state == "interrupted":
+            return
+        if run.queued is not None:
+            self._fire("DAG run", "queued", run.queued)
+        self._fire("DAG run", "run", run.run if run.run is not None else time.time() - run.due,
+                   run.reason if run.failed else None)
+        for name, seconds in (("task p50", run.task_median), ("task p95", run.task_tail)):
+            if seconds is not None:
+                self._fire("task", name, seconds)
+
+    # --- parts --------------------------------------------------------------------------------------
+
+    def _closed_turn(self) -> None:
+        if self._over():
+            gevent.sleep(NAP)
+        else:
+            self._follower.fly(time.time())
+
+    def _at(self, due: float) -> None:
+        gevent.sleep(max(0.0, due - time.time()))
+        if not self._no_more:
+            self._in_the_air.spawn(self._follower.fly, due)
+
+    def _next_due(self) -> float | None:
+        if self._no_more:
+            return None
+        moment = next(self._arrivals, None)
+        if moment is None:
+            self._no_more = True
+            return None
+        return self._started_at + moment
+
+    def _over(self) -> bool:
+        return self._no_more or time.time() > self._started_at + self._load.seconds
+
+    def _fire(self, kind: str, name: str, seconds: float, error: str | None = None) -> None:
+        self._environment.events.request.fire(
+            request_type=kind, name=name, response_time=seconds * 1000, response_length=0, response=None, context={},
+            exception=None if error is None else RunFailed(error))

@@ -1,0 +1,154 @@
+"""The raw files of a load test: one line for each DAG run, one for each second; and what was asked for."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rig.records import Executor, Record, Relay
+
+LOAD_FILE = "load.json"
+LOAD_RUNS_FILE = "load_runs.jsonl"
+SERIES_FILE = "series.jsonl"
+
+State = Literal["success", "failed", "unfinished", "not started", "interrupted"]
+
+
+class Load(Record):
+    """What a load test was asked to do; ``rate`` is in DAG runs per second, durations are in seconds.
+
+    ``users`` is None with open arrivals, which come at their rate whether earlier runs have ended or not.
+    """
+
+    tag: str
+    pattern: str
+    tasks: int
+    calls: int
+    hold: float
+    shape: str
+    rate: float
+    seconds: float
+    step_seconds: float
+    run_limit: float
+    users: int | None = None
+
+
+class LoadRun(Record):
+    """One DAG run of a load test, from the moment it was due (epoch, s).
+
+    ``late`` is how much later than due the call was begun, ``trigger`` when the call was answered, ``queued`` when the
+    first task of the workload started, ``run`` when the run ended: all in seconds since ``due``, None where it did
+    not come so far. ``task_median`` and ``task_tail`` are the median and the 95th percentile of the tasks' durations.
+    """
+
+    run_id: str
+    due: float
+    state: State
+    reason: str | None = None
+    late: float
+    trigger: float | None = None
+    queued: float | None = None
+    run: float | None = None
+    task_median: float | None = None
+    task_tail: float | None = None
+    tasks_succeeded: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Say whether it counts as a failure; one that the user has stopped does not."""
+        return self.state not in {"success", "interrupted"}
+
+
+class Count(Record):
+    """Connections of one pattern at one moment: open, and of those in a transaction."""
+
+    open: int
+    running: int
+
+
+class WorkerDrivers(Record):
+    """The drivers of one Celery worker at one moment, summed over its pool processes."""
+
+    processes: int
+    drivers: int
+    open: int
+    in_use: int
+    opened: int
+
+
+class Resources(Record):
+    """What a native stack takes of the machine at one moment; memory is in bytes, resident."""
+
+    processes: int
+    descriptors: int
+    memory: int
+
+
+class LoadSample(Record):
+    """The test at one moment. ``t`` is seconds since the epoch, ``elapsed`` seconds since the test's start.
+
+    ``opened`` counts the connections that the server accepted since then, the probe's own left out. A value that
+    could not be had is None, and ``trouble`` says why.
+    """
+
+    t: float
+    elapsed: float
+    rate: float
+    triggered: int
+    ended: int
+    failed: int
+    runs_queued: int | None = None
+    runs_running: int | None = None
+    open: int | None = None
+    running: int | None = None
+    opened: int | None = None
+    patterns: dict[str, Count] = Field(default_factory=dict)
+    workers: dict[str, WorkerDrivers] | None = None
+    resources: Resources | None = None
+    trouble: str | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """DAG runs that were triggered and have not ended, as Locust knows them."""
+        return self.triggered - self.ended
+
+    @property
+    def idle(self) -> int | None:
+        """Connections that are open and not in a transaction."""
+        return None if self.open is None or self.running is None else self.open - self.running
+
+
+class Deployment(Record):
+    """What was tested. The executor is None where nobody has said it: Airflow's API does not tell."""
+
+    airflow: str
+    executor: Executor | None = None
+    relay: Relay | None = None
+
+
+class Thresholds(Record):
+    """Limits; None is no limit. ``failure_share`` is of all DAG runs, ``run_p95`` is in seconds."""
+
+    failure_share: float | None = 0.0
+    run_p95: float | None = None
+    connections_left: int | None = None
+
+
+class LoadTest(Record):
+    """A load test as a whole. ``status`` is ``running`` until it has ended, also after a crash.
+
+    ``polls`` and ``poll_seconds`` are the requests that followed the DAG runs, and how long Airflow took to answer
+    them; ``share`` is the part of the machine that Locust and the probe took, 0 to 1.
+    """
+
+    schema_version: Literal[1] = 1
+    run: str
+    status: Literal["running", "complete", "interrupted"]
+    started_at: float
+    ended_at: float | None = None
+    load: Load
+    thresholds: Thresholds
+    deployment: Deployment
+    processes: int = 1
+    polls: int = 0
+    poll_seconds: float = 0.0
+    share: float | None = None

@@ -1,0 +1,75 @@
+"""When DAG runs are to arrive: the load's shape as stages of a constant rate, and the moments that follow from it.
+
+All of it is decided before the test begins, so that the processes of a distributed test share one schedule without a
+word to each other: process k of n takes the arrivals k, k + n, k + 2n and so on.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
+from typing import NamedTuple
+
+STEADY, STEP, SPIKE, SOAK, KNEE = "steady", "step", "spike", "soak", "find-the-knee"
+SHAPES = (STEADY, STEP, SPIKE, SOAK, KNEE)
+STEPS = 4                   # of the shape step: each a quarter of the time, the last at the whole rate
+SPIKE_FACTOR = 3            # of the shape spike, for the middle fifth of the time
+_ROUNDING = 1e-9            # of an arrival: the sum of floats must not make one too many
+
+
+class Stage(NamedTuple):
+    """Seconds with a constant rate of arrivals per second."""
+
+    seconds: float
+    rate: float
+
+
+def stages(shape: str, rate: float, seconds: float, step_seconds: float) -> list[Stage]:
+    """Return the stages of a shape at ``rate`` arrivals per second, ``seconds`` long in all.
+
+    ``step_seconds`` counts for ``find-the-knee``: its rate rises by ``rate`` after each step. Raises ValueError for a
+    shape that is none.
+    """
+    if shape in {STEADY, SOAK}:
+        return [Stage(seconds, rate)]
+    if shape == STEP:
+        return [Stage(seconds / STEPS, rate * number / STEPS) for number in range(1, STEPS + 1)]
+    if shape == SPIKE:
+        return [Stage(seconds * 2 / 5, rate), Stage(seconds / 5, rate * SPIKE_FACTOR), Stage(seconds * 2 / 5, rate)]
+    if shape == KNEE:
+        return [Stage(step_seconds, rate * number) for number in range(1, max(1, int(seconds / step_seconds)) + 1)]
+    raise ValueError(f"there is no shape {shape!r}: expected one of {', '.join(SHAPES)}")
+
+
+def arrivals(of: Sequence[Stage]) -> Iterator[float]:
+    """Yield the moments of all arrivals, in seconds since the start: evenly spaced within a stage, the first at 0."""
+    begun = before = 0.0        # when this stage begins, and how many arrivals are due before it
+    number = 0
+    for stage in of:
+        until = before + stage.rate * stage.seconds
+        while number < until - _ROUNDING:
+            yield begun + (number - before) / stage.rate
+            number += 1
+        begun, before = begun + stage.seconds, until
+
+
+def share(of: Sequence[Stage], process: int, processes: int) -> Iterator[float]:
+    """Yield the arrivals of one process of several."""
+    return islice(arrivals(of), process, None, processes)
+
+
+def rate_at(of: Sequence[Stage], moment: float) -> float:
+    """Return the rate at a moment, in arrivals per second; 0 after the last stage."""
+    for stage in of:
+        if moment < stage.seconds:
+            return stage.rate
+        moment -= stage.seconds
+    return 0.0
+
+
+def length(of: Sequence[Stage]) -> float:
+    """Return how long all stages take together, in seconds."""
+    return sum(stage.seconds for stage in of)
+
+
+def due_until(of: Sequence[Stage], moment: float) -> int:
+    """Return how many arrivals are due before a moment."""
+    return sum(1 for _ in takewhile(lambda due: due < moment, arrivals(of)))

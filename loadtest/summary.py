@@ -1,0 +1,82 @@
+"""What a load test's folder comes to: made from its raw lines alone, by Locust's process and by ``rig report``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from loadtest import knee, schedule
+from loadtest.figures import outcome, steady_figures
+from loadtest.options import stages_of
+from loadtest.records import LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, Load, LoadRun, LoadSample, LoadTest
+from loadtest.verdict import broken
+from rig import records
+from rig.errors import BadInput
+
+SUMMARY_FILE = "summary.json"
+EARLY_MINUTE = 3        # of a soak: by then all that starts late has started
+
+
+def read_test(folder: Path) -> LoadTest:
+    """Return a test's own record. Raises BadInput where the folder holds none that can be read."""
+    path = folder / LOAD_FILE
+    try:
+        return LoadTest.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadInput(f"{path} is not a load test of this rig", "restore the file, or delete the folder") from error
+
+
+def read_runs(folder: Path) -> list[LoadRun]:
+    """Return the DAG runs of a test, in the order in which they were due."""
+    return sorted(records.read(folder / LOAD_RUNS_FILE, LoadRun), key=lambda run: run.due)
+
+
+def read_series(folder: Path) -> list[LoadSample]:
+    """Return the samples of a test, earliest first."""
+    return list(records.read(folder / SERIES_FILE, LoadSample))
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """Return the figures of a test. Raises BadInput where its folder cannot be read."""
+    test, runs, series = read_test(folder), read_runs(folder), read_series(folder)
+    figures = outcome(runs, series)
+    return {
+        **test.model_dump(), "outcome": figures.model_dump(), "broken": broken(figures, test.thresholds),
+        "knee": _knee(test, runs), "soak": _soak(test.load, series),
+        "polls_per_run": test.polls / len(runs) if runs else None}
+
+
+def steps_of(test: LoadTest, runs: list[LoadRun], until: float) -> list[knee.Step]:
+    """Return the steps that had ended by a moment (epoch, s), up to the first that did not hold."""
+    stages = stages_of(test.load)
+    steps: list[knee.Step] = []
+    for number in range(len(stages)):
+        if test.started_at + schedule.length(stages[:number + 1]) > until or (steps and not steps[-1].holds):
+            break
+        steps.append(knee.step(runs, stages, number, test.started_at))
+    return steps
+
+
+def _knee(test: LoadTest, runs: list[LoadRun]) -> dict[str, Any] | None:
+    if test.load.shape != schedule.KNEE:
+        return None
+    steps = steps_of(test, runs, test.ended_at or 0.0)
+    return {"last_rate_that_held": knee.last_that_held(steps),
+            "found": bool(steps) and not steps[-1].holds,
+            "steps": [{**step._asdict(), "holds": step.holds} for step in steps]}
+
+
+def _soak(load: Load, series: list[LoadSample]) -> dict[str, Any] | None:
+    last = int(load.seconds // 60)
+    if load.shape != schedule.SOAK or last <= EARLY_MINUTE:
+        return None
+    return {"early_minute": EARLY_MINUTE, "early": steady_figures(series, EARLY_MINUTE),
+            "last_minute": last, "last": steady_figures(series, last)}
+
+
+def write(folder: Path, summary: dict[str, Any]) -> None:
+    """Write a test's summary whole or not at all."""
+    part = folder / f"{SUMMARY_FILE}.part"
+    part.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    part.replace(folder / SUMMARY_FILE)

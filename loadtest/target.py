@@ -1,0 +1,67 @@
+"""What is tested and with what login, from the environment: passwords are never arguments, which others can read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from rig.airflow_api import AirflowApi
+from rig.errors import BadInput
+from rig.experiment.profiles import EXECUTORS
+from rig.probe import Server
+from rig.records import Executor
+
+DEFAULT_AIRFLOW = "http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A deployment of Airflow, and what can be watched of it: its Neo4j, its Flower, its stack on this machine."""
+
+    airflow: str
+    username: str
+    password: SecretStr = field(repr=False)
+    token: SecretStr | None = field(default=None, repr=False)
+    executor: Executor | None = None
+    neo4j: Server | None = None
+    flower: str | None = None
+    flower_password: SecretStr = field(default=SecretStr(""), repr=False)
+    stack: Path | None = None
+
+    def api(self) -> AirflowApi:
+        """Return the deployment's API. Its login is asked for with the first call."""
+        if self.token is not None:
+            return AirflowApi.with_token(self.airflow, self.token)
+        return AirflowApi(self.airflow, self.username, self.password)
+
+
+def of(environ: Mapping[str, str]) -> Target:
+    """Read the target from the variables that docs/loadtest.md names. Raises BadInput for an executor that is none."""
+    return Target(
+        airflow=_set(environ, "LOADTEST_AIRFLOW_URL", DEFAULT_AIRFLOW).rstrip("/"),
+        username=_set(environ, "LOADTEST_AIRFLOW_USERNAME", "airflow"),
+        password=SecretStr(_set(environ, "LOADTEST_AIRFLOW_PASSWORD", "airflow")),
+        token=SecretStr(token) if (token := environ.get("LOADTEST_AIRFLOW_TOKEN")) else None,
+        executor=_executor(environ.get("LOADTEST_EXECUTOR")), neo4j=_server(environ),
+        flower=environ.get("LOADTEST_FLOWER_URL", "").rstrip("/") or None,
+        flower_password=SecretStr(environ.get("LOADTEST_FLOWER_PASSWORD", "")),
+        stack=Path(stack) if (stack := environ.get("LOADTEST_STACK")) else None)
+
+
+def _server(environ: Mapping[str, str]) -> Server | None:
+    uri, password = environ.get("NEO4J_URI"), environ.get("NEO4J_PASSWORD")
+    if not uri or not password:
+        return None
+    return Server(uri, _set(environ, "NEO4J_USERNAME", "neo4j"), SecretStr(password),
+                  alone=environ.get("LOADTEST_NEO4J_IS_ALONE") == "yes")
+
+
+def _executor(name: str | None) -> Executor | None:
+    if name and name not in EXECUTORS.values():
+        raise BadInput(f"LOADTEST_EXECUTOR is {name}", f"set it to one of {', '.join(EXECUTORS.values())}")
+    return next((executor for executor in EXECUTORS.values() if executor == name), None)
+
+
+def _set(environ: Mapping[str, str], name: str, default: str) -> str:
+    return environ.get(name) or default     # an empty variable counts as not set

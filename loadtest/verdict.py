@@ -1,0 +1,31 @@
+"""Did the test hold what it was asked to? Thresholds against figures, and the words for both."""
+
+from loadtest.figures import Outcome
+from loadtest.records import Thresholds
+
+
+def broken(outcome: Outcome, thresholds: Thresholds) -> list[str]:
+    """Return a line for each threshold that the test did not keep; a figure that could not be had keeps none."""
+    if not outcome.arrivals:
+        return ["no DAG run was started"]
+    run = outcome.latencies["run"].p95
+    left = outcome.connections_left
+    return [line for line in (
+        _share(outcome, thresholds.failure_share),
+        _above(run, thresholds.run_p95, "the 95th percentile of run", " s"),
+        _above(left, thresholds.connections_left, "connections left 5 s after the last DAG run", "")) if line]
+
+
+def _share(outcome: Outcome, limit: float | None) -> str | None:
+    share = outcome.failure_share or 0.0
+    if limit is None or share <= limit:
+        return None
+    why = "; ".join(f"{count} times: {reason}" for reason, count in list(outcome.reasons.items())[:3])
+    return f"{outcome.failed} of {outcome.arrivals} DAG runs failed (limit {limit:.0%}): {why}"
+
+
+def _above(value: float | None, limit: float | None, what: str, unit: str) -> str | None:
+    if limit is None or (value is not None and value <= limit):
+        return None
+    found = "not known" if value is None else f"{value:.3g}{unit}"
+    return f"{what}: {found} (limit {limit:g}{unit})"

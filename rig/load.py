@@ -1,0 +1,284 @@
+"""``rig load``: a stack where none runs, Locust beside it, and what the test came to."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tenacity import Retrying, retry_if_result, wait_fixed
+
+from rig.errors import BadInput, RigError
+from rig.experiment.profiles import STRESS_DAG
+from rig.records import Executor, Relay
+from rig.report import words
+from rig.settings import PROJECT, Settings
+from rig.stack import airflow, lock, ports, processes
+from rig.stack.interface import Stack
+from rig.stack.processes import MARK
+from rig.stack.state import StackState
+
+LOCUSTFILE = PROJECT / "loadtest" / "locustfile.py"
+HOST = "127.0.0.1"
+PORT = 8089
+MONITOR = "neo4j_connection_monitor"
+LOOK_EVERY = 1.0        # seconds
+PATIENCE = 30.0         # seconds for Locust to end its users and write its files
+BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class Notes(Protocol):
+    """Where lines for the person go."""
+
+    def note(self, text: str) -> None:
+        """Say something worth keeping on the screen."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for. ``arguments`` are Locust's and the locustfile's own, with no secret in them."""
+
+    executor: Executor | None
+    relay: Relay | None
+    slots: int
+    headless: bool
+    port: int
+    unpause: bool
+    arguments: tuple[str, ...]
+    command: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How Locust ended: its exit code, and the folders of the tests, oldest first."""
+
+    code: int
+    folders: list[Path]
+
+
+def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
+    """Run Locust against the stack that is up, or against one that lives as long as this call.
+
+    Raises BadInput where nothing can be started, a RigError of the stack's start as it is.
+    """
+    ports.choose(wish.port, variable="--port", host=HOST)
+    with lock.hold(settings.data_dir, wish.command), _running(stack, wish) as (state, mine), \
+            stack.api(state) as api:
+        if mine:
+            api.set_paused(STRESS_DAG, paused=False)
+        with api.paused(MONITOR, True):
+            return _locust(settings, stack, state, wish, view)
+
+
+@contextmanager
+def _running(stack: Stack, wish: Wish) -> Iterator[tuple[StackState, bool]]:
+    """Use the stack that the user has up, or bring one up for as long as the block takes; say whether it is ours."""
+    mine = not stack.is_there() or stack.state().keeper is not None
+    if mine:
+        executor = wish.executor or "LocalExecutor"
+        relay = wish.relay or ("process" if executor == "CeleryExecutor" else "worker")
+        state = stack.up(executor, slots=wish.slots, relay=relay, keeper=processes.this_process())
+    else:
+        state = _usable(stack, wish)
+    try:
+        yield state, mine
+    finally:
+        if mine:
+            stack.down()
+
+
+def _usable(stack: Stack, wish: Wish) -> StackState:
+    state = stack.state()
+    stack.require_alive()
+    if wish.executor not in {None, state.executor}:
+        raise BadInput(f"the running stack is on {state.executor}",
+                       "`rig switch` changes it; after `rig down` the test starts its own")
+    with stack.api(state) as api:
+        if STRESS_DAG not in api.dag_ids():
+            raise BadInput(f"there is no DAG {STRESS_DAG} in the running stack", "`rig down`, then start again")
+        if api.is_paused(STRESS_DAG) and not wish.unpause and wish.headless:
+            raise BadInput(f"{STRESS_DAG} is paused: its runs would wait for ever",
+                           "unpause it on Airflow's page, or let --unpause do it")
+    return state
+
+
+def _locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view: Notes) -> Ended:
+    before = _folders(settings.data_dir)
+    log = settings.data_dir / ".load.log"
+    with log.open("wb") as output:
+        log.chmod(0o600)
+        process = subprocess.Popen(command(settings, wish), env=_environment(settings, state), cwd=PROJECT,
+                                   stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+    try:
+        code = _watched(process, stack, wish, view, lambda: sorted(_folders(settings.data_dir) - before))
+    finally:
+        _end(process)
+    ended = Ended(code, sorted(_folders(settings.data_dir) - before))
+    if code not in {0, BROKEN, INTERRUPTED} or (wish.headless and not ended.folders):
+        raise (BadInput if code == BAD_INPUT else RigError)(_last_words(log), f"Locust's log: {log}")
+    return ended
+
+
+def command(settings: Settings, wish: Wish) -> list[str]:
+    """Return Locust's command line; what is secret is in its environment."""
+    mode = ["--headless", "--only-summary"] if wish.headless else ["--web-host", HOST, "--web-port", str(wish.port)]
+    return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *mode, "--stop-timeout", "0", "--results",
+            str(settings.data_dir), *(["--unpause"] if wish.unpause else []), *wish.arguments]
+
+
+def _environment(settings: Settings, state: StackState) -> dict[str, str]:
+    """Return Locust's environment: it belongs to the stack, and ends with it whatever becomes of this process."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    host = airflow.reachable(settings.host)
+    found = {
+        "LOADTEST_AIRFLOW_URL": f"http://{host}:{state.ports['airflow']}",
+        "LOADTEST_AIRFLOW_USERNAME": settings.airflow_username,
+        "LOADTEST_AIRFLOW_PASSWORD": state.secrets.airflow.get_secret_value(), "LOADTEST_EXECUTOR": state.executor,
+        "LOADTEST_NEO4J_IS_ALONE": "yes" if state.own_neo4j else "no", "LOADTEST_STACK": str(settings.stack_dir),
+        "NEO4J_URI": state.neo4j_uri, "NEO4J_USERNAME": state.neo4j_username,
+        "NEO4J_PASSWORD": state.secrets.neo4j.get_secret_value(), MARK: str(settings.stack_dir)}
+    if state.executor == "CeleryExecutor":
+        found |= {"LOADTEST_FLOWER_URL": f"http://{host}:{state.ports['flower']}",
+                  "LOADTEST_FLOWER_PASSWORD": state.secrets.flower.get_secret_value()}
+    return {**kept, **found}
+
+
+def _watched(process: "subprocess.Popen[bytes]", stack: Stack, wish: Wish, view: Notes, folders: Any) -> int:
+    """Wait for Locust's end and say how the test goes; Ctrl-C is passed on, and Locust ends by itself."""
+    teller = _Teller(view, stack)
+    if not wish.headless:
+        _say_where(process, wish, view)
+    try:
+        Retrying(retry=retry_if_result(lambda code: code is None), wait=wait_fixed(LOOK_EVERY))(
+            lambda: _look(process, teller, folders))
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+        return INTERRUPTED
+    return int(process.returncode)
+
+
+def _look(process: "subprocess.Popen[bytes]", teller: "_Teller", folders: Any) -> int | None:
+    code = process.poll()
+    if code is None and (found := folders()):
+        teller.tell(found[-1])
+    return code
+
+
+class _Teller:
+    """Says now and then how a test goes."""
+
+    EVERY = 10          # samples
+
+    def __init__(self, view: Notes, stack: Stack) -> None:
+        self._view, self._stack = view, stack
+        self._told = 0.0
+        self._dead: list[str] = []
+
+    def tell(self, folder: Path) -> None:
+        """Say what the last sample has, where it is later than the last one told."""
+        dead = self._stack.dead()
+        if dead != self._dead:
+            self._dead = dead
+            self._view.note(f"ended by itself: {', '.join(dead)}")
+        sample = _last_sample(folder)
+        if sample and sample["t"] >= self._told + self.EVERY:
+            self._told = sample["t"]
+            self._view.note(f"{max(0.0, sample['elapsed']):4.0f} s  {_progress(sample)}")
+
+
+def _progress(sample: dict[str, Any]) -> str:
+    return (f"{sample['triggered']} DAG runs started, {sample['ended']} ended, {sample['failed']} failed; "
+            f"{_known(sample['open'])} connections open, {_known(sample['opened'])} opened")
+
+
+def _known(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _last_sample(folder: Path) -> dict[str, Any] | None:
+    path = folder / "series.jsonl"
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    try:
+        found: dict[str, Any] = json.loads(lines[-2])       # the last one may be half written
+    except (IndexError, ValueError):
+        return None
+    return found
+
+
+def _say_where(process: "subprocess.Popen[bytes]", wish: Wish, view: Notes) -> None:
+    """Say where the page is, once it is there."""
+    def there() -> bool:
+        return process.poll() is not None or ports.is_open(HOST, wish.port)
+    Retrying(retry=retry_if_result(lambda done: not done), wait=wait_fixed(0.1))(there)
+    if process.poll() is None:
+        view.note(f"Locust: http://{HOST}:{wish.port}   connections: http://{HOST}:{wish.port}/neo4j   Ctrl-C ends it")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Make sure that nothing of Locust is left."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _last_words(log: Path) -> str:
+    """Return what Locust said last that a person can read."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    said = [line.split("/ERROR/", 1)[1].split(": ", 1)[-1] for line in lines if "/ERROR/" in line]
+    usage = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
+    return (usage or said or lines or ["Locust has ended without a word"])[-1]
+
+
+def _folders(data_dir: Path) -> set[Path]:
+    return {path.parent for path in data_dir.glob("*/load.json")}
+
+
+def verdict(folder: Path) -> Mapping[str, Any]:
+    """Return the summary of a test. Raises BadInput where it has none."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder} holds no summary of a load test", "`rig report` makes it again") from error
+    return found
+
+
+def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
+    """Return what a test came to, in lines for the terminal."""
+    outcome = summary["outcome"]
+    run, queued = outcome["latencies"]["run"], outcome["latencies"]["queued"]
+    lines = [
+        f"{outcome['arrivals']} DAG runs: {outcome['succeeded']} succeeded, {outcome['failed']} failed"
+        + (f", {outcome['interrupted']} were stopped" if outcome["interrupted"] else ""),
+        f"run: median {_seconds(run['median'])}, p95 {_seconds(run['p95'])}   queued: median "
+        f"{_seconds(queued['median'])}, p95 {_seconds(queued['p95'])}",
+        f"connections: {_number(outcome['connections_opened'])} opened "
+        f"({_number(outcome['connections_opened_per_run'])} per DAG run, "
+        f"{_number(outcome['connections_opened_per_second'])} per second), at most "
+        f"{_number(outcome['connections_peak'])} open, {_number(outcome['connections_left'])} left 5 s after the last",
+        f"Locust and the probe took {summary['share'] or 0:.1%} of the machine; "
+        f"{_number(summary['polls_per_run'])} polls per DAG run"]
+    if knee := summary["knee"]:
+        held = knee["last_rate_that_held"]
+        lines.append("the first rate did not hold" if held is None else
+                     f"the last rate that held: {held:g} DAG runs per second" + (
+                         "" if knee["found"] else " (none was found that does not)"))
+    return lines
+
+
+def _seconds(value: float | None) -> str:
+    return words.NOTHING if value is None else f"{value:.1f} s"
+
+
+def _number(value: float | None) -> str:
+    return words.NOTHING if value is None else f"{value:.4g}"
