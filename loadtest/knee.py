@@ -8,8 +8,8 @@ from loadtest.records import LoadRun
 from loadtest.schedule import Stage
 
 SLACK_RUNS = 2          # that may pile up by chance
-SLACK_SHARE = 0.15      # of a step's arrivals
-SOME = 3                # runs that must have ended before their duration counts
+SLACK_SHARE = 0.1       # of a step's arrivals
+SETTLED = 10.0          # seconds after a step's end by when every run is known that ended in it
 
 
 class Step(NamedTuple):
@@ -37,7 +37,7 @@ def step(runs: Sequence[LoadRun], stages: Sequence[Stage], number: int, started_
     """Judge the step ``number``, which has ended, by all runs so far; ``started_at`` is the test's start (epoch, s).
 
     More runs are in flight at a higher rate even where all is well: as many more as the rate has grown by, times the
-    time that a run takes. What goes beyond that, and beyond chance, is a queue that grows.
+    time that a run takes where there is no queue. What goes beyond that, and beyond chance, is a queue that grows.
     """
     begun = started_at + sum(stage.seconds for stage in stages[:number])
     ended, stage = begun + stages[number].seconds, stages[number]
@@ -47,7 +47,7 @@ def step(runs: Sequence[LoadRun], stages: Sequence[Stage], number: int, started_
         rate=stage.rate, begun=begun, ended=ended, arrivals=len(due),
         in_flight_before=in_flight(stages, runs, started_at, begun),
         in_flight_after=in_flight(stages, runs, started_at, ended),
-        allowed=max(SLACK_RUNS, SLACK_SHARE * len(due)) + grown * _usual_seconds(runs, begun),
+        allowed=max(SLACK_RUNS, SLACK_SHARE * len(due)) + grown * _unloaded(runs, started_at + stages[0].seconds),
         failures=sum(run.failed for run in runs if begun <= run.due < ended))
 
 
@@ -68,9 +68,6 @@ def last_that_held(steps: Sequence[Step]) -> float | None:
     return held
 
 
-def _usual_seconds(runs: Sequence[LoadRun], before: float) -> float:
-    """Return the median of what runs took that were due before this step, else of all so far."""
-    took = sorted(run.run for run in runs if run.run is not None and run.due < before)
-    if len(took) < SOME:
-        took = sorted(run.run for run in runs if run.run is not None)
-    return took[len(took) // 2] if took else 0.0
+def _unloaded(runs: Sequence[LoadRun], before: float) -> float:
+    """Return how long a run takes that waits for nothing: the shortest of those of the first step, in seconds."""
+    return min((run.run for run in runs if run.run is not None and run.due < before), default=0.0)

@@ -141,6 +141,11 @@ class Master:
         self._environment, self._target = environment, target
         self._parent = os.getppid()
 
+    @property
+    def deployment(self) -> str:
+        """What is watched, for the page's head."""
+        return self._target.executor or self._target.airflow
+
     def begin(self, load: Load, thresholds: Thresholds, results: Path, *, started_at: float, processes: int) -> None:
         """Begin a test."""
         self.summary = None

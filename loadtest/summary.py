@@ -48,11 +48,12 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 
 def steps_of(test: LoadTest, runs: list[LoadRun], until: float) -> list[knee.Step]:
-    """Return the steps that had ended by a moment (epoch, s), up to the first that did not hold."""
+    """Return the steps that can be judged at a moment (epoch, s), up to the first that did not hold."""
     stages = stages_of(test.load)
     steps: list[knee.Step] = []
     for number in range(len(stages)):
-        if test.started_at + schedule.length(stages[:number + 1]) > until or (steps and not steps[-1].holds):
+        end = test.started_at + schedule.length(stages[:number + 1])
+        if end + knee.SETTLED > until or (steps and not steps[-1].holds):
             break
         steps.append(knee.step(runs, stages, number, test.started_at))
     return steps

@@ -68,7 +68,7 @@ def _pages(ui: WebUI, base: str, master: Master) -> flask.Blueprint:
                      if run.run is not None and run.due + run.run > since - 30],
             "table": table(list(master.live)), "load": test.load.model_dump() if test else None,
             "share": test.share if test else None, "polls": test.polls_per_run if test else None,
-            "summary": master.summary, "folder": str(test.folder) if test else None})
+            "summary": master.summary, "deployment": master.deployment})
 
     def series() -> flask.Response:
         lines = ["t,rate,runs_in_flight,open,idle,running,opened"]

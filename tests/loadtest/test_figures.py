@@ -1,0 +1,82 @@
+"""What a test comes to: percentiles, shares, what was opened and what is left, from lines that are known."""
+
+import pytest
+
+from loadtest import figures
+from loadtest.figures import opened_by_run, outcome, percentile
+from loadtest.records import Resources, Thresholds
+from loadtest.verdict import broken
+from tests.loadtest.lines import run, sample
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    assert [percentile(range(1, 101), share) for share in (0.5, 0.95, 1.0)] == [50, 95, 100]
+    assert percentile([3.0], 0.95) == 3.0
+    assert percentile([], 0.5) is None
+
+
+def test_runs_that_did_not_finish_are_failures_and_have_no_part_in_the_latencies() -> None:
+    found = outcome([run(0, 2), run(1, 4), run(2, None), run(3, 99, state="failed", reason="tasks failed")], [])
+    assert (found.arrivals, found.succeeded, found.failed, found.failure_share) == (4, 2, 2, 0.5)
+    assert (found.latencies["run"].count, found.latencies["run"].highest) == (2, 4)
+    assert found.reasons == {"too slow": 1, "tasks failed": 1}
+
+
+def test_runs_that_the_user_stopped_are_neither() -> None:
+    found = outcome([run(0, 2), run(1, None, state="interrupted", reason="stopped")], [])
+    assert (found.failed, found.interrupted, found.failure_share, found.reasons) == (0, 1, 0, {})
+
+
+def test_a_latency_that_is_not_there_is_none_and_not_zero() -> None:
+    found = outcome([run(0, None, state="not started")], [])
+    assert found.latencies["run"].p95 is None
+    assert found.connections_opened is None
+    assert found.connections_left is None
+
+
+def test_what_was_opened_is_the_last_count_and_what_is_left_is_seen_5_s_after_the_last_run() -> None:
+    series = [sample(float(t), open=t % 7, opened=2 * t) for t in range(20)]
+    found = outcome([run(0, 4), run(5, 5)], series)
+    assert (found.connections_opened, found.connections_opened_per_run) == (38, 19)
+    assert found.connections_left == 15 % 7
+    assert found.connections_peak == 6
+
+
+def test_of_what_is_opened_each_run_in_flight_has_the_same_part() -> None:
+    # One connection a second: alone until 4, two of them until 6, alone again until 10.
+    flying = {t: 1 if t < 4 or t >= 6 else 2 for t in range(10)}
+    series = [sample(float(t), opened=t, triggered=flying.get(t, 0)) for t in range(11)]
+    first, second = run(0, 6), run(4, 6)
+    shares = [opened_by_run(one, series) for one in (first, second)]
+    assert shares == [pytest.approx(5), pytest.approx(5)]
+    assert opened_by_run(first, [sample(1.0), sample(2.0)]) is None
+
+
+def test_a_minute_of_a_soak() -> None:
+    taken = Resources(processes=3, descriptors=40, memory=1000)
+    series = [sample(float(t), open=t // 60, resources=taken) for t in range(0, 240, 10)]
+    assert figures.steady_figures(series, 3) == {
+        "connections": 2, "processes": 3, "descriptors": 40, "memory": 1000}
+    assert figures.steady_figures(series, 9)["memory"] is None
+
+
+@pytest.mark.parametrize(("limits", "said"), [
+    ({"failure_share": 0.5}, []),
+    ({"failure_share": 0.2}, ["1 of 4 DAG runs failed (limit 20%): 1 times: too slow"]),
+    ({"failure_share": None, "run_p95": 6.0}, []),
+    ({"failure_share": None, "run_p95": 5.5}, ["the 95th percentile of run: 6 s (limit 5.5 s)"]),
+    ({"failure_share": None, "connections_left": 3}, []),
+    ({"failure_share": None, "connections_left": 2},
+     ["connections left 5 s after the last DAG run: 3 (limit 2)"])])
+def test_thresholds_are_broken_above_their_limit(limits: dict[str, float], said: list[str]) -> None:
+    runs = [run(0, 4), run(1, 5), run(2, 6), run(3, None)]
+    assert broken(outcome(runs, [sample(20.0, open=3)]), Thresholds.model_validate(limits)) == said
+
+
+def test_a_figure_that_could_not_be_had_keeps_no_threshold() -> None:
+    assert broken(outcome([run(0, 4)], []), Thresholds(connections_left=100)) == [
+        "connections left 5 s after the last DAG run: not known (limit 100)"]
+
+
+def test_a_test_without_a_dag_run_is_none() -> None:
+    assert broken(outcome([], []), Thresholds()) == ["no DAG run was started"]

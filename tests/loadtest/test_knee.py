@@ -1,0 +1,53 @@
+"""A rate holds where no queue grows: judged on runs with a capacity that is known."""
+
+import pytest
+
+from loadtest import knee, schedule
+from loadtest.records import LoadRun
+from tests.loadtest.lines import run
+
+STEPS = schedule.stages("find-the-knee", 0.2, 450, 45)
+
+
+def served(capacity: float, seconds: float) -> list[LoadRun]:
+    """Return the runs of all steps, served one after the other at ``capacity`` per second, each at least so long."""
+    free, runs = 0.0, []
+    for due in schedule.arrivals(STEPS):
+        free = max(free + 1 / capacity, due)
+        runs.append(run(due, free + seconds - due))
+    return runs
+
+
+def steps(runs: list[LoadRun]) -> list[knee.Step]:
+    return [knee.step([one for one in runs if one.due + (one.run or 0) <= 45 * (number + 1)], STEPS, number, 0.0)
+            for number in range(len(STEPS))]
+
+
+@pytest.mark.parametrize("capacity", [0.3, 0.5, 0.9, 1.3])
+@pytest.mark.parametrize("seconds", [1.0, 5.0, 12.0])
+def test_the_knee_is_within_a_step_of_the_capacity(capacity: float, seconds: float) -> None:
+    held = knee.last_that_held(steps(served(capacity, seconds)))
+    assert held is not None
+    assert abs(held - capacity) <= 0.2
+
+
+def test_with_capacity_to_spare_every_step_holds() -> None:
+    judged = steps(served(100, 6))
+    assert all(step.holds for step in judged)
+    assert knee.last_that_held(judged) == pytest.approx(2.0)
+
+
+def test_a_step_with_a_failure_does_not_hold() -> None:
+    runs = [run(due, None if due == 50 else 4) for due in schedule.arrivals(STEPS)]
+    assert [step.failures for step in steps(runs)][:3] == [0, 1, 0]
+    assert knee.last_that_held(steps(runs)) == pytest.approx(0.2)
+
+
+def test_where_the_first_rate_does_not_hold_there_is_none() -> None:
+    assert knee.last_that_held(steps(served(0.05, 1))) is None
+    assert knee.last_that_held([]) is None
+
+
+def test_what_is_in_flight_is_what_was_due_and_has_not_ended() -> None:
+    runs = [run(0, 3), run(5, 20), run(10, None)]
+    assert [knee.in_flight(STEPS, runs, 0.0, moment) for moment in (2, 4, 6, 12)] == [1, 0, 1, 1]
