@@ -2,20 +2,22 @@
 
 import httpx
 
-from rig.airflow_api import AirflowApi, ApiError
+from loadtest.target import Target
+from rig.airflow_api import ApiError
 from rig.errors import BadInput
 from rig.experiment.profiles import STRESS_DAG
 
 
-def require_ready(api: AirflowApi, *, unpause: bool) -> None:
+def require_ready(target: Target, *, unpause: bool) -> None:
     """Return where DAG runs can be started; with ``unpause`` the DAG is taken out of its pause.
 
     Raises BadInput where the API does not answer or does not let us in, and where the DAG is missing or paused.
     """
     try:
-        paused = api.is_paused(STRESS_DAG)
-        if paused and unpause:
-            api.set_paused(STRESS_DAG, paused=False)
+        with target.api() as api:
+            paused = api.is_paused(STRESS_DAG)
+            if paused and unpause:
+                api.set_paused(STRESS_DAG, paused=False)
     except ApiError as error:
         raise _explained(error) from error
     if paused and not unpause:

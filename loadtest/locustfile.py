@@ -37,7 +37,6 @@ class _Own:
     """What this process has: nothing of it is made before Locust has forked."""
 
     target: target.Target
-    api: Any = None
     process: Process | None = None
     master: Master | None = None
     bad_input: str | None = None
@@ -69,11 +68,10 @@ def _arguments(parser: Any, **_: Any) -> None:
 @events.init.add_listener
 def _init(environment: Environment, runner: Any, web_ui: Any, **_: Any) -> None:
     own.target = target.of(os.environ)
-    own.api = own.target.api()
     if isinstance(runner, WorkerRunner):
         runner.register_message(NO_MORE, lambda **_: _no_more(runner))
         return
-    own.master = Master(environment, own.target, Watcher(own.target, own.target.api(), STRESS_DAG))
+    own.master = Master(environment, Watcher(own.target, STRESS_DAG))
     own.master.on_no_more = lambda: _no_more(runner)
     gevent.spawn(own.master.live_on)
     if web_ui:
@@ -87,26 +85,27 @@ def _start(environment: Environment, **_: Any) -> None:
     assert chosen is not None
     if own.master is not None:
         try:
-            _begin(own.master, chosen, runner)
+            _begin(own.master, own.target.at(environment.host), chosen, runner)
         except RigError as error:
             _refuse(environment, str(error))
             return
     if isinstance(runner, MasterRunner):
         return
     load = Load.model_validate_json(chosen.neo_load)
-    own.process = Process(environment, own.target, load, chosen.neo_started_at,
+    own.process = Process(environment, own.target.at(environment.host), load, chosen.neo_started_at,
                           process=max(0, runner.worker_index), processes=chosen.neo_processes)  # type: ignore[attr-defined]
     if own.master is not None:
         own.master.report = own.process.report
 
 
-def _begin(master: Master, chosen: Namespace, runner: Any) -> None:
+def _begin(master: Master, tested: target.Target, chosen: Namespace, runner: Any) -> None:
     """Begin a test; what its processes have to know of it goes to them with Locust's own options."""
     load = options.load_of(chosen, runner.target_user_count or chosen.num_users or 1)
-    require_ready(own.api, unpause=chosen.unpause)
+    require_ready(tested, unpause=chosen.unpause)
     chosen.neo_load = load.model_dump_json()
     chosen.neo_started_at = time.time() + ARRIVE_IN
     chosen.neo_processes = max(1, runner.worker_count)
+    master.watcher.target = tested
     master.begin(load, Thresholds(failure_share=chosen.max_failure_share, run_p95=chosen.max_run_seconds,
                                   connections_left=chosen.max_connections_left),
                  Path(chosen.results), started_at=chosen.neo_started_at, processes=chosen.neo_processes)
@@ -128,7 +127,7 @@ def _problem(environment: Environment, form: dict[str, str]) -> str | None:
     if problem := options.problem_with(form, chosen):
         return problem
     try:
-        require_ready(own.api, unpause=form.get("unpause") == "true")
+        require_ready(own.target.at(form.get("host")), unpause=form.get("unpause") == "true")
     except RigError as error:
         return str(error)
     return None

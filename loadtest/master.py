@@ -130,7 +130,7 @@ class Test:
 class Master:
     """Watches for as long as the process lives, and runs one test after the other."""
 
-    def __init__(self, environment: Environment, target: Target, watcher: Watcher) -> None:
+    def __init__(self, environment: Environment, watcher: Watcher) -> None:
         self.test: Test | None = None
         self.live: deque[LoadSample] = deque(maxlen=KEPT)
         self.ended: deque[LoadRun] = deque(maxlen=KEPT)
@@ -138,18 +138,18 @@ class Master:
         self.watcher = watcher
         self.on_no_more: Callable[[], None] = lambda: None      # have no more DAG runs arrive, in every process
         self.report: Callable[[], dict[str, Any]] | None = None         # of the process's own users, where it has any
-        self._environment, self._target = environment, target
+        self._environment = environment
         self._parent = os.getppid()
 
     @property
     def deployment(self) -> str:
         """What is watched, for the page's head."""
-        return self._target.executor or self._target.airflow
+        return self.watcher.target.executor or self.watcher.target.airflow
 
     def begin(self, load: Load, thresholds: Thresholds, results: Path, *, started_at: float, processes: int) -> None:
         """Begin a test."""
         self.summary = None
-        self.test = Test(self._environment, load, thresholds, self._target, results, started_at=started_at,
+        self.test = Test(self._environment, load, thresholds, self.watcher.target, results, started_at=started_at,
                          processes=processes)
 
     def end(self) -> None:

@@ -1,8 +1,9 @@
 """What is tested and with what login, from the environment: passwords are never arguments, which others can read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from pydantic import SecretStr
 
@@ -28,6 +29,11 @@ class Target:
     flower: str | None = None
     flower_password: SecretStr = field(default=SecretStr(""), repr=False)
     stack: Path | None = None
+
+    def at(self, url: str | None) -> Self:
+        """Return the target with its API at another address, as Locust's form may name one; the rest stays."""
+        url = (url or self.airflow).rstrip("/")
+        return self if url == self.airflow else replace(self, airflow=url, executor=None)
 
     def api(self) -> AirflowApi:
         """Return the deployment's API. Its login is asked for with the first call."""

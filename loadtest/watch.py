@@ -14,7 +14,6 @@ import psutil
 from loadtest.records import Count, Resources, WorkerDrivers
 from loadtest.target import Target
 from rig import flower
-from rig.airflow_api import AirflowApi
 from rig.errors import RigError
 from rig.probe import SERVER_ERRORS, Look, Probe, Watch, one_line
 from rig.stack.processes import marked
@@ -43,9 +42,10 @@ class Seen:
 class Watcher:
     """Looks at one deployment. Its greenlets live as long as the process."""
 
-    def __init__(self, target: Target, api: AirflowApi, dag_id: str) -> None:
+    def __init__(self, target: Target, dag_id: str) -> None:
         self.seen = Seen()
-        self._target, self._api, self._dag_id = target, api, dag_id
+        self._target, self._dag_id = target, dag_id
+        self._api = target.api()
         self._watch: Watch | None = None
         self._probe: Probe | None = None
         if target.flower:
@@ -53,6 +53,17 @@ class Watcher:
         if target.stack:
             gevent.spawn(self._every, RESOURCES_EVERY, "processes", self._count_resources)
         gevent.spawn(self._every, 2 * EVERY, "Airflow", self._ask_airflow)
+
+    @property
+    def target(self) -> Target:
+        """What is looked at."""
+        return self._target
+
+    @target.setter
+    def target(self, target: Target) -> None:
+        if target != self._target:
+            self._api.close()
+            self._target, self._api = target, target.api()
 
     def look(self) -> None:
         """Look at Neo4j now; the rest is looked at by itself."""

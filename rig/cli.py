@@ -270,12 +270,17 @@ def report(run: Annotated[str, typer.Argument(help="A run's id, its folder, or `
 @app.command(name="runs")
 def list_runs() -> None:
     """List the runs that were made here."""
+    from loadtest import summary as load_summary  # noqa: PLC0415 - as above
     from rig import runs as all_runs  # noqa: PLC0415 - as above
 
     table = Table("run", "profile", "started", "DAG runs", "status", box=None)
     for record in all_runs.all_runs(settings_module.load().data_dir):
         table.add_row(record.run, record.profile, time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at)),
                       str(len(record.plan)), record.status)
+    for folder in all_runs.load_folders(settings_module.load().data_dir):
+        test = load_summary.read_test(folder)
+        table.add_row(test.run, f"load, {test.load.pattern}", time.strftime(
+            "%Y-%m-%d %H:%M", time.localtime(test.started_at)), str(len(load_summary.read_runs(folder))), test.status)
     console.print(table if table.row_count else "There are no runs yet: `rig compare` makes one.")
 
 
@@ -405,12 +410,14 @@ def _flags(**values: float | str | None) -> tuple[str, ...]:
 
 def _tell_of_load(ended: Any, *, headless: bool) -> None:
     from rig import load as loading  # noqa: PLC0415 - as above
+    from rig import report as reporting  # noqa: PLC0415 - as above
 
     for folder in ended.folders:
+        page = reporting.write(folder)
         summary = loading.verdict(folder)
         for line in loading.sentences(summary):
             console.print(Text(line), soft_wrap=True)
-        console.print(f"Results: {folder}", soft_wrap=True)
+        console.print(f"Report: {page}", soft_wrap=True)
         if headless and ended.code == loading.BROKEN:
             raise RigError(f"the load test failed: {'; '.join(summary['broken'])}")
     if headless and ended.code == INTERRUPTED:

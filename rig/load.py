@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from tenacity import Retrying, retry_if_result, wait_fixed
 
+from rig import runs
 from rig.errors import BadInput, RigError
 from rig.experiment.profiles import STRESS_DAG
 from rig.records import Executor, Relay
@@ -108,7 +109,7 @@ def _usable(stack: Stack, wish: Wish) -> StackState:
 
 
 def _locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view: Notes) -> Ended:
-    before = _folders(settings.data_dir)
+    before = set(runs.load_folders(settings.data_dir))
     log = settings.data_dir / ".load.log"
     with log.open("wb") as output:
         log.chmod(0o600)
@@ -116,10 +117,10 @@ def _locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, vie
                                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                                    start_new_session=True)
     try:
-        code = _watched(process, stack, wish, view, lambda: sorted(_folders(settings.data_dir) - before))
+        code = _watched(process, stack, wish, view, lambda: _new_ones(before, settings))
     finally:
         _end(process)
-    ended = Ended(code, sorted(_folders(settings.data_dir) - before))
+    ended = Ended(code, _new_ones(before, settings))
     if code not in {0, BROKEN, INTERRUPTED} or (wish.headless and not ended.folders):
         raise (BadInput if code == BAD_INPUT else RigError)(_last_words(log), f"Locust's log: {log}")
     return ended
@@ -240,8 +241,8 @@ def _last_words(log: Path) -> str:
     return (usage or said or lines or ["Locust has ended without a word"])[-1]
 
 
-def _folders(data_dir: Path) -> set[Path]:
-    return {path.parent for path in data_dir.glob("*/load.json")}
+def _new_ones(before: set[Path], settings: Settings) -> list[Path]:
+    return [folder for folder in runs.load_folders(settings.data_dir) if folder not in before]
 
 
 def verdict(folder: Path) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from loadtest.records import LOAD_FILE
 from rig import records
 from rig.errors import BadInput
 from rig.records import RunRecord
@@ -22,9 +23,9 @@ def new_folder(data_dir: Path, profile: str) -> Path:
 def find(data_dir: Path, name: str) -> Path:
     """Return a run's folder by its id, by ``latest``, or by a path. Raises BadInput where there is none."""
     for folder in (data_dir / name, Path(name)):
-        if (folder / records.RUN_FILE).exists():
+        if any((folder / file).exists() for file in (records.RUN_FILE, LOAD_FILE)):
             return folder.resolve()
-    known = _folders(data_dir)
+    known = sorted([*_folders(data_dir), *load_folders(data_dir)])
     if name == LATEST and known:
         return known[-1].resolve()
     listed = f"runs here: {', '.join(folder.name for folder in known)}" if known \
@@ -36,6 +37,11 @@ def all_runs(data_dir: Path) -> Iterator[RunRecord]:
     """Yield the runs of a folder, oldest first."""
     for folder in _folders(data_dir):
         yield records.read_run(folder)
+
+
+def load_folders(data_dir: Path) -> list[Path]:
+    """Return the folders of the load tests, oldest first."""
+    return sorted(path.parent for path in data_dir.glob(f"*/{LOAD_FILE}"))
 
 
 def _folders(data_dir: Path) -> list[Path]:

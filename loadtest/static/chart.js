@@ -59,7 +59,7 @@ class Chart {
     this.span = [from, to];
     this.svg.replaceChildren();
     const values = series.flatMap((one) => one.points.map((point) => point[1])).filter((value) => value !== null);
-    const step = niceStep(Math.max(1e-9, ...values) || 1);
+    const step = niceStep(Math.max(0, ...values) || 1);
     const top = values.length ? Math.max(step, Math.ceil(Math.max(...values) / step) * step) : 1;
     this.x = (t) => LEFT + (t - from) / (to - from) * (this.width - LEFT - RIGHT);
     this.y = (value) => HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM);

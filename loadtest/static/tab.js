@@ -25,6 +25,16 @@
     }
   }
 
-  new MutationObserver(place).observe(document.body, { childList: true, subtree: true });
+  // What is to be tested stands in a part of the form that Locust shows closed: it is opened once for each form.
+  function open() {
+    const closed = [...document.querySelectorAll("form button[aria-expanded=false]")]
+      .find((part) => part.textContent.includes("Custom parameters") && !part.dataset.opened);
+    if (closed) {
+      closed.dataset.opened = "yes";
+      closed.click();
+    }
+  }
+
+  new MutationObserver(() => { place(); open(); }).observe(document.body, { childList: true, subtree: true });
   addEventListener("popstate", place);
 })();

@@ -1,8 +1,14 @@
-"""The report of a run: ``summary.json`` and ``report.html``, made from the run's folder and nothing else."""
+"""The report of a run: ``summary.json`` and ``report.html``, made from the run's folder and nothing else.
 
+A load test's folder has the same two files, and other raw ones.
+"""
+
+import json
 from pathlib import Path
 
+from loadtest.records import LOAD_FILE
 from rig.metrics import load, summary_of
+from rig.report import load_test
 from rig.report.page import html
 from rig.report.terminal import table
 
@@ -17,10 +23,14 @@ def write(folder: Path) -> Path:
 
     Raises BadInput where the folder holds no readable run.
     """
-    raw = load(folder)
-    summary = summary_of(raw)
-    page = html(raw, summary)
-    _write_whole(folder / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
+    if (folder / LOAD_FILE).exists():
+        load_summary, page = load_test.report(folder)
+        _write_whole(folder / SUMMARY_FILE, json.dumps(load_summary, indent=2) + "\n")
+    else:
+        raw = load(folder)
+        summary = summary_of(raw)
+        page = html(raw, summary)
+        _write_whole(folder / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
     _write_whole(folder / REPORT_FILE, page)
     return folder / REPORT_FILE
 

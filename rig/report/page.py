@@ -26,7 +26,7 @@ _GROUPS = {"database": "At the database", "tasks": "In the tasks", "executor": "
 def html(raw: RawRun, summary: Summary) -> str:
     """Return the whole page: styles, scripts and figures are in it, and nothing is loaded."""
     drawn = charts.drawn(raw, summary.cells)
-    page: str = _environment().get_template("report.html.j2").render(
+    page: str = templates().get_template("report.html.j2").render(
         summary=summary, headline=headline.headline(summary), outcome=headline.outcome(summary),
         alarms=headline.alarms(summary), exhibit=headline.exhibit(summary), claims=[(one, headline.claim_sentence(one))
                                                for one in summary.seed_claim.executors],
@@ -37,11 +37,12 @@ def html(raw: RawRun, summary: Summary) -> str:
         idle_panels=charts.idle_panels(drawn), opened_panels=charts.opened_panels(drawn),
         contrasts=_contrasts(summary.contrasts), limitations=limits.limitations(summary),
         environment=list(_flat(summary.environment)),
-        plotly=_trusted(get_plotlyjs()), style=_file("style.css"), script=_file("charts.js"))
+        **own_files())
     return page
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """Return the templates with the filters that they use."""
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters.update({
@@ -51,6 +52,11 @@ def _environment() -> Environment:
         "verdict": words.verdict, "plural": words.plural})
     environment.globals.update({"metric": BY_NAME, "dashes": charts.DASHES})
     return environment
+
+
+def own_files() -> dict[str, Markup]:
+    """Return what every page has in itself: its style, and the scripts that draw."""
+    return {"plotly": _trusted(get_plotlyjs()), "style": _file("style.css"), "script": _file("charts.js")}
 
 
 def _file(name: str) -> Markup:

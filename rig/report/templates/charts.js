@@ -8,7 +8,8 @@
 
   function coloured(trace) {
     const hue = colour(`--hue-${trace.meta.hue}`);
-    trace.line.color = hue;
+    trace.line = { ...trace.line, color: hue };
+    trace.marker = { ...trace.marker, color: hue };
     if (trace.fill) trace.fillcolor = `${hue}2e`;
     return trace;
   }
