@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery down status workers env test lint lock clean
+.PHONY: help compare up up-celery load down status workers env test lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ up: .venv  ## start the stack on LocalExecutor and leave it running
 
 up-celery: .venv  ## the same on CeleryExecutor, with Redis, a worker and Flower
 	@$(BIN)/rig up --executor celery $(ARGS)
+
+load: .venv  ## Locust's page on the stack, one is started if none runs: ARGS='--headless --rate 0.2' for none
+	@$(BIN)/rig load $(ARGS)
 
 down: .venv  ## stop the stack
 	@$(BIN)/rig down
@@ -43,6 +46,8 @@ lock: .venv  ## resolve the requirements anew (needs uv)
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --no-annotate --extra rig --extra build --extra test -c requirements/rig.txt \
 	    -o requirements/test.txt $(ARGS)
+	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-annotate --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
 
 clean: down  ## stop the stack, remove the environment and everything generated but the results
 	rm -rf .venv results/.stack results/.cache .mypy_cache .ruff_cache .pytest_cache

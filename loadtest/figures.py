@@ -97,6 +97,25 @@ def opened_by_run(run: LoadRun, series: Sequence[LoadSample]) -> float | None:
     return total
 
 
+class Window(Record):
+    """A part of a test, with the runs that were due in it: seconds, and per second what ended and what was opened."""
+
+    run_median: float | None
+    run_p95: float | None
+    queued_p95: float | None
+    throughput: float
+    opened_per_second: float | None
+
+
+def window(runs: Sequence[LoadRun], series: Sequence[LoadSample], begun: float, ended: float) -> Window:
+    """Return the figures between two moments (epoch, s)."""
+    due = [run for run in runs if begun <= run.due < ended and run.state == "success"]
+    over = sum(run.state == "success" and begun <= run.due + (run.run or 0.0) < ended for run in runs)
+    run, queued = latency(run.run for run in due), latency(run.queued for run in due)
+    return Window(run_median=run.median, run_p95=run.p95, queued_p95=queued.p95, throughput=over / (ended - begun),
+                  opened_per_second=_opened_between(series, begun, ended))
+
+
 def steady_figures(series: Sequence[LoadSample], minute: int) -> dict[str, float | None]:
     """Return the means of a minute (the first is 1) of what must not grow in a soak."""
     within = [sample for sample in series if (minute - 1) * 60 <= sample.elapsed < minute * 60]
@@ -110,6 +129,13 @@ def steady_figures(series: Sequence[LoadSample], minute: int) -> dict[str, float
 
 def _last_opened(series: Sequence[LoadSample]) -> int | None:
     return next((sample.opened for sample in reversed(series) if sample.opened is not None), None)
+
+
+def _opened_between(series: Sequence[LoadSample], begun: float, ended: float) -> float | None:
+    within = [sample for sample in series if begun <= sample.t <= ended and sample.opened is not None]
+    if len(within) < 2 or within[-1].opened is None or within[0].opened is None:
+        return None
+    return (within[-1].opened - within[0].opened) / (within[-1].t - within[0].t)
 
 
 def _seconds(runs: Sequence[LoadRun]) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from loadtest import knee, schedule
-from loadtest.figures import outcome, steady_figures
+from loadtest.figures import outcome, steady_figures, window
 from loadtest.options import stages_of
 from loadtest.records import LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, Load, LoadRun, LoadSample, LoadTest
 from loadtest.verdict import broken
@@ -43,7 +43,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     figures = outcome(runs, series)
     return {
         **test.model_dump(), "outcome": figures.model_dump(), "broken": broken(figures, test.thresholds),
-        "knee": _knee(test, runs), "soak": _soak(test.load, series),
+        "knee": _knee(test, runs, series), "soak": _soak(test.load, series),
         "polls_per_run": test.polls / len(runs) if runs else None}
 
 
@@ -59,13 +59,14 @@ def steps_of(test: LoadTest, runs: list[LoadRun], until: float) -> list[knee.Ste
     return steps
 
 
-def _knee(test: LoadTest, runs: list[LoadRun]) -> dict[str, Any] | None:
+def _knee(test: LoadTest, runs: list[LoadRun], series: list[LoadSample]) -> dict[str, Any] | None:
     if test.load.shape != schedule.KNEE:
         return None
     steps = steps_of(test, runs, test.ended_at or 0.0)
     return {"last_rate_that_held": knee.last_that_held(steps),
             "found": bool(steps) and not steps[-1].holds,
-            "steps": [{**step._asdict(), "holds": step.holds} for step in steps]}
+            "steps": [{**step._asdict(), "holds": step.holds,
+                       **window(runs, series, step.begun, step.ended).model_dump()} for step in steps]}
 
 
 def _soak(load: Load, series: list[LoadSample]) -> dict[str, Any] | None:

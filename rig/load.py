@@ -42,7 +42,10 @@ class Notes(Protocol):
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user asked for. ``arguments`` are Locust's and the locustfile's own, with no secret in them."""
+    """What the user asked for. ``arguments`` are Locust's and the locustfile's own, with no secret in them.
+
+    Each test leaves a folder in ``results``, RIG_DATA_DIR where it is None.
+    """
 
     executor: Executor | None
     relay: Relay | None
@@ -52,6 +55,7 @@ class Wish:
     unpause: bool
     arguments: tuple[str, ...]
     command: str
+    results: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
         if mine:
             api.set_paused(STRESS_DAG, paused=False)
         with api.paused(MONITOR, True):
-            return _locust(settings, stack, state, wish, view)
+            return locust(settings, stack, state, wish, view)
 
 
 @contextmanager
@@ -108,8 +112,10 @@ def _usable(stack: Stack, wish: Wish) -> StackState:
     return state
 
 
-def _locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view: Notes) -> Ended:
-    before = set(runs.load_folders(settings.data_dir))
+def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view: Notes) -> Ended:
+    """Run Locust to its end against a stack that is up. Raises RigError where no test could be run."""
+    results = wish.results or settings.data_dir
+    before = set(runs.load_folders(results))
     log = settings.data_dir / ".load.log"
     with log.open("wb") as output:
         log.chmod(0o600)
@@ -117,10 +123,10 @@ def _locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, vie
                                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                                    start_new_session=True)
     try:
-        code = _watched(process, stack, wish, view, lambda: _new_ones(before, settings))
+        code = _watched(process, stack, wish, view, lambda: _new_ones(before, results))
     finally:
         _end(process)
-    ended = Ended(code, _new_ones(before, settings))
+    ended = Ended(code, _new_ones(before, results))
     if code not in {0, BROKEN, INTERRUPTED} or (wish.headless and not ended.folders):
         raise (BadInput if code == BAD_INPUT else RigError)(_last_words(log), f"Locust's log: {log}")
     return ended
@@ -130,7 +136,7 @@ def command(settings: Settings, wish: Wish) -> list[str]:
     """Return Locust's command line; what is secret is in its environment."""
     mode = ["--headless", "--only-summary"] if wish.headless else ["--web-host", HOST, "--web-port", str(wish.port)]
     return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *mode, "--stop-timeout", "0", "--results",
-            str(settings.data_dir), *(["--unpause"] if wish.unpause else []), *wish.arguments]
+            str(wish.results or settings.data_dir), *(["--unpause"] if wish.unpause else []), *wish.arguments]
 
 
 def _environment(settings: Settings, state: StackState) -> dict[str, str]:
@@ -141,7 +147,7 @@ def _environment(settings: Settings, state: StackState) -> dict[str, str]:
         "LOADTEST_AIRFLOW_URL": f"http://{host}:{state.ports['airflow']}",
         "LOADTEST_AIRFLOW_USERNAME": settings.airflow_username,
         "LOADTEST_AIRFLOW_PASSWORD": state.secrets.airflow.get_secret_value(), "LOADTEST_EXECUTOR": state.executor,
-        "LOADTEST_NEO4J_IS_ALONE": "yes" if state.own_neo4j else "no", "LOADTEST_STACK": str(settings.stack_dir),
+        "LOADTEST_NEO4J_IS_ELSEWHERE": "" if state.own_neo4j else "yes", "LOADTEST_STACK": str(settings.stack_dir),
         "NEO4J_URI": state.neo4j_uri, "NEO4J_USERNAME": state.neo4j_username,
         "NEO4J_PASSWORD": state.secrets.neo4j.get_secret_value(), MARK: str(settings.stack_dir)}
     if state.executor == "CeleryExecutor":
@@ -241,8 +247,8 @@ def _last_words(log: Path) -> str:
     return (usage or said or lines or ["Locust has ended without a word"])[-1]
 
 
-def _new_ones(before: set[Path], settings: Settings) -> list[Path]:
-    return [folder for folder in runs.load_folders(settings.data_dir) if folder not in before]
+def _new_ones(before: set[Path], results: Path) -> list[Path]:
+    return [folder for folder in runs.load_folders(results) if folder not in before]
 
 
 def verdict(folder: Path) -> Mapping[str, Any]:

@@ -1,0 +1,252 @@
+"""``rig compare --load``: for each executor and pattern the rates of DAG runs that hold, and what they cost Neo4j.
+
+Every cell is driven at the same rates, in steps, until one does not hold; the last one that did is then held for some
+minutes. Each is a load test with a folder of its own inside the comparison's.
+"""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from loadtest import summary
+from rig import load, records, runs
+from rig.errors import BadInput, RigError
+from rig.experiment.dag_run import until_idle
+from rig.experiment.profiles import STRESS_DAG
+from rig.load import Notes, Wish
+from rig.records import Executor, Record, Relay
+from rig.settings import Settings
+from rig.stack import lock, processes
+from rig.stack.interface import Stack
+from rig.stack.state import StackState
+
+FILE = "comparison.json"
+TESTS_FILE = "load_tests.jsonl"
+PROFILE = "load-comparison"
+IDLE_SECONDS = 120.0    # within which what is left of a test has to end
+
+Phase = Literal["knee", "held"]
+
+
+class LoadCell(Record):
+    """What is compared: a pattern on an executor, with the relay that its workers have."""
+
+    executor: Executor
+    pattern: str
+    relay: Relay
+
+    @property
+    def name(self) -> str:
+        """The cell as a person reads it."""
+        return f"{self.executor} · {self.pattern}"
+
+
+class LoadComparison(Record):
+    """What was asked for; ``step`` is the first rate and the difference between two, in DAG runs per second.
+
+    Durations are in seconds.
+    """
+
+    schema_version: Literal[1] = 1
+    run: str
+    seed: int
+    slots: int
+    tasks: int
+    calls: int
+    hold: float
+    step: float
+    steps: int
+    step_seconds: float
+    held_seconds: float
+    command: str
+    status: Literal["running", "complete", "interrupted", "failed"]
+    reason: str | None = None
+    started_at: float
+    ended_at: float | None = None
+    cells: list[LoadCell]
+
+
+class LoadTestRecord(Record):
+    """One load test of a comparison: of which cell (by its place), in which phase, and where its folder is."""
+
+    cell: int
+    phase: Phase
+    folder: str
+    held: float | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    executors: tuple[Executor, ...]
+    patterns: tuple[str, ...]
+    tasks: int
+    calls: int
+    hold: float
+    step: float
+    steps: int
+    step_seconds: float
+    held_seconds: float
+    seed: int
+    command: str
+
+
+def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Path:
+    """Run a comparison; return its folder. What goes wrong after the stack's start is in its record.
+
+    Raises BadInput where nothing could be started.
+    """
+    cells = planned(request)
+    with lock.hold(settings.data_dir, request.command), _running(settings, stack, cells[0]):
+        folder = runs.new_folder(settings.data_dir, PROFILE)
+        record = LoadComparison(
+            run=folder.name, seed=request.seed, slots=settings.slots, tasks=request.tasks, calls=request.calls,
+            hold=request.hold, step=request.step, steps=request.steps, step_seconds=request.step_seconds,
+            held_seconds=request.held_seconds, command=request.command, status="running", started_at=time.time(),
+            cells=cells)
+        _Runner(settings, stack, folder, record, view).run()
+    return folder
+
+
+def resume(settings: Settings, stack: Stack, folder: Path, command: str, view: Notes) -> None:
+    """Run what is left of a comparison. Raises BadInput where nothing is left."""
+    record = read(folder)
+    left = list(_left(record, read_tests(folder)))
+    if not left:
+        raise BadInput(f"nothing is left of {record.run}", "`rig report` makes its report again")
+    with lock.hold(settings.data_dir, command), _running(settings, stack, record.cells[left[0][0]]):
+        _Runner(settings, stack, folder, record, view).run()
+
+
+def planned(request: Request) -> list[LoadCell]:
+    """Return the cells in a shuffled order, those of one executor not kept together."""
+    cells = [LoadCell(executor=executor, pattern=pattern, relay=_relay(executor, pattern))
+             for executor, pattern in product(request.executors, request.patterns)]
+    random.Random(request.seed).shuffle(cells)       # noqa: S311 - an order, not a secret
+    return cells
+
+
+def read(folder: Path) -> LoadComparison:
+    """Return a comparison's own record. Raises BadInput where the folder holds none."""
+    try:
+        return LoadComparison.model_validate_json((folder / FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadInput(f"{folder} holds no comparison of loads", "`rig runs` lists the runs there are") from error
+
+
+def read_tests(folder: Path) -> list[LoadTestRecord]:
+    """Return the load tests of a comparison that were run to their end."""
+    return list(records.read(folder / TESTS_FILE, LoadTestRecord))
+
+
+def _relay(executor: Executor, pattern: str) -> Relay:
+    if pattern != "worker":
+        return "none"
+    return "process" if executor == "CeleryExecutor" else "worker"
+
+
+def _left(record: LoadComparison, done: Sequence[LoadTestRecord]) -> Iterator[tuple[int, Phase]]:
+    """Yield the tests that are left; one whose first rate did not hold has nothing that could be held."""
+    known = {(one.cell, one.phase): one for one in done}
+    for number in range(len(record.cells)):
+        knee = known.get((number, "knee"))
+        if knee is None:
+            yield number, "knee"
+        if (number, "held") not in known and (knee is None or knee.held is not None):
+            yield number, "held"
+
+
+@contextmanager
+def _running(settings: Settings, stack: Stack, first: LoadCell) -> Iterator[StackState]:
+    """Use the stack that the user has up, and leave it as it was; or bring one up for as long as the block takes."""
+    if not stack.is_there() or stack.state().keeper is not None:
+        state = stack.up(first.executor, slots=settings.slots, relay=first.relay, keeper=processes.this_process())
+        try:
+            yield state
+        finally:
+            stack.down()
+        return
+    stack.require_alive()
+    before = stack.state()
+    with stack.api(before) as api:
+        if busy := api.active_runs():
+            raise BadInput(f"DAG runs are in progress: {', '.join(busy)}", "wait for them, or `rig down` first")
+    yield before
+    if stack.is_there():
+        stack.switch(before.executor, before.relay)
+
+
+class _Runner:
+    """Runs the tests that are left, one after the other."""
+
+    def __init__(self, settings: Settings, stack: Stack, folder: Path, record: LoadComparison, view: Notes) -> None:
+        self._settings, self._stack, self._folder = settings, stack, folder
+        self._record = record.model_copy(update={"status": "running", "reason": None})
+        self._view = view
+        self._on: LoadCell | None = None
+
+    def run(self) -> None:
+        self._write()
+        try:
+            # Asked anew each time: what is left depends on what the last one found.
+            while left := next(_left(self._record, read_tests(self._folder)), None):
+                self._one(*left)
+            self._end("complete", None)
+        except KeyboardInterrupt:
+            self._end("interrupted", "stopped by the user")
+        except RigError as error:
+            self._end("failed", str(error))
+
+    def _one(self, number: int, phase: Phase) -> None:
+        cell = self._record.cells[number]
+        rate = self._record.step if phase == "knee" else self._held(number)
+        self._view.note(f"{cell.name}: {'which rate holds' if phase == 'knee' else f'{rate:g} per second, held'}")
+        state = self._prepare(cell)
+        with self._stack.api(state) as api, api.paused(STRESS_DAG, False), api.paused(load.MONITOR, True):
+            ended = load.locust(self._settings, self._stack, state, self._wish(cell, phase, rate), self._view)
+            if ended.code == load.INTERRUPTED:
+                raise KeyboardInterrupt
+            until_idle(api, IDLE_SECONDS)
+        knee = summary.summarise(ended.folders[-1])["knee"]
+        records.append(self._folder / TESTS_FILE, [LoadTestRecord(
+            cell=number, phase=phase, folder=ended.folders[-1].name,
+            held=knee["last_rate_that_held"] if knee else None)])
+
+    def _prepare(self, cell: LoadCell) -> StackState:
+        """Have the executor as the cell wants it, started anew once for each cell."""
+        if self._on != cell:
+            self._stack.switch(cell.executor, cell.relay)
+            self._on = cell
+        return self._stack.state()
+
+    def _held(self, number: int) -> float:
+        return next(one.held for one in read_tests(self._folder)
+                    if (one.cell, one.phase) == (number, "knee") and one.held is not None)
+
+    def _wish(self, cell: LoadCell, phase: Phase, rate: float) -> Wish:
+        record = self._record
+        seconds = record.steps * record.step_seconds if phase == "knee" else record.held_seconds
+        arguments = {
+            "pattern": cell.pattern, "tasks": record.tasks, "calls": record.calls, "hold": record.hold,
+            "arrival-rate": rate, "duration": seconds, "step-time": record.step_seconds,
+            "shape": "find-the-knee" if phase == "knee" else "steady"}
+        return Wish(executor=None, relay=None, slots=record.slots, headless=True, port=load.PORT, unpause=False,
+                    arguments=tuple(f"--{name}={value}" for name, value in arguments.items()), command=record.command,
+                    results=self._folder)
+
+    def _end(self, status: Literal["complete", "interrupted", "failed"], reason: str | None) -> None:
+        self._record = self._record.model_copy(update={"status": status, "reason": reason, "ended_at": time.time()})
+        self._write()
+
+    def _write(self) -> None:
+        part = self._folder / f"{FILE}.part"
+        part.write_text(self._record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        part.replace(self._folder / FILE)
