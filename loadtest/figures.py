@@ -20,7 +20,11 @@ class Latency(Record):
 
 
 class Outcome(Record):
-    """The figures of a load test. Rates are per second; what could not be had is None."""
+    """The figures of a load test. Rates are per second; what could not be had is None.
+
+    ``connections_left`` leaves out as many as were open when the test began: those of a driver that lives on are no
+    leak of this test.
+    """
 
     arrivals: int
     succeeded: int
@@ -146,6 +150,8 @@ def _seconds(runs: Sequence[LoadRun]) -> float:
 
 
 def _left(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> int | None:
-    """Return what was still open LEFT_SECONDS after the last run had ended, by the first sample after that."""
+    """Return how many more were open LEFT_SECONDS after the last run had ended than when the test began."""
     last = max((run.due + (run.run or 0.0) for run in runs), default=0.0)
-    return next((sample.open for sample in series if sample.t >= last + LEFT_SECONDS and sample.open is not None), None)
+    seen = [sample for sample in series if sample.open is not None]
+    after = next((sample.open for sample in seen if sample.t >= last + LEFT_SECONDS), None)
+    return None if after is None else max(0, after - (seen[0].open or 0))

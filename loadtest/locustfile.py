@@ -46,7 +46,7 @@ own = _Own()
 
 
 class DagRuns(User):
-    """Starts DAG runs. With open arrivals it is the clock of its process; else it waits for each run's end."""
+    """Starts a DAG run when its last one has ended. With open arrivals it waits: these have a clock of their own."""
 
     wait_time = constant(0)
     host = target.of(os.environ).airflow

@@ -54,7 +54,7 @@ def add(parser: Any) -> None:
     parser.add_argument("--max-run-seconds", type=float, default=None, help="limit of run's 95th percentile",
                         **hidden)
     parser.add_argument("--max-connections-left", type=int, default=None,
-                        help="limit of connections open 5 s after the last DAG run", **hidden)
+                        help="limit of connections open 5 s after the last DAG run and not before", **hidden)
     parser.add_argument("--results", default="results", help="folder in which each test leaves a folder", **hidden)
 
 

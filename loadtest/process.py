@@ -24,7 +24,10 @@ class RunFailed(RigError):
 
 
 class Process:
-    """The DAG runs of one process of a test. Its users take turns; it tells Locust and the master what comes of it."""
+    """The DAG runs of one process of a test; it tells Locust and the master what comes of them.
+
+    Open arrivals have a clock of their own. With the closed model the process's users take turns.
+    """
 
     def __init__(self, environment: Environment, target: Target, load: Load, started_at: float, *,
                  process: int, processes: int) -> None:
@@ -38,15 +41,15 @@ class Process:
         self._triggered = 0
         self._no_more = False
         self._follower.start()
+        # Not the users' work: Locust may give a process none, and its arrivals are due all the same.
+        self._clock = gevent.spawn(self._arrive) if load.users is None else None
 
     def turn(self) -> None:
-        """Do what one user does in one turn: a DAG run to its end, or one arrival; nothing where there is none left."""
-        if self._load.users is not None:
-            self._closed_turn()
-        elif (due := self._next_due()) is None:
+        """Do what one user does in one turn: with the closed model a DAG run to its end."""
+        if self._load.users is None or self._over():
             gevent.sleep(NAP)
         else:
-            self._at(due)
+            self._follower.fly(time.time())
 
     def no_more(self) -> None:
         """Let no more DAG runs arrive; those in flight go on."""
@@ -55,6 +58,8 @@ class Process:
     def stop(self, reason: str) -> None:
         """Give up on what is in flight."""
         self._no_more = True
+        if self._clock is not None:
+            self._clock.kill()
         self._in_the_air.kill(block=False)
         self._follower.stop(reason)
 
@@ -91,25 +96,13 @@ class Process:
 
     # --- parts --------------------------------------------------------------------------------------
 
-    def _closed_turn(self) -> None:
-        if self._over():
-            gevent.sleep(NAP)
-        else:
-            self._follower.fly(time.time())
-
-    def _at(self, due: float) -> None:
-        gevent.sleep(max(0.0, due - time.time()))
-        if not self._no_more:
-            self._in_the_air.spawn(self._follower.fly, due)
-
-    def _next_due(self) -> float | None:
-        if self._no_more:
-            return None
-        moment = next(self._arrivals, None)
-        if moment is None:
-            self._no_more = True
-            return None
-        return self._started_at + moment
+    def _arrive(self) -> None:
+        for moment in self._arrivals:
+            gevent.sleep(max(0.0, self._started_at + moment - time.time()))
+            if self._no_more:
+                return
+            self._in_the_air.spawn(self._follower.fly, self._started_at + moment)
+        self._no_more = True
 
     def _over(self) -> bool:
         return self._no_more or time.time() > self._started_at + self._load.seconds

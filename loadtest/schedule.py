@@ -35,7 +35,8 @@ def stages(shape: str, rate: float, seconds: float, step_seconds: float) -> list
     if shape == SPIKE:
         return [Stage(seconds * 2 / 5, rate), Stage(seconds / 5, rate * SPIKE_FACTOR), Stage(seconds * 2 / 5, rate)]
     if shape == KNEE:
-        return [Stage(step_seconds, rate * number) for number in range(1, max(1, int(seconds / step_seconds + _ROUNDING)) + 1)]
+        steps = max(1, int(seconds / step_seconds + _ROUNDING))
+        return [Stage(step_seconds, rate * number) for number in range(1, steps + 1)]
     raise ValueError(f"there is no shape {shape!r}: expected one of {', '.join(SHAPES)}")
 
 

@@ -175,8 +175,9 @@ def load(
         help="Fails above this share of failed DAG runs, 0 to 1. [default: 0]", min=0, max=1)] = None,
     max_run_p95: Annotated[float | None, typer.Option("--max-run-p95", help="Fails above this 95th percentile of run, "
                                                                             "in s.")] = None,
-    max_connections_left: Annotated[int | None, typer.Option(help="Fails above this number of connections open 5 s "
-                                                                  "after the last DAG run.", min=0)] = None,
+    max_connections_left: Annotated[int | None, typer.Option(help="Fails above this number of connections that are "
+                                                                  "open 5 s after the last DAG run and were not "
+                                                                  "before.", min=0)] = None,
     executor: Annotated[str | None, typer.Option(help="local or celery, of a stack that is started for the test. "
                                                       "[default: that of the running stack, else local]")] = None,
     relay: RelayName = None,

@@ -42,6 +42,11 @@ def test_what_was_opened_is_the_last_count_and_what_is_left_is_seen_5_s_after_th
     assert found.connections_peak == 6
 
 
+def test_what_was_open_before_the_test_is_not_left_by_it() -> None:
+    assert outcome([run(0, 4)], [sample(0.0, open=4), sample(5.0, open=9), sample(10.0, open=6)]).connections_left == 2
+    assert outcome([run(0, 4)], [sample(0.0, open=4), sample(10.0, open=3)]).connections_left == 0
+
+
 def test_of_what_is_opened_each_run_in_flight_has_the_same_part() -> None:
     # One connection a second: alone until 4, two of them until 6, alone again until 10.
     flying = {t: 1 if t < 4 or t >= 6 else 2 for t in range(10)}
@@ -70,7 +75,7 @@ def test_a_minute_of_a_soak() -> None:
      ["connections left 5 s after the last DAG run: 3 (limit 2)"])])
 def test_thresholds_are_broken_above_their_limit(limits: dict[str, float], said: list[str]) -> None:
     runs = [run(0, 4), run(1, 5), run(2, 6), run(3, None)]
-    assert broken(outcome(runs, [sample(20.0, open=3)]), Thresholds.model_validate(limits)) == said
+    assert broken(outcome(runs, [sample(0.0, open=0), sample(20.0, open=3)]), Thresholds.model_validate(limits)) == said
 
 
 def test_a_figure_that_could_not_be_had_keeps_no_threshold() -> None:
