@@ -48,7 +48,6 @@ class Test:
         self.load, self.started_at = load, started_at
         self.runs: list[LoadRun] = []
         self.triggered = 0
-        self.base: int | None = None        # what the watch had counted when the test began
         self.series: list[LoadSample] = []
         self.over_since: float | None = None
         self.is_complete = False
@@ -136,6 +135,7 @@ class Master:
         self.ended: deque[LoadRun] = deque(maxlen=KEPT)
         self.summary: dict[str, Any] | None = None
         self.watcher = watcher
+        self._base: int | None = None       # what the watch had counted when the last test began
         self.on_no_more: Callable[[], None] = lambda: None      # have no more DAG runs arrive, in every process
         self.report: Callable[[], dict[str, Any]] | None = None         # of the process's own users, where it has any
         self._environment = environment
@@ -148,7 +148,7 @@ class Master:
 
     def begin(self, load: Load, thresholds: Thresholds, results: Path, *, started_at: float, processes: int) -> None:
         """Begin a test."""
-        self.summary = None
+        self.summary = self._base = None
         self.test = Test(self._environment, load, thresholds, self.watcher.target, results, started_at=started_at,
                          processes=processes)
 
@@ -170,14 +170,11 @@ class Master:
 
     def live_on(self) -> None:
         """Look once a second, for ever."""
-        due = time.monotonic()
         while True:
+            self.watcher.look()
             self._tick()
-            due = max(due + EVERY, time.monotonic())
-            gevent.sleep(max(0.0, due - time.monotonic()))
 
     def _tick(self) -> None:
-        self.watcher.look()
         if self.report is not None:
             self.absorb("local", self.report())
         sample = self._sample()
@@ -210,17 +207,15 @@ class Master:
         look, states = seen.look, seen.states
         return LoadSample(
             t=look.t if look else time.time(), trouble=seen.trouble, workers=seen.workers, resources=seen.resources,
-            **(_of_neo4j(look, self._base(look.opened)) if look else {}),
+            **(_of_neo4j(look, self._before(look.opened)) if look else {}),
             runs_queued=None if states is None else states.get("queued", 0),
             runs_running=None if states is None else states.get("running", 0), **_of_test(test))
 
-    def _base(self, opened: int | None) -> int:
-        """Return what had been counted before the test began."""
-        if self.test is None or opened is None:
-            return 0
-        if self.test.base is None:
-            self.test.base = opened
-        return self.test.base
+    def _before(self, opened: int | None) -> int:
+        """Return what had been counted when the last test began."""
+        if self._base is None:
+            self._base = opened
+        return self._base or 0
 
 
 def _of_neo4j(look: Any, base: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ One process of a test looks, whatever their number. What cannot be seen is None,
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from rig.probe import SERVER_ERRORS, Look, Probe, Watch, one_line
 from rig.stack.processes import marked
 
 EVERY = 1.0             # seconds between two samples
+LOOKS = 4               # at Neo4j for each sample: a task's connection may live for less than a second
 FLOWER_EVERY = 5.0
 RESOURCES_EVERY = 10.0
 
@@ -46,13 +48,13 @@ class Watcher:
         self.seen = Seen()
         self._target, self._dag_id = target, dag_id
         self._api = target.api()
-        self._watch: Watch | None = None
         self._probe: Probe | None = None
+        self._watch: Watch | None = None
         if target.flower:
-            gevent.spawn(self._every, FLOWER_EVERY, "Flower", self._ask_flower)
+            gevent.spawn(self._every, FLOWER_EVERY, "workers", self._workers)
         if target.stack:
-            gevent.spawn(self._every, RESOURCES_EVERY, "processes", self._count_resources)
-        gevent.spawn(self._every, 2 * EVERY, "Airflow", self._ask_airflow)
+            gevent.spawn(self._every, RESOURCES_EVERY, "resources", self._resources)
+        gevent.spawn(self._every, 2 * EVERY, "states", self._states)
 
     @property
     def target(self) -> Target:
@@ -66,45 +68,51 @@ class Watcher:
             self._target, self._api = target, target.api()
 
     def look(self) -> None:
-        """Look at Neo4j now; the rest is looked at by itself."""
+        """Look at Neo4j until the next sample is due, and keep the look with the most open connections."""
         try:
-            self.seen.look = self._at_neo4j()
-            self.seen.troubles.pop("Neo4j", None)
+            self.seen.look = self._fullest_look()
+            self.seen.troubles.pop("look", None)
         except SERVER_ERRORS as error:
             self.seen.look = None
-            self.seen.troubles["Neo4j"] = f"Neo4j: {one_line(error)}"
+            self.seen.troubles["look"] = f"Neo4j: {one_line(error)}"
+            gevent.sleep(EVERY)
 
-    def _at_neo4j(self) -> Look | None:
+    def _fullest_look(self) -> Look | None:
         if self._target.neo4j is None:
-            self.seen.troubles["Neo4j"] = "Neo4j: not watched, NEO4J_URI and NEO4J_PASSWORD are not set"
+            self.seen.troubles["look"] = "Neo4j: not watched, NEO4J_URI and NEO4J_PASSWORD are not set"
+            gevent.sleep(EVERY)
             return None
-        if self._probe is None:
-            self._probe = Probe(self._target.neo4j, EVERY)
         if self._watch is None:
+            self._probe = self._probe or Probe(self._target.neo4j, EVERY)
             self._watch = self._probe.watch()
-        return self._watch.look()
+        begun, looks = time.monotonic(), []
+        for number in range(1, LOOKS + 1):
+            gevent.sleep(max(0.0, begun + number * EVERY / LOOKS - time.monotonic()))
+            looks.append(self._watch.look(count=number == LOOKS))
+        fullest = max(looks, key=lambda look: len(look.pattern_of))
+        return fullest._replace(t=looks[-1].t, opened=looks[-1].opened)
 
-    def _every(self, seconds: float, what: str, ask: Any) -> None:
+    def _every(self, seconds: float, name: str, ask: Callable[[], Any]) -> None:
+        """Keep one part of what is seen up to date; it is None from the moment on that it cannot be had."""
         while True:
             try:
-                ask()
-                self.seen.troubles.pop(what, None)
+                setattr(self.seen, name, ask())
+                self.seen.troubles.pop(name, None)
             except RigError as error:
-                self.seen.troubles[what] = error.what
+                setattr(self.seen, name, None)
+                self.seen.troubles[name] = error.what
             gevent.sleep(seconds)
 
-    def _ask_airflow(self) -> None:
-        self.seen.states = None
-        self.seen.states = dict(self._api.active_states(self._dag_id))
+    def _states(self) -> dict[str, int]:
+        return dict(self._api.active_states(self._dag_id))
 
-    def _ask_flower(self) -> None:
+    def _workers(self) -> dict[str, WorkerDrivers]:
         login = (self._target.username, self._target.flower_password.get_secret_value())
-        self.seen.workers = None
-        self.seen.workers = {name: drivers_of(section)
-                             for name, section in flower.drivers(self._target.flower or "", login).items()}
+        return {name: drivers_of(section)
+                for name, section in flower.drivers(self._target.flower or "", login).items()}
 
-    def _count_resources(self) -> None:
-        self.seen.resources = resources_of(str(self._target.stack))
+    def _resources(self) -> Resources:
+        return resources_of(str(self._target.stack))
 
 
 def drivers_of(section: dict[str, Any]) -> WorkerDrivers:

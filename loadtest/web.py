@@ -126,12 +126,17 @@ def table(live: list[LoadSample]) -> list[Row]:
              "of these, not begun by Airflow: growing means that the rate does not hold")]
     rows += [_row(f"open · {name}", [_open(sample, name) for sample in series], f"by pattern {name}")
              for name in sorted({name for sample in series for name in sample.patterns})]
-    rows += [{"what": f"{name}: drivers' connections", "now": one.open, "most": None,
+    rows += [{"what": f"{name}: drivers' connections", "now": one.open, "most": most_open(series, name),
               "meaning": f"{one.processes} worker processes, {one.in_use} in use, {one.opened} opened so far"}
              for name, one in (now.workers or {}).items()]
     if now.trouble:
         rows.append({"what": "not seen", "now": None, "most": None, "meaning": now.trouble})
     return rows
+
+
+def most_open(series: list[LoadSample], worker: str) -> int:
+    """Return the most connections that a worker's drivers had open."""
+    return max(one.open for sample in series if (one := (sample.workers or {}).get(worker)))
 
 
 def _row(what: str, values: list[int | None], meaning: str) -> Row:
@@ -146,6 +151,5 @@ def _open(sample: LoadSample, pattern: str) -> int:
 
 def _since_the_start(live: list[LoadSample]) -> list[LoadSample]:
     """Return the samples of the last test; all there are before the first one."""
-    starts = [number + 1 for number, (before, after) in enumerate(pairwise(live)) if before.elapsed > after.elapsed
-              or (before.elapsed == 0 < after.elapsed)]
+    starts = [number for number, (before, after) in enumerate(pairwise(live), 1) if before.elapsed <= 0 < after.elapsed]
     return live[starts[-1]:] if starts else live

@@ -234,7 +234,7 @@ class Probe:
 class Look(NamedTuple):
     """The server at one moment (epoch, s): ids of its connections and the patterns they name, and what was opened.
 
-    ``opened`` counts from the first look on; None where the server was started anew since.
+    ``opened`` counts from the first look on; None where nothing was counted, or the server was started anew since.
     """
 
     t: float
@@ -257,11 +257,11 @@ class Watch:
         self._seen = set(self._look()[1])   # of others: only those that come later count
         self._known = frozenset(self._seen)
 
-    def look(self) -> Look:
-        """Look once. Raises one of SERVER_ERRORS."""
+    def look(self, *, count: bool = True) -> Look:
+        """Look once. Raises one of SERVER_ERRORS. Without ``count``, which takes a connection, nothing is counted."""
         sample, pattern_of = self._look()
         self._seen |= set(sample.open)
-        return Look(sample.t, pattern_of, frozenset(sample.running), self._opened())
+        return Look(sample.t, pattern_of, frozenset(sample.running), self._opened() if count else None)
 
     def _look(self) -> tuple[Sample, dict[int, str]]:
         sample, rows, own = self._probe.sample(0)
