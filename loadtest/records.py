@@ -7,6 +7,7 @@ from pydantic import Field
 from rig.records import Executor, Record, Relay
 
 LOAD_FILE = "load.json"
+COMPARISON_FILE = "comparison.json"     # of the folder that holds the tests of a comparison
 LOAD_RUNS_FILE = "load_runs.jsonl"
 SERIES_FILE = "series.jsonl"
 

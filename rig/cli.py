@@ -124,6 +124,14 @@ def compare(
                                                          "runs on, NEO4J_URI which server its tasks use.")] = None,
     token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of its API. Others on this "
                                               "machine can read arguments, not the variable.")] = None,
+    under_load: Annotated[bool, typer.Option("--load", help="Compare the rates of DAG runs that hold, instead of "
+                                                            "single DAG runs.")] = False,
+    rate: Annotated[float, typer.Option(help="With --load: the first rate, and the step to the next, DAG runs per "
+                                             "second.", min=0.001, max=100)] = 0.1,
+    steps: Annotated[int, typer.Option(help="With --load: how many rates at most.", min=1, max=100)] = 10,
+    step_time: Annotated[float, typer.Option(help="With --load: seconds of each.", min=5, max=3600)] = 45,
+    held_time: Annotated[float, typer.Option(help="With --load: seconds for which the last rate that held is held.",
+                                             min=5, max=86_400)] = 180,
 ) -> None:
     """Run the DAGs on both executors, count connections at the server, and write a report.
 
@@ -137,6 +145,17 @@ def compare(
                       calls=calls, hold=hold, repeats=repeats)
     profiles.cells(wanted)      # says now where nothing is left
     folder = runs.find(config.data_dir, resume) if resume else None
+    if under_load:
+        if relays is not None or repeats is not None:
+            raise BadInput("--relays and --repeats are not for --load",
+                           "each cell is searched once, with the relay that its pattern needs")
+        if airflow_url is not None:
+            raise BadInput("--load starts executors anew, which an existing deployment does not allow",
+                           "leave out --airflow-url, or run `locust -f loadtest/locustfile.py` against it")
+        _compare_loads(config, folder, _load_request(
+            executors, patterns, tasks, calls, hold, seed, step=rate, steps=steps, step_seconds=step_time,
+            held_seconds=held_time))
+        return
     if airflow_url is None:
         _preflight(config, on)
     with _view(config, on) as (own, view):
@@ -402,6 +421,40 @@ def _relay(executor: Executor, name: str | None) -> Relay:
     if name is None:
         return "process" if executor == "CeleryExecutor" else "none"
     return profiles.relays(name)[0]
+
+
+def _load_request(executors: str | None, patterns: str | None, tasks: int | None, calls: int | None,
+                  hold: float | None, seed: int | None, **rates: Any) -> Any:
+    from rig import load_comparison as comparing  # noqa: PLC0415 - as above
+
+    return comparing.Request(
+        executors=profiles.executors(executors or "local,celery"),
+        patterns=comparing.patterns(patterns or "problematic,improved,worker"),
+        tasks=10 if tasks is None else tasks, calls=3 if calls is None else calls, hold=0.2 if hold is None else hold,
+        seed=secrets.randbelow(2**31) if seed is None else seed, command=command_line(), **rates)
+
+
+def _compare_loads(config: Settings, folder: Path | None, request: Any) -> None:
+    from rig import load_comparison as comparing  # noqa: PLC0415 - as above
+    from rig import report as reporting  # noqa: PLC0415 - as above
+    from rig.report import load_comparison as page  # noqa: PLC0415 - as above
+
+    with _view(config, NATIVE) as (stack, view):
+        if folder is None:
+            _preflight(config, NATIVE)
+            folder = comparing.start(config, stack, request, view)
+        else:
+            comparing.resume(config, stack, folder, command_line(), view)
+    written = reporting.write(folder)
+    console.print(page.table(folder))
+    console.print(f"Report: {written}", soft_wrap=True)
+    record = comparing.read(folder)
+    if record.status == "interrupted":
+        console.print(f"Stopped; `rig compare --load --resume {record.run}` goes on.", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED)
+    if record.status == "failed":
+        raise RigError(f"the comparison failed: {record.reason}",
+                       f"`rig compare --load --resume {record.run}` goes on")
 
 
 def _flags(**values: float | str | None) -> tuple[str, ...]:

@@ -16,18 +16,19 @@ from typing import Literal
 from pydantic import ValidationError
 
 from loadtest import summary
+from loadtest.records import COMPARISON_FILE
 from rig import load, records, runs
 from rig.errors import BadInput, RigError
+from rig.experiment import profiles
 from rig.experiment.dag_run import until_idle
 from rig.experiment.profiles import STRESS_DAG
 from rig.load import Notes, Wish
-from rig.records import Executor, Record, Relay
+from rig.records import EXHIBIT, Executor, Record, Relay
 from rig.settings import Settings
 from rig.stack import lock, processes
 from rig.stack.interface import Stack
 from rig.stack.state import StackState
 
-FILE = "comparison.json"
 TESTS_FILE = "load_tests.jsonl"
 PROFILE = "load-comparison"
 IDLE_SECONDS = 120.0    # within which what is left of a test has to end
@@ -104,6 +105,9 @@ def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Pa
 
     Raises BadInput where nothing could be started.
     """
+    for what, value, most in (("--tasks", request.tasks, 10_000), ("--calls", request.calls, 1000)):
+        profiles.within(what, value, 1, most)
+    profiles.within("--hold", request.hold, 0, 3600)
     cells = planned(request)
     with lock.hold(settings.data_dir, request.command), _running(settings, stack, cells[0]):
         folder = runs.new_folder(settings.data_dir, PROFILE)
@@ -134,10 +138,18 @@ def planned(request: Request) -> list[LoadCell]:
     return cells
 
 
+def patterns(names: str) -> tuple[str, ...]:
+    """Return the patterns of a list like ``problematic,improved``. Raises BadInput for one that cannot be loaded."""
+    chosen = profiles.patterns(names)
+    if EXHIBIT in chosen:
+        raise BadInput(f"{EXHIBIT} breaks, and has no rate that holds", f"leave {EXHIBIT} out")
+    return chosen
+
+
 def read(folder: Path) -> LoadComparison:
     """Return a comparison's own record. Raises BadInput where the folder holds none."""
     try:
-        return LoadComparison.model_validate_json((folder / FILE).read_bytes())
+        return LoadComparison.model_validate_json((folder / COMPARISON_FILE).read_bytes())
     except (OSError, ValidationError) as error:
         raise BadInput(f"{folder} holds no comparison of loads", "`rig runs` lists the runs there are") from error
 
@@ -247,6 +259,6 @@ class _Runner:
         self._write()
 
     def _write(self) -> None:
-        part = self._folder / f"{FILE}.part"
+        part = self._folder / f"{COMPARISON_FILE}.part"
         part.write_text(self._record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        part.replace(self._folder / FILE)
+        part.replace(self._folder / COMPARISON_FILE)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadtest.records import LOAD_FILE
+from loadtest.records import COMPARISON_FILE, LOAD_FILE
 from rig import records
 from rig.errors import BadInput
 from rig.records import RunRecord
@@ -23,9 +23,10 @@ def new_folder(data_dir: Path, profile: str) -> Path:
 def find(data_dir: Path, name: str) -> Path:
     """Return a run's folder by its id, by ``latest``, or by a path. Raises BadInput where there is none."""
     for folder in (data_dir / name, Path(name)):
-        if any((folder / file).exists() for file in (records.RUN_FILE, LOAD_FILE)):
+        if any((folder / file).exists() for file in (records.RUN_FILE, LOAD_FILE, COMPARISON_FILE)):
             return folder.resolve()
-    known = sorted([*_folders(data_dir), *load_folders(data_dir)])
+    known = sorted([*_folders(data_dir), *load_folders(data_dir),
+                    *(path.parent for path in data_dir.glob(f"*/{COMPARISON_FILE}"))])
     if name == LATEST and known:
         return known[-1].resolve()
     listed = f"runs here: {', '.join(folder.name for folder in known)}" if known \

@@ -6,14 +6,16 @@ A load test's folder has the same two files, and other raw ones.
 import json
 from pathlib import Path
 
-from loadtest.records import LOAD_FILE
+from loadtest.records import COMPARISON_FILE, LOAD_FILE
 from rig.metrics import load, summary_of
-from rig.report import load_test
+from rig.report import load_comparison, load_test
 from rig.report.page import html
 from rig.report.terminal import table
 
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
+
+_OF_LOADS = {COMPARISON_FILE: load_comparison.report, LOAD_FILE: load_test.report}
 
 __all__ = ["REPORT_FILE", "SUMMARY_FILE", "table", "write"]
 
@@ -23,8 +25,9 @@ def write(folder: Path) -> Path:
 
     Raises BadInput where the folder holds no readable run.
     """
-    if (folder / LOAD_FILE).exists():
-        load_summary, page = load_test.report(folder)
+    of_loads = next((made for file, made in _OF_LOADS.items() if (folder / file).exists()), None)
+    if of_loads is not None:
+        load_summary, page = of_loads(folder)
         _write_whole(folder / SUMMARY_FILE, json.dumps(load_summary, indent=2) + "\n")
     else:
         raw = load(folder)

@@ -1,0 +1,92 @@
+"""The page of a comparison of loads: throughput against latency, connections against rate, and each cell's knee."""
+
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from rich import box
+from rich.table import Table
+
+from loadtest import summary
+from rig import load_comparison as comparing
+from rig.load_comparison import LoadCell
+from rig.report import words
+from rig.report.charts import Panel
+from rig.report.page import own_files, templates
+
+DASHES = {"LocalExecutor": "solid", "CeleryExecutor": "6px,3px"}
+
+
+def report(folder: Path) -> tuple[dict[str, Any], str]:
+    """Return a comparison's summary and its page. Raises BadInput where the folder cannot be read."""
+    found = summarise(folder)
+    page: str = templates().get_template("load_comparison.html.j2").render(
+        summary=found, headline=headline(found), panels=panels(found), **own_files())
+    return found, page
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """Return, for each cell, its steps and what the rate that held came to in the long test."""
+    record, tests = comparing.read(folder), comparing.read_tests(folder)
+    cells = []
+    for number, cell in enumerate(record.cells):
+        of_phase = {test.phase: summary.summarise(folder / test.folder) for test in tests if test.cell == number}
+        knee, held = of_phase.get("knee"), of_phase.get("held")
+        cells.append({
+            **cell.model_dump(), "knee": knee and knee["knee"], "held": held and {
+                "rate": held["load"]["rate"], "seconds": held["load"]["seconds"], "status": held["status"],
+                "share": held["share"], **held["outcome"]},
+            "folders": {test.phase: test.folder for test in tests if test.cell == number}})
+    return {**record.model_dump(exclude={"cells"}), "cells": sorted(cells, key=lambda one: (
+        one["executor"], one["pattern"]))}
+
+
+def headline(found: dict[str, Any]) -> str:
+    """Return the rates that held, in a sentence."""
+    held = [f"{cell['pattern']} on {cell['executor']} {words.number(cell['knee']['last_rate_that_held'])}"
+            for cell in found["cells"] if cell["knee"]]
+    return f"DAG runs per second that hold: {words.enumerate_words(held)}." if held else "No cell was measured."
+
+
+def panels(found: dict[str, Any]) -> list[Panel]:
+    """Return the charts; each cell is a line, a point for each rate that it was driven at."""
+    return [_panel(title, y, unit, found) for title, y, unit in (
+        ("Latency against rate: 95th percentile of run", "run_p95", "seconds"),
+        ("Latency against rate: 95th percentile of queued", "queued_p95", "seconds"),
+        ("Throughput against rate", "throughput", "DAG runs per second that ended"),
+        ("Connections against rate", "opened_per_second", "connections opened per second"))]
+
+
+def table(folder: Path) -> Table:
+    """Return a row for each cell, for the terminal."""
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
+                 caption="rates per second; latencies in s, p95, at the rate that held")
+    for title, justify in (("cell", "left"), ("holds", "right"), ("run", "right"), ("queued", "right"),
+                           ("opened/s", "right"), ("opened\nper run", "right"), ("failed", "right")):
+        made.add_column(title, justify="left" if justify == "left" else "right")
+    for cell in summarise(folder)["cells"]:
+        held = cell["held"] or {}
+        latencies = held.get("latencies", {})
+        made.add_row(
+            LoadCell(executor=cell["executor"], pattern=cell["pattern"], relay=cell["relay"]).name,
+            words.number(cell["knee"] and cell["knee"]["last_rate_that_held"]),
+            *(words.number(latencies.get(name, {}).get("p95")) for name in ("run", "queued")),
+            words.number(held.get("connections_opened_per_second")),
+            words.number(held.get("connections_opened_per_run")), words.number(held.get("failed")))
+    return made
+
+
+def _panel(title: str, y: str, unit: str, found: dict[str, Any]) -> Panel:
+    traces = [go.Scatter(
+        x=[step["rate"] for step in cell["knee"]["steps"]], y=[step[y] for step in cell["knee"]["steps"]],
+        name=f"{cell['pattern']} · {words.executor(cell['executor'])}", mode="lines+markers", line_width=2,
+        line_dash=DASHES[cell["executor"]], meta={"hue": cell["pattern"]}, hovertemplate="%{y:,.3g}")
+        for cell in found["cells"] if cell["knee"]]
+    values = [value for trace in traces for value in trace.y if value is not None]
+    figure = go.Figure(traces, {
+        "template": "none", "height": 260, "margin": {"l": 44, "r": 12, "t": 8, "b": 38}, "hovermode": "x unified",
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False,
+        "xaxis": {"title": {"text": "DAG runs per second, due"}, "zeroline": False, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": unit}, "zeroline": False, "rangemode": "tozero"}})
+    return Panel(title, f"{title}, in {unit}, for {len(traces)} cells", None,
+                 figure.to_plotly_json() if values else None)
