@@ -436,6 +436,7 @@ def _load_request(executors: str | None, patterns: str | None, tasks: int | None
 
 def _compare_loads(config: Settings, folder: Path | None, request: Any) -> None:
     from rig import load_comparison as comparing  # noqa: PLC0415 - as above
+    from rig import load_records  # noqa: PLC0415 - as above
     from rig import report as reporting  # noqa: PLC0415 - as above
     from rig.report import load_comparison as page  # noqa: PLC0415 - as above
 
@@ -448,7 +449,7 @@ def _compare_loads(config: Settings, folder: Path | None, request: Any) -> None:
     written = reporting.write(folder)
     console.print(page.table(folder))
     console.print(f"Report: {written}", soft_wrap=True)
-    record = comparing.read(folder)
+    record = load_records.read(folder)
     if record.status == "interrupted":
         console.print(f"Stopped; `rig compare --load --resume {record.run}` goes on.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)

@@ -13,8 +13,6 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from loadtest import summary
 from loadtest.records import COMPARISON_FILE
 from rig import load, records, runs
@@ -23,64 +21,23 @@ from rig.experiment import profiles
 from rig.experiment.dag_run import until_idle
 from rig.experiment.profiles import STRESS_DAG
 from rig.load import Notes, Wish
-from rig.records import EXHIBIT, Executor, Record, Relay
+from rig.load_records import (
+    TESTS_FILE,
+    LoadCell,
+    LoadComparison,
+    LoadTestRecord,
+    Phase,
+    read,
+    read_tests,
+)
+from rig.records import EXHIBIT, Executor, Relay
 from rig.settings import Settings
 from rig.stack import lock, processes
 from rig.stack.interface import Stack
 from rig.stack.state import StackState
 
-TESTS_FILE = "load_tests.jsonl"
 PROFILE = "load-comparison"
 IDLE_SECONDS = 120.0    # within which what is left of a test has to end
-
-Phase = Literal["knee", "held"]
-
-
-class LoadCell(Record):
-    """What is compared: a pattern on an executor, with the relay that its workers have."""
-
-    executor: Executor
-    pattern: str
-    relay: Relay
-
-    @property
-    def name(self) -> str:
-        """The cell as a person reads it."""
-        return f"{self.executor} · {self.pattern}"
-
-
-class LoadComparison(Record):
-    """What was asked for; ``step`` is the first rate and the difference between two, in DAG runs per second.
-
-    Durations are in seconds.
-    """
-
-    schema_version: Literal[1] = 1
-    run: str
-    seed: int
-    slots: int
-    tasks: int
-    calls: int
-    hold: float
-    step: float
-    steps: int
-    step_seconds: float
-    held_seconds: float
-    command: str
-    status: Literal["running", "complete", "interrupted", "failed"]
-    reason: str | None = None
-    started_at: float
-    ended_at: float | None = None
-    cells: list[LoadCell]
-
-
-class LoadTestRecord(Record):
-    """One load test of a comparison: of which cell (by its place), in which phase, and where its folder is."""
-
-    cell: int
-    phase: Phase
-    folder: str
-    held: float | None
 
 
 @dataclass(frozen=True)
@@ -144,19 +101,6 @@ def patterns(names: str) -> tuple[str, ...]:
     if EXHIBIT in chosen:
         raise BadInput(f"{EXHIBIT} breaks, and has no rate that holds", f"leave {EXHIBIT} out")
     return chosen
-
-
-def read(folder: Path) -> LoadComparison:
-    """Return a comparison's own record. Raises BadInput where the folder holds none."""
-    try:
-        return LoadComparison.model_validate_json((folder / COMPARISON_FILE).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise BadInput(f"{folder} holds no comparison of loads", "`rig runs` lists the runs there are") from error
-
-
-def read_tests(folder: Path) -> list[LoadTestRecord]:
-    """Return the load tests of a comparison that were run to their end."""
-    return list(records.read(folder / TESTS_FILE, LoadTestRecord))
 
 
 def _relay(executor: Executor, pattern: str) -> Relay:

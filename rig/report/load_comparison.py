@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 
 from loadtest import summary
-from rig import load_comparison as comparing
-from rig.load_comparison import LoadCell
+from rig import load_records
+from rig.load_records import LoadCell
 from rig.report import words
 from rig.report.charts import Panel
 from rig.report.page import own_files, templates
@@ -27,7 +27,7 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
 
 def summarise(folder: Path) -> dict[str, Any]:
     """Return, for each cell, its steps and what the rate that held came to in the long test."""
-    record, tests = comparing.read(folder), comparing.read_tests(folder)
+    record, tests = load_records.read(folder), load_records.read_tests(folder)
     cells = []
     for number, cell in enumerate(record.cells):
         of_phase = {test.phase: summary.summarise(folder / test.folder) for test in tests if test.cell == number}

@@ -171,6 +171,38 @@ def test_connections_opened_are_exactly_those_that_a_proxy_counts(
     assert (window.opened.exact, window.opened.reason) == (True, None)
 
 
+def test_a_watch_counts_on_whatever_lives_between_two_looks(cell: Cell, proxy: CountingProxy, probe: Probe) -> None:
+    cell.keep()
+    before, watch = proxy.accepted, probe.watch()
+    for body in (nothing, short_lived, kept, at_once, nothing):
+        body(cell)
+        assert watch.look(count=False).opened is None
+        assert watch.look().opened == proxy.accepted - before
+
+
+def test_a_look_has_what_is_open_by_the_pattern_that_it_names(cell: Cell, probe: Probe) -> None:
+    watch = probe.watch()
+    cell.keep(agent(1, "improved"))
+    cell.keep(RELAY_AGENT)
+    at_work = cell.keep("somebody's")
+    with at_work.session() as session, session.begin_transaction() as transaction:
+        transaction.run("RETURN 1").consume()
+        look = watch.look()
+    assert sorted(look.pattern_of.values()) == ["improved", "other", "worker"]
+    assert [look.pattern_of[number] for number in look.running] == ["other"]
+
+
+def test_on_a_shared_server_a_watch_counts_what_a_look_has_seen_and_no_more(
+        cell: Cell, server: Neo4jServer) -> None:
+    cell.keep(agent(1))
+    with probing(server.uri, server.password, alone=False) as visitor:
+        watch = visitor.watch()
+        cell.open_and_close()
+        cell.keep("somebody else's")
+        cell.keep(agent(2))
+        assert watch.look().opened == 1
+
+
 def test_every_window_counts_its_own(cell: Cell, proxy: CountingProxy, probe: Probe) -> None:
     cell.keep()
     counts = []

@@ -1,0 +1,84 @@
+"""What the page shows: the rows of the tab, and the points of the charts, from the samples."""
+
+from itertools import pairwise
+from typing import Any
+
+from loadtest.records import LoadSample
+
+RATE_SECONDS = 10.0     # over which connections opened per second are averaged
+STRUCTURE: list[dict[str, str | int]] = [
+    {"key": "what", "title": "What"}, {"key": "now", "title": "Now", "round": 2},
+    {"key": "most", "title": "Highest", "round": 2}, {"key": "meaning", "title": "Meaning"}]
+
+Row = dict[str, str | float | None]
+
+
+def point(sample: LoadSample) -> dict[str, Any]:
+    """Return a sample for the page's charts."""
+    return {**sample.model_dump(include={"t", "elapsed", "rate", "open", "running", "opened", "runs_queued",
+                                         "runs_running", "failed", "trouble"}),
+            "idle": sample.idle, "in_flight": sample.in_flight,
+            "patterns": {name: [count.open, count.running] for name, count in sample.patterns.items()},
+            "workers": None if sample.workers is None else {
+                name: [one.processes, one.open, one.in_use, one.opened] for name, one in sample.workers.items()}}
+
+
+def opened_per_second(series: list[LoadSample]) -> list[float]:
+    """Return, for each sample that has one, what was opened per second over the RATE_SECONDS before it."""
+    counted = [sample for sample in series if sample.opened is not None]
+    rates, first = [], 0
+    for number, sample in enumerate(counted):
+        while sample.t - counted[first].t > RATE_SECONDS:
+            first += 1
+        then = counted[first]
+        if number > first and sample.opened is not None and then.opened is not None and sample.opened >= then.opened:
+            rates.append((sample.opened - then.opened) / (sample.t - then.t))
+    return rates
+
+
+def table(live: list[LoadSample]) -> list[Row]:
+    """Return the tab's rows. Column by column they are plain values: Locust's table shows nothing else."""
+    series = _since_the_start(live)
+    if not series:
+        return []
+    now, rates = series[-1], opened_per_second(series)
+    rows = [
+        _row("open", [sample.open for sample in series], "Bolt connections that Neo4j has open now"),
+        _row("idle", [sample.idle for sample in series], "of these, without a transaction: kept, and doing nothing"),
+        _row("in a transaction", [sample.running for sample in series], "of these, at work"),
+        {"what": "opened per second", "now": rates[-1] if rates else None, "most": max(rates, default=None),
+         "meaning": "new connections, each with a handshake and a login; mean of 10 s"},
+        _row("opened since the start", [sample.opened for sample in series],
+             "counted at the server, the probe left out"),
+        _row("DAG runs in flight", [sample.in_flight for sample in series], "started and not ended"),
+        _row("DAG runs queued", [sample.runs_queued for sample in series],
+             "of these, not begun by Airflow: growing means that the rate does not hold")]
+    rows += [_row(f"open · {name}", [_open(sample, name) for sample in series], f"by pattern {name}")
+             for name in sorted({name for sample in series for name in sample.patterns})]
+    rows += [{"what": f"{name}: drivers' connections", "now": one.open, "most": most_open(series, name),
+              "meaning": f"{one.processes} worker processes, {one.in_use} in use, {one.opened} opened so far"}
+             for name, one in (now.workers or {}).items()]
+    if now.trouble:
+        rows.append({"what": "not seen", "now": None, "most": None, "meaning": now.trouble})
+    return rows
+
+
+def most_open(series: list[LoadSample], worker: str) -> int:
+    """Return the most connections that a worker's drivers had open."""
+    return max(one.open for sample in series if (one := (sample.workers or {}).get(worker)))
+
+
+def _row(what: str, values: list[int | None], meaning: str) -> Row:
+    known = [value for value in values if value is not None]
+    return {"what": what, "now": values[-1], "most": max(known, default=None), "meaning": meaning}
+
+
+def _open(sample: LoadSample, pattern: str) -> int:
+    count = sample.patterns.get(pattern)
+    return count.open if count else 0
+
+
+def _since_the_start(live: list[LoadSample]) -> list[LoadSample]:
+    """Return the samples of the last test; all there are before the first one."""
+    starts = [number for number, (before, after) in enumerate(pairwise(live), 1) if before.elapsed <= 0 < after.elapsed]
+    return live[starts[-1]:] if starts else live

@@ -1,0 +1,91 @@
+"""The comparison of loads: its order, what is left of it, and its page."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, Deployment, LoadTest, Thresholds
+from rig import load_comparison as comparing
+from rig import records, report, runs
+from rig.errors import BadInput
+from rig.load_comparison import Request
+from rig.load_records import TESTS_FILE, LoadCell, LoadComparison, LoadTestRecord, Phase
+from tests.loadtest.lines import load, run, sample
+
+REQUEST = Request(executors=("LocalExecutor", "CeleryExecutor"), patterns=("improved", "worker"), tasks=10, calls=3,
+                  hold=0.2, step=0.1, steps=4, step_seconds=45, held_seconds=180, seed=1, command="rig compare --load")
+
+
+def comparison(**changes: Any) -> LoadComparison:
+    known: dict[str, Any] = {
+        "run": "r", "seed": 1, "slots": 16, "tasks": 10, "calls": 3, "hold": 0.2, "step": 0.1, "steps": 4,
+        "step_seconds": 45.0, "held_seconds": 180.0, "command": "rig compare --load", "status": "complete",
+        "started_at": 0.0, "cells": comparing.planned(REQUEST)}
+    return LoadComparison(**known | changes)
+
+
+def done(cell: int, phase: Phase, held: float | None = 0.2) -> LoadTestRecord:
+    return LoadTestRecord(cell=cell, phase=phase, folder=f"{cell}-{phase}", held=held if phase == "knee" else None)
+
+
+def test_the_cells_are_all_there_in_an_order_of_the_seed_with_the_relay_that_they_need() -> None:
+    cells = comparing.planned(REQUEST)
+    assert cells == comparing.planned(REQUEST)
+    assert {(cell.executor, cell.pattern, cell.relay) for cell in cells} == {
+        ("LocalExecutor", "improved", "none"), ("LocalExecutor", "worker", "worker"),
+        ("CeleryExecutor", "improved", "none"), ("CeleryExecutor", "worker", "process")}
+
+
+def test_what_is_left_is_what_has_no_line() -> None:
+    record = comparison()
+    assert len(list(comparing._left(record, []))) == 8
+    assert next(comparing._left(record, [done(0, "knee"), done(0, "held"), done(1, "knee")])) == (1, "held")
+    everything = [done(cell, phase) for cell in range(4) for phase in ("knee", "held")]
+    assert list(comparing._left(record, everything)) == []
+
+
+def test_where_not_even_the_first_rate_held_there_is_nothing_to_hold() -> None:
+    assert next(comparing._left(comparison(), [done(0, "knee", None)])) == (1, "knee")
+
+
+def test_the_exhibit_has_no_rate() -> None:
+    with pytest.raises(BadInput, match="inherited"):
+        comparing.patterns("worker,inherited")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Write a comparison of one cell whose second step did not hold."""
+    made = tmp_path / "r"
+    made.mkdir()
+    cell = LoadCell(executor="LocalExecutor", pattern="improved", relay="none")
+    (made / COMPARISON_FILE).write_text(comparison(cells=[cell]).model_dump_json())
+    records.append(made / TESTS_FILE, [done(0, "knee", 0.1), done(0, "held")])
+    for name, changes in {"0-knee": {"shape": "find-the-knee", "rate": 0.1, "seconds": 180.0, "pattern": "improved"},
+                          "0-held": {"rate": 0.1, "seconds": 180.0, "pattern": "improved"}}.items():
+        test = made / name
+        test.mkdir()
+        (test / LOAD_FILE).write_text(LoadTest(
+            run=name, status="complete", started_at=0.0, ended_at=200.0, load=load(**changes), thresholds=Thresholds(),
+            deployment=Deployment(airflow="http://a", executor="LocalExecutor")).model_dump_json())
+        records.append(test / LOAD_RUNS_FILE, [run(float(due), 4.0 if due < 45 else 80.0) for due in range(0, 95, 5)])
+        records.append(test / SERIES_FILE, [sample(float(t), opened=t, open=3) for t in range(200)])
+    return made
+
+
+def test_the_page_has_the_knee_of_each_cell_and_is_made_again_from_the_folder(folder: Path) -> None:
+    page = report.write(runs.find(folder.parent, "r")).read_text("utf-8")
+    assert "DAG runs per second that hold: improved on LocalExecutor 0.100." in page
+    (cell,) = report.load_comparison.summarise(folder)["cells"]
+    assert cell["knee"]["last_rate_that_held"] == pytest.approx(0.1)
+    assert [step["holds"] for step in cell["knee"]["steps"]] == [True, False]
+    assert cell["knee"]["steps"][0]["opened_per_second"] == pytest.approx(1.0)
+    assert cell["held"]["arrivals"] == 19
+
+
+def test_a_single_test_has_a_page_too(folder: Path) -> None:
+    page = report.write(folder / "0-knee").read_text("utf-8")
+    assert "improved on LocalExecutor, find-the-knee" in page
+    assert "<td>no</td>" in page
+    assert "http" not in page.split("<script>")[0].replace("http-equiv", "")

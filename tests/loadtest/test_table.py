@@ -1,0 +1,59 @@
+"""What the tab shows: plain values for Locust's table, of the test that is on, and null where nothing was seen."""
+
+import sys
+
+import pytest
+
+from loadtest import table
+from loadtest.records import Count, LoadSample, WorkerDrivers
+from tests.loadtest.lines import sample
+
+
+def rows(*samples: LoadSample) -> dict[str, table.Row]:
+    return {str(row["what"]): row for row in table.table(list(samples))}
+
+
+def test_every_cell_is_a_plain_value() -> None:
+    worker = WorkerDrivers(processes=4, drivers=4, open=3, in_use=1, opened=5)
+    found = rows(sample(1.0, open=3, running=1, opened=2, patterns={"worker": Count(open=3, running=1)},
+                        workers={"celery@a": worker}, trouble="Flower does not answer"))
+    values = [value for row in found.values() for value in row.values()]
+    assert all(value is None or isinstance(value, str | int | float) for value in values)
+    assert all(set(row) == {column["key"] for column in table.STRUCTURE} for row in found.values())
+    assert found["not seen"]["meaning"] == "Flower does not answer"
+    assert found["celery@a: drivers' connections"]["now"] == 3
+    assert found["open · worker"]["now"] == 3
+
+
+def test_now_is_the_last_and_highest_the_most_of_this_test() -> None:
+    before = [sample(1.0, elapsed=0.0, open=50, running=0), sample(2.0, elapsed=-0.5, open=40, running=0)]
+    test = [sample(3.0, elapsed=0.5, open=4, running=1), sample(4.0, elapsed=1.5, open=9, running=3),
+            sample(5.0, elapsed=2.5, open=6, running=6)]
+    after = sample(6.0, elapsed=0.0, open=1, running=0)
+    assert [rows(*before, *test)[name][column] for name in ("open", "idle") for column in ("now", "most")] == [
+        6, 9, 0, 6]
+    assert [rows(*before, *test, after)["open"][column] for column in ("now", "most")] == [1, 9]
+
+
+def test_what_was_not_seen_is_null_and_not_zero() -> None:
+    found = rows(sample(1.0))
+    assert (found["open"]["now"], found["open"]["most"], found["opened per second"]["now"]) == (None, None, None)
+    assert table.table([]) == []
+
+
+def test_opened_per_second_is_a_mean_of_ten_seconds_and_begins_anew_where_the_count_does() -> None:
+    steady = [sample(float(t), opened=3 * t) for t in range(20)]
+    assert table.opened_per_second(steady) == pytest.approx([3.0] * 19)
+    assert table.opened_per_second([sample(1.0, opened=90), sample(2.0, opened=0)]) == []
+    assert table.opened_per_second([sample(1.0), sample(2.0)]) == []
+
+
+def test_a_point_of_the_charts_has_what_they_draw() -> None:
+    seen = {"hook": Count(open=4, running=1)}
+    found = table.point(sample(7.0, triggered=5, ended=3, open=4, running=1, patterns=seen))
+    assert (found["in_flight"], found["idle"], found["patterns"], found["workers"]) == (2, 3, {"hook": [4, 1]}, None)
+
+
+def test_none_of_the_parts_that_are_tested_here_brings_locust_with_it() -> None:
+    # It replaces the standard library's sockets and threads in the process that imports it: also in these tests'.
+    assert "locust" not in sys.modules
