@@ -124,9 +124,16 @@ def drivers_of(section: dict[str, Any]) -> WorkerDrivers:
 
 
 def resources_of(stack: str) -> Resources:
-    """Return what the processes of a native stack take; those that end meanwhile count for nothing."""
+    """Return what the processes of a native stack take, without this one and its own.
+
+    Those that end meanwhile count for nothing.
+    """
     count = descriptors = memory = 0
+    this = psutil.Process()
+    own = {this.pid, *(child.pid for child in this.children(recursive=True))}
     for process in marked(stack):
+        if process.pid in own:
+            continue
         try:
             with process.oneshot():
                 memory += process.memory_info().rss
