@@ -169,10 +169,16 @@ def settled(flight: Flight, run: dict[str, Any], tasks: Iterable[dict[str, Any]]
     ok = run["state"] == "success"
     return flight.record(
         "success" if ok else "failed",
-        None if ok else f"the DAG run failed: {len(mapped) - succeeded} of {len(mapped)} tasks did not succeed",
+        None if ok else _why_failed(len(mapped), succeeded),
         queued=flight.trigger + min(starts) - queued_at if starts else None,
         run=flight.trigger + (AirflowApi.seconds(run["end_date"]) or 0.0) - queued_at,
         task_median=percentile(took, 0.5), task_tail=percentile(took, 0.95), tasks_succeeded=succeeded)
+
+
+def _why_failed(tasks: int, succeeded: int) -> str:
+    if not tasks:
+        return "the DAG run failed before its tasks were made"
+    return f"the DAG run failed: {tasks - succeeded} of {tasks} tasks did not succeed"
 
 
 def _run_id(task: dict[str, Any]) -> str:

@@ -152,6 +152,33 @@ def test_neo4j_is_given_the_time_that_a_clean_stop_takes(local: Services) -> Non
 # --- worker-driver -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("files", "executor", "flower"), [
+    (LOCAL, "LocalExecutor", None), (CELERY, "CeleryExecutor", "http://flower:5555")])
+def test_locust_is_there_on_request_and_knows_what_it_drives(
+        compose_files: Deployment, files: tuple[str, ...], executor: str, flower: str | None) -> None:
+    assert "locust" not in compose_files.config(files)["services"]
+    locust = compose_files.config(files, "loadtest")["services"]["locust"]
+    environment = locust["environment"]
+    assert environment["LOADTEST_AIRFLOW_URL"] == "http://airflow-apiserver:8080"
+    assert (environment["LOADTEST_EXECUTOR"], environment.get("LOADTEST_FLOWER_URL")) == (executor, flower)
+    assert (environment["NEO4J_URI"], environment["LOADTEST_NEO4J_IS_ELSEWHERE"]) == ("bolt://neo4j:7687", "")
+    (port,) = locust["ports"]
+    assert (port["host_ip"], port["published"], port["target"]) == ("127.0.0.1", "8089", 8089)
+    assert locust["healthcheck"]["interval"] == "30s"
+    assert not {"command", "entrypoint"} & {name for name, value in locust.items() if value}, "arguments can be read"
+
+
+def test_on_another_server_locust_does_not_claim_to_be_alone(compose_files: Deployment) -> None:
+    locust = compose_files.config(LOCAL, "loadtest", NEO4J_URI="bolt://db:7687")["services"]["locust"]["environment"]
+    assert (locust["NEO4J_URI"], locust["LOADTEST_NEO4J_IS_ELSEWHERE"]) == ("bolt://db:7687", "yes")
+
+
+def test_the_image_of_the_load_test_is_locked_as_the_rest_is() -> None:
+    def locked(name: str) -> set[str]:
+        return set(re.findall(r"^[a-z0-9._-]+==\S+", (PROJECT / "requirements" / name).read_text(), re.MULTILINE))
+    assert locked("loadtest.txt") <= locked("rig.txt")
+
+
 def test_worker_driver_lives_on_the_loopback_of_the_tasks_and_they_know_its_login(compose_files: Deployment) -> None:
     settings = {"NEO4J_WORKER_ADDRESS": "127.0.0.1:7688"}
     services = compose_files.config(LOCAL, "worker-driver", **settings)["services"]

@@ -38,3 +38,4 @@ def test_a_run_without_a_task_has_no_moment_of_its_first() -> None:
     # Where the task that makes the list failed, the mapped one is there once, with no index.
     found = settled(FLIGHT, {**RUN, "state": "failed"}, [task(None, None, "upstream_failed", -1)])
     assert (found.queued, found.task_median, found.tasks_succeeded) == (None, None, 0)
+    assert found.reason == "the DAG run failed before its tasks were made"
