@@ -1,0 +1,77 @@
+"""``rig load``: Locust's command and environment, what it says of a test, what it makes of Locust's last words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rig import load
+from rig.load import Wish
+from rig.report.words import NOTHING
+from tests.rig.plain_settings import PlainSettings
+from tests.rig.test_drivers import stack
+
+
+def wish(**changes: Any) -> Wish:
+    known: dict[str, Any] = {"executor": None, "relay": None, "slots": 4, "headless": True, "port": 8089,
+                             "unpause": False, "arguments": ("--tasks=3",), "command": "rig load"}
+    return Wish(**known | changes)
+
+
+def test_no_secret_is_on_locusts_command_line_and_each_is_in_its_environment(tmp_path: Path) -> None:
+    settings = PlainSettings(data_dir=tmp_path)
+    state = stack(tmp_path, ports={"airflow": 1, "flower": 2})
+    line = " ".join(load.command(settings, wish()))
+    environment = load._environment(settings, state)
+    secrets = state.secrets.model_dump(mode="json")
+    assert not any(secret in line for secret in secrets.values())
+    assert environment["LOADTEST_AIRFLOW_PASSWORD"] == secrets["airflow"]
+    assert environment["LOADTEST_FLOWER_PASSWORD"] == secrets["flower"]
+    assert environment["NEO4J_PASSWORD"] == secrets["neo4j"]
+
+
+def test_without_celery_there_is_no_flower(tmp_path: Path) -> None:
+    environment = load._environment(PlainSettings(data_dir=tmp_path), stack(
+        tmp_path, ports={"airflow": 1}, executor="LocalExecutor"))
+    assert "LOADTEST_FLOWER_URL" not in environment
+
+
+def test_a_variable_of_locusts_own_does_not_change_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCUST_RUN_TIME", "1s")
+    state = stack(tmp_path, ports={"airflow": 1, "flower": 2})
+    assert "LOCUST_RUN_TIME" not in load._environment(PlainSettings(data_dir=tmp_path), state)
+
+
+@pytest.mark.parametrize(("headless", "there", "missing"), [
+    (True, "--headless", "--web-port"), (False, "--web-host 127.0.0.1 --web-port 8089", "--headless")])
+def test_the_page_is_on_loopback_or_not_there(headless: bool, there: str, missing: str, tmp_path: Path) -> None:
+    line = " ".join(load.command(PlainSettings(data_dir=tmp_path), wish(headless=headless)))
+    assert there in line
+    assert missing not in line
+    assert line.endswith("--tasks=3")
+
+
+@pytest.mark.parametrize(("log", "said"), [
+    ("[2026-01-01 00:00:00,000] vm/ERROR/locustfile: the DAG is paused — unpause it\n[…] vm/INFO/locust.main: bye\n",
+     "the DAG is paused — unpause it"),
+    ("usage: locust\n\nlocust: error: argument --tasks: invalid int value: 'x'\n",
+     "argument --tasks: invalid int value: 'x'"),
+    ("", "Locust has ended without a word")])
+def test_what_locust_said_last_is_told(log: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(log, encoding="utf-8")
+    assert load._last_words(path) == said
+
+
+def test_a_summary_in_a_few_lines() -> None:
+    latency = {"median": 2.04, "p95": None}
+    outcome = {"arrivals": 4, "succeeded": 3, "failed": 1, "interrupted": 0, "latencies": {"run": latency,
+               "queued": latency}, "connections_opened": 12, "connections_opened_per_run": 4.0,
+               "connections_opened_per_second": None, "connections_peak": 9, "connections_left": 0}
+    knee = {"last_rate_that_held": 0.4, "found": True}
+    lines = load.sentences({"outcome": outcome, "share": 0.012, "polls_per_run": 3.5, "knee": knee})
+    assert lines[0] == "4 DAG runs: 3 succeeded, 1 failed"
+    assert f"median 2.0 s, p95 {NOTHING}" in lines[1]
+    assert f"12 opened (4 per DAG run, {NOTHING} per second), at most 9 open, 0 left" in lines[2]
+    assert "1.2% of the machine; 3.5 polls" in lines[3]
+    assert lines[4] == "the last rate that held: 0.4 DAG runs per second"
