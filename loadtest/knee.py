@@ -43,11 +43,12 @@ def step(runs: Sequence[LoadRun], stages: Sequence[Stage], number: int, started_
     ended, stage = begun + stages[number].seconds, stages[number]
     due = [moment for moment in schedule.arrivals(stages) if begun <= started_at + moment < ended]
     grown = stage.rate - (stages[number - 1].rate if number else 0.0)
+    unloaded = _unloaded(runs, started_at + stages[0].seconds, ended)
     return Step(
         rate=stage.rate, begun=begun, ended=ended, arrivals=len(due),
         in_flight_before=in_flight(stages, runs, started_at, begun),
         in_flight_after=in_flight(stages, runs, started_at, ended),
-        allowed=max(SLACK_RUNS, SLACK_SHARE * len(due)) + grown * _unloaded(runs, started_at + stages[0].seconds),
+        allowed=max(SLACK_RUNS, SLACK_SHARE * len(due)) + grown * unloaded,
         failures=sum(run.failed for run in runs if begun <= run.due < ended))
 
 
@@ -68,6 +69,10 @@ def last_that_held(steps: Sequence[Step]) -> float | None:
     return held
 
 
-def _unloaded(runs: Sequence[LoadRun], before: float) -> float:
-    """Return how long a run takes that waits for nothing: the shortest of those of the first step, in seconds."""
-    return min((run.run for run in runs if run.run is not None and run.due < before), default=0.0)
+def _unloaded(runs: Sequence[LoadRun], before: float, by: float) -> float:
+    """Return how long a run takes that waits for nothing: the shortest of those of the first step, in seconds.
+
+    Of those that had ended by the end of the step that is judged: what comes later must not change the judgement.
+    """
+    return min((run.run for run in runs if run.run is not None and run.due < before and run.due + run.run <= by),
+               default=0.0)

@@ -48,6 +48,14 @@ def test_where_the_first_rate_does_not_hold_there_is_none() -> None:
     assert knee.last_that_held([]) is None
 
 
+def test_what_ends_later_does_not_change_the_judgement() -> None:
+    # Nothing ended within the first step: at that moment there is no telling how long a run takes.
+    late = [run(due, 90.0) for due in schedule.arrivals(STEPS)]
+    known_then = [one for one in late if one.due + (one.run or 0) <= 45]
+    assert not knee.step(known_then, STEPS, 0, 0.0).holds
+    assert not knee.step(late, STEPS, 0, 0.0).holds
+
+
 def test_what_is_in_flight_is_what_was_due_and_has_not_ended() -> None:
     runs = [run(0, 3), run(5, 20), run(10, None)]
     assert [knee.in_flight(STEPS, runs, 0.0, moment) for moment in (2, 4, 6, 12)] == [1, 0, 1, 1]
