@@ -1,6 +1,7 @@
 """What a load test's folder comes to: made from its raw lines alone, by Locust's process and by ``rig report``."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def steps_of(test: LoadTest, runs: list[LoadRun], until: float) -> list[knee.Ste
 def _knee(test: LoadTest, runs: list[LoadRun], series: list[LoadSample]) -> dict[str, Any] | None:
     if test.load.shape != schedule.KNEE:
         return None
-    steps = steps_of(test, runs, test.ended_at or 0.0)
+    # Where every run has ended nothing more can become known, also of a step that has just ended.
+    steps = steps_of(test, runs, math.inf if test.status == "complete" else test.ended_at or 0.0)
     return {"last_rate_that_held": knee.last_that_held(steps),
             "found": bool(steps) and not steps[-1].holds,
             "steps": [{**step._asdict(), "holds": step.holds,

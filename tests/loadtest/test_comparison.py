@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from loadtest.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, Deployment, LoadTest, Thresholds
+from loadtest.summary import summarise
 from rig import load_comparison as comparing
 from rig import records, report, runs
 from rig.errors import BadInput
@@ -82,6 +83,16 @@ def test_the_page_has_the_knee_of_each_cell_and_is_made_again_from_the_folder(fo
     assert [step["holds"] for step in cell["knee"]["steps"]] == [True, False]
     assert cell["knee"]["steps"][0]["opened_per_second"] == pytest.approx(1.0)
     assert cell["held"]["arrivals"] == 19
+
+
+@pytest.mark.parametrize(("status", "judged"), [("complete", 1), ("interrupted", 0)])
+def test_the_last_step_is_judged_where_every_run_has_ended(status: str, judged: int, tmp_path: Path) -> None:
+    changes = {"shape": "find-the-knee", "rate": 0.1, "seconds": 45.0}
+    (tmp_path / LOAD_FILE).write_text(LoadTest(
+        run="r", status=status, started_at=0.0, ended_at=46.0,
+        load=load(**changes), thresholds=Thresholds(), deployment=Deployment(airflow="http://a")).model_dump_json())
+    records.append(tmp_path / LOAD_RUNS_FILE, [run(float(due)) for due in range(0, 45, 10)])
+    assert len(summarise(tmp_path)["knee"]["steps"]) == judged
 
 
 def test_a_single_test_has_a_page_too(folder: Path) -> None:
