@@ -3,6 +3,7 @@
 The tests stand in the order in which they are run: each leaves the deployment as the next one finds it.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -205,6 +206,21 @@ def test_a_worker_that_is_stopped_lets_its_tasks_end(two_workers: Running, api: 
     stop(two_workers.container("airflow-worker"))
     assert states(api, run_id) == ["success"] * SLOTS
     two_workers.compose("up", "-d", "--wait", "airflow-worker")
+
+
+def test_locust_drives_the_stress_dag_from_its_container(running: Running) -> None:
+    running.compose("--profile", "loadtest", "up", "-d", "--wait", "--build", "locust")
+    page = f"http://{running.address('locust', 8089)}"
+    form = {"user_count": "1", "spawn_rate": "1", "pattern": "worker", "tasks": "2", "hold": "0", "arrival_rate": "0.5",
+            "duration": "4", "unpause": "true"}
+    answer = httpx.post(f"{page}/swarm", data=form, trust_env=False).json()
+    assert answer["success"], answer
+    results = running.deployment.home / "logs" / "loadtest"
+    (summary,) = eventually(lambda: [*results.glob("*-load/summary.json")], 180)
+    found = json.loads(summary.read_text())
+    assert (found["status"], found["broken"]) == ("complete", [])
+    assert found["outcome"]["succeeded"] == 2
+    running.compose("--profile", "loadtest", "rm", "-sf", "locust")
 
 
 def start(api: AirflowApi, conf: dict[str, Any]) -> str:
