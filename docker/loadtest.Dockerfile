@@ -1,7 +1,10 @@
-# Locust with the load test of this project: what it imports, and nothing of Airflow.
-FROM python:3.12-slim-bookworm
+# Locust's own image with the load test of this project: what it imports, and nothing of Airflow.
+ARG LOCUST_IMAGE_NAME=locustio/locust:2.47.0
+FROM ${LOCUST_IMAGE_NAME}
+USER root
 WORKDIR /opt/loadtest
 COPY requirements/loadtest.txt requirements.txt
+# The version of Locust in that file is the image's: what is there already stays.
 RUN pip install --quiet --no-cache-dir --no-deps --require-hashes -r requirements.txt \
     && mkdir logs && chmod 777 logs
 COPY patterns patterns
