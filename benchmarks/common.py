@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def end_on_sigterm() -> None:
+    """Have SIGTERM end the program as an error does, so that what it has started is stopped."""
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+    signal.signal(signal.SIGTERM, end)
+
+
 @contextmanager
 def neo4j_of(options: argparse.Namespace) -> Iterator[Neo4jServer]:
     """Give the server that was named, or one that ends with the benchmark."""
@@ -37,11 +45,12 @@ def neo4j_of(options: argparse.Namespace) -> Iterator[Neo4jServer]:
             raise SystemExit("NEO4J_PASSWORD is not set: it is the password of --user at --uri")
         yield Neo4jServer(options.uri, options.user, os.environ["NEO4J_PASSWORD"])
         return
+    end_on_sigterm()
     with tempfile.TemporaryDirectory() as folder:
         started = StartedNeo4j(Path(folder), ports.choose(0, variable="a benchmark"), "of-a-benchmark")
         say("starting a Neo4j …")
-        started.start()
         try:
+            started.start()
             yield Neo4jServer(started.uri, started.username, started.password)
         finally:
             started.stop()

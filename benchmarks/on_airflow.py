@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.common import end_on_sigterm
 from rig import settings as settings_module
 from rig.airflow_api import AirflowApi
 from rig.errors import RigError
@@ -18,6 +19,7 @@ console = Console()
 
 def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None]) -> int:
     """Bring a stack up on CeleryExecutor, measure, take it down; return the exit code, with one line for an error."""
+    end_on_sigterm()
     try:
         config = settings_module.load()
         stack = NativeStack(config, lambda service, step, _: console.print(f"{service}: {step}", style="dim"))

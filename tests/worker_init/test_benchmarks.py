@@ -1,13 +1,18 @@
 """Each benchmark runs, in small, and its file says what came out."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks import footprint, forks, killed_clients, killed_host, relay
+from rig.settings import PROJECT
+from tests.waiting import eventually
 from tests.worker_init.servers import Neo4jServer
 
 pytestmark = pytest.mark.neo4j
@@ -59,3 +64,15 @@ def test_killed_hosts(run: Run) -> None:
 def test_footprint(run: Run) -> None:
     result = run(footprint.main, "--processes", "2", "--idle", "0.1")
     assert 10 < result["host_pss_mb"] < 200
+
+
+def test_a_benchmark_that_is_told_to_end_stops_the_neo4j_that_it_has_started() -> None:
+    command = [sys.executable, "-m", "benchmarks.killed_clients"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=PROJECT) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "starting a Neo4j …\n"
+        started = eventually(lambda: [one for one in psutil.Process(process.pid).children(recursive=True)
+                                      if one.name() == "java"], 60)
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not any(one.is_running() for one in started)
