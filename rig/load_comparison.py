@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,7 @@ from rig.load_records import (
     TESTS_FILE,
     LoadCell,
     LoadComparison,
+    LoadPlan,
     LoadTestRecord,
     Phase,
     read,
@@ -40,21 +40,11 @@ PROFILE = "load-comparison"
 IDLE_SECONDS = 120.0    # within which what is left of a test has to end
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(LoadPlan):
     """What the user asked for."""
 
     executors: tuple[Executor, ...]
     patterns: tuple[str, ...]
-    tasks: int
-    calls: int
-    hold: float
-    step: float
-    steps: int
-    step_seconds: float
-    held_seconds: float
-    seed: int
-    command: str
 
 
 def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Path:
@@ -62,17 +52,14 @@ def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Pa
 
     Raises BadInput where nothing could be started.
     """
-    for what, value, most in (("--tasks", request.tasks, 10_000), ("--calls", request.calls, 1000)):
+    for what, value, most in (("--tasks", request.tasks, profiles.MOST_TASKS), ("--calls", request.calls, 1000)):
         profiles.within(what, value, 1, most)
     profiles.within("--hold", request.hold, 0, 3600)
     cells = planned(request)
     with lock.hold(settings.data_dir, request.command), _running(settings, stack, cells[0]):
         folder = runs.new_folder(settings.data_dir, PROFILE)
-        record = LoadComparison(
-            run=folder.name, seed=request.seed, slots=settings.slots, tasks=request.tasks, calls=request.calls,
-            hold=request.hold, step=request.step, steps=request.steps, step_seconds=request.step_seconds,
-            held_seconds=request.held_seconds, command=request.command, status="running", started_at=time.time(),
-            cells=cells)
+        record = LoadComparison(**request.model_dump(include=set(LoadPlan.model_fields)), run=folder.name,
+                                slots=settings.slots, status="running", started_at=time.time(), cells=cells)
         _Runner(settings, stack, folder, record, view).run()
     return folder
 
@@ -135,9 +122,11 @@ def _running(settings: Settings, stack: Stack, first: LoadCell) -> Iterator[Stac
     with stack.api(before) as api:
         if busy := api.active_runs():
             raise BadInput(f"DAG runs are in progress: {', '.join(busy)}", "wait for them, or `rig down` first")
-    yield before
-    if stack.is_there():
-        stack.switch(before.executor, before.relay)
+    try:
+        yield before
+    finally:
+        if stack.is_there():
+            stack.switch(before.executor, before.relay)
 
 
 class _Runner:

@@ -28,16 +28,13 @@ class LoadCell(Record):
         return f"{self.executor} · {self.pattern}"
 
 
-class LoadComparison(Record):
-    """What was asked for; ``step`` is the first rate and the difference between two, in DAG runs per second.
+class LoadPlan(Record):
+    """How each cell is driven; ``step`` is the first rate and the difference between two, in DAG runs per second.
 
-    Durations are in seconds.
+    Durations are in seconds. ``seed`` is that of the cells' order.
     """
 
-    schema_version: Literal[1] = 1
-    run: str
     seed: int
-    slots: int
     tasks: int
     calls: int
     hold: float
@@ -46,6 +43,14 @@ class LoadComparison(Record):
     step_seconds: float
     held_seconds: float
     command: str
+
+
+class LoadComparison(LoadPlan):
+    """What was asked for, and how far it came."""
+
+    schema_version: Literal[1] = 1
+    run: str
+    slots: int
     status: Literal["running", "complete", "interrupted", "failed"]
     reason: str | None = None
     started_at: float

@@ -75,6 +75,13 @@ def parallelism(settings: Settings, slots: int) -> int:
     return settings.parallelism or 2 * slots
 
 
+def of_scheduler(settings: Settings, state: StackState) -> dict[str, str]:
+    """Return what the scheduler's configuration has on CeleryExecutor and that of other processes has not."""
+    if state.executor != "CeleryExecutor":
+        return {}
+    return {"AIRFLOW__CORE__PARALLELISM": str(parallelism(settings, state.slots))}
+
+
 def prepare(home: Path, settings: Settings, state: StackState) -> None:
     """Make Airflow's folder, with the password of its one user in a private file."""
     home.mkdir(parents=True, exist_ok=True)
@@ -102,17 +109,14 @@ def dag_processor(env: Mapping[str, str], home: Path, api: AirflowApi) -> Servic
     return Service(name="airflow-dag-processor", command=[COMMAND, "dag-processor"], env=env, cwd=home, check=check)
 
 
-def scheduler(env: Mapping[str, str], home: Path, api: AirflowApi, executor: Executor, handed_out: int = 0, *,
-              since: float) -> Service:
+def scheduler(env: Mapping[str, str], home: Path, api: AirflowApi, executor: Executor, *, since: float) -> Service:
     """Return the scheduler on an executor; ready when it has a heartbeat later than ``since``.
 
-    That is the moment of its start: a heartbeat of the scheduler before it counts for nothing. ``handed_out`` is
-    CeleryExecutor's :func:`parallelism`.
+    That is the moment of its start: a heartbeat of the scheduler before it counts for nothing.
     """
-    own = {"AIRFLOW__CORE__PARALLELISM": str(handed_out)} if executor == "CeleryExecutor" and handed_out else {}
     # Without the option LocalExecutor brings a log server with it, on a fixed port of every interface.
     return Service(name="airflow-scheduler", command=[COMMAND, "scheduler", "--skip-serve-logs"], cwd=home,
-                   env={**env, **own, "AIRFLOW__CORE__EXECUTOR": executor},
+                   env={**env, "AIRFLOW__CORE__EXECUTOR": executor},
                    check=lambda: _problem(api, lambda health: _no_heartbeat(health, since)))
 
 

@@ -124,6 +124,7 @@ class ComposeStack:
         return StackState(
             executor=_executor(env), relay=_relay(env, worker),
             exhibit=drivers.EXHIBIT in worker.get(drivers.IMPORTS, ""),
+            # The same on both executors, as the scheduler's own parallelism is not.
             slots=int(env["AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG"]), ports=published, own_neo4j=own,
             temporary=self.folder,
             secrets=self._secrets(containers), neo4j_database=env["NEO4J_DATABASE"],

@@ -274,8 +274,8 @@ class NativeStack:
     def _executor_services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
         env = self._env(state)
         running = state.services.get("airflow-scheduler")
-        yield airflow.scheduler({**env, **drivers.of_scheduler(state)}, self._home, api, state.executor,
-                                airflow.parallelism(self.settings, state.slots),
+        yield airflow.scheduler({**env, **airflow.of_scheduler(self.settings, state), **drivers.of_scheduler(state)},
+                                self._home, api, state.executor,
                                 since=running.process.create_time if running else time.time())
         if state.executor == "CeleryExecutor":
             yield airflow.worker({**env, **drivers.of_worker(state)}, self._home, state)

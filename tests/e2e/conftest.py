@@ -28,6 +28,16 @@ def stack() -> Iterator[Rig]:
         eventually(lambda: not ports & listening(), limit=5)
 
 
+@pytest.fixture(scope="module")
+def celery() -> Iterator[Rig]:
+    """Give the tests of a module a stack that is up on CeleryExecutor, whose workers load the hooks. Likewise."""
+    with a_rig() as made:
+        made.run("up", "--executor", "celery").require()
+        yield made
+        made.run("down").require()
+        assert made.leftovers() == []
+
+
 def listening() -> set[int]:
     """Return the ports of this machine on which somebody listens."""
     return {connection.laddr.port for connection in psutil.net_connections("tcp")

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from rig.airflow_api import AirflowApi
 from rig.records import DAG_RUNS_FILE, DagRunRecord, read
 from rig.settings import Settings
 from rig.stack import state as states
@@ -120,6 +121,11 @@ class Rig:
                                        group=self.user and _group(self.user), extra_groups=[] if self.user else None)
         self._started.append(Running(process, out, err))
         return self._started[-1]
+
+    def api(self) -> AirflowApi:
+        """Return Airflow's API, logged in as the stack's user."""
+        state = self.state()
+        return AirflowApi(f"http://127.0.0.1:{state.ports['airflow']}", "airflow", state.secrets.airflow)
 
     def state(self) -> StackState:
         """Return what the rig knows of its running stack."""

@@ -26,7 +26,7 @@ from rig.experiment.profiles import STRESS_DAG
 from rig.load import LOCUSTFILE
 from rig.probe import USER_AGENT
 from rig.stack import ports
-from tests.e2e.rig_command import Rig, a_rig
+from tests.e2e.rig_command import Rig
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.stack
@@ -35,24 +35,9 @@ SHORT = ("--tasks", "2", "--hold", "0", "--rate", "0.5", "--time", "6")     # th
 
 
 @pytest.fixture(scope="module")
-def celery() -> Iterator[Rig]:
-    """Bring a stack up on CeleryExecutor. It must leave nothing behind."""
-    with a_rig() as made:
-        made.run("up", "--executor", "celery").require()
-        yield made
-        made.run("down").require()
-        assert made.leftovers() == []
-
-
-@pytest.fixture(scope="module")
 def api(celery: Rig) -> Iterator[AirflowApi]:
-    with api_of(celery) as made:
+    with celery.api() as made:
         yield made
-
-
-def api_of(rig: Rig) -> AirflowApi:
-    state = rig.state()
-    return AirflowApi(f"http://127.0.0.1:{state.ports['airflow']}", "airflow", state.secrets.airflow)
 
 
 def last_test(rig: Rig) -> Path:
@@ -210,7 +195,7 @@ def test_ctrl_c_ends_it_cleanly_and_leaves_no_run_in_airflow(celery: Rig, api: A
 
 def test_a_token_that_has_expired_is_renewed(celery: Rig) -> None:
     state = celery.state()
-    with api_of(celery) as api:
+    with celery.api() as api:
         assert api.version()
         assert api.active_states(STRESS_DAG).total() == 0
         claims = jwt.decode(api._access_token, options={"verify_signature": False})

@@ -87,8 +87,7 @@ class DagRun:
 
 @pytest.fixture(scope="module")
 def api(stack: Rig) -> Iterator[AirflowApi]:
-    state = stack.state()
-    with AirflowApi(f"http://127.0.0.1:{state.ports['airflow']}", "airflow", state.secrets.airflow) as made:
+    with stack.api() as made:
         yield made
 
 
@@ -403,8 +402,7 @@ class Faulty:
 
 def _fail_service(stack: Rig, name: str, sign: signal.Signals) -> None:
     """Let the DAG run in progress come to its tasks, then send the signal to a service."""
-    state = stack.state()
-    with AirflowApi(f"http://127.0.0.1:{state.ports['airflow']}", "airflow", state.secrets.airflow) as api:
+    with stack.api() as api:
         eventually(lambda: any(api.task_counts(*run.split("/", 1))["success"] for run in api.active_runs()), limit=120)
     os.kill(stack.state().services[name].process.pid, sign)
 

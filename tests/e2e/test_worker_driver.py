@@ -20,19 +20,8 @@ CLIENTS = ["driver", "async_driver", "environment", "hook"]
 
 
 @pytest.fixture(scope="module")
-def celery() -> Iterator[Rig]:
-    """Bring a stack up on CeleryExecutor, whose workers load the hooks. It must leave nothing behind."""
-    with a_rig() as made:
-        made.run("up", "--executor", "celery").require()
-        yield made
-        made.run("down").require()
-        assert made.leftovers() == []
-
-
-@pytest.fixture(scope="module")
 def api(celery: Rig) -> Iterator[AirflowApi]:
-    state = celery.state()
-    with AirflowApi(f"http://127.0.0.1:{state.ports['airflow']}", "airflow", state.secrets.airflow) as made:
+    with celery.api() as made:
         yield made
 
 

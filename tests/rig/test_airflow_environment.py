@@ -52,8 +52,8 @@ class Deployment(NamedTuple):
         made = [
             airflow.migration(env, self.home), airflow.api_server(env, self.home, api),
             airflow.dag_processor(env, self.home, api), airflow.worker(env, self.home, self.state),
-            airflow.scheduler(env, self.home, api, self.state.executor,
-                              airflow.parallelism(self.settings, self.state.slots), since=0),
+            airflow.scheduler({**env, **airflow.of_scheduler(self.settings, self.state)}, self.home, api,
+                              self.state.executor, since=0),
             airflow.flower(env, self.home, self.settings, self.state),
             neo4j.service(folder / "neo4j", folder, PORTS["neo4j"], heap="512m", password=secrets["neo4j"], env=env),
             postgres.service(folder / "postgres", None, PORTS["postgres"], secrets["postgres"], env),
