@@ -117,19 +117,37 @@ def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view
     results = wish.results or settings.data_dir
     before = set(runs.load_folders(results))
     log = settings.data_dir / ".load.log"
-    with log.open("wb") as output:
-        log.chmod(0o600)
-        process = subprocess.Popen(command(settings, wish), env=_environment(settings, state), cwd=PROJECT,
-                                   stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
+    process = None
     try:
+        with log.open("wb") as output, _interrupt_put_off():
+            log.chmod(0o600)
+            process = subprocess.Popen(command(settings, wish), env=_environment(settings, state), cwd=PROJECT,
+                                       stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                                       start_new_session=True)
         code = _watched(process, stack, wish, view, lambda: _new_ones(before, results))
     finally:
-        _end(process)
+        if process:
+            _end(process)
     ended = Ended(code, _new_ones(before, results))
-    if code not in {0, BROKEN, INTERRUPTED} or (wish.headless and not ended.folders):
+    # One that was stopped before its test had begun has left no folder, and its last words are of no interest.
+    if code != INTERRUPTED and (code not in {0, BROKEN} or (wish.headless and not ended.folders)):
         raise (BadInput if code == BAD_INPUT else RigError)(_last_words(log), f"Locust's log: {log}")
     return ended
+
+
+@contextmanager
+def _interrupt_put_off() -> Iterator[None]:
+    """Put Ctrl-C and its like off to the block's end: within Popen they would leave a process that nobody knows."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda which, _: came.append(which))
+              for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for which in came:
+        signal.raise_signal(which)
 
 
 def command(settings: Settings, wish: Wish) -> list[str]:
@@ -165,8 +183,7 @@ def _watched(process: "subprocess.Popen[bytes]", stack: Stack, wish: Wish, view:
         Retrying(retry=retry_if_result(lambda code: code is None), wait=wait_fixed(LOOK_EVERY))(
             lambda: _look(process, teller, folders))
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE)
+        _end(process)
         return INTERRUPTED
     return int(process.returncode)
 

@@ -193,6 +193,14 @@ def test_ctrl_c_ends_it_cleanly_and_leaves_no_run_in_airflow(celery: Rig, api: A
     assert locusts(celery) == []
 
 
+def test_ctrl_c_before_locust_has_begun_is_no_failure(celery: Rig, tested: Path) -> None:
+    running = celery.start("load", "--headless", "--tasks", "1", "--rate", "0.5", "--time", "60")
+    eventually(lambda: locusts(celery), what="no Locust is started", every=0.01)
+    running.send(signal.SIGINT)
+    running.end(60).require(130)
+    assert locusts(celery) == []
+
+
 def test_a_token_that_has_expired_is_renewed(celery: Rig) -> None:
     state = celery.state()
     with celery.api() as api:

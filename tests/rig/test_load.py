@@ -1,5 +1,6 @@
 """``rig load``: Locust's command and environment, what it says of a test, what it makes of Locust's last words."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,20 @@ def test_what_locust_said_last_is_told(log: str, said: str, tmp_path: Path) -> N
     path = tmp_path / "log"
     path.write_text(log, encoding="utf-8")
     assert load._last_words(path) == said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_while_locust_is_started_comes_when_it_is_known(number: int) -> None:
+    before = [signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    known = False
+    try:
+        with pytest.raises(KeyboardInterrupt), load._interrupt_put_off():
+            signal.raise_signal(number)
+            known = True
+    finally:
+        for one, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
+            signal.signal(one, handler)
+    assert known
 
 
 def test_a_summary_in_a_few_lines() -> None:
