@@ -1,6 +1,7 @@
 """``rig load``: Locust's command and environment, what it says of a test, what it makes of Locust's last words."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,28 @@ def test_what_locust_said_last_is_told(log: str, said: str, tmp_path: Path) -> N
     assert load._last_words(path) == said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupt_while_locust_is_started_comes_when_it_is_known(number: int) -> None:
-    before = [signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    known = False
-    try:
-        with pytest.raises(KeyboardInterrupt), load._interrupt_put_off():
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def each_is_an_interrupt() -> Iterator[None]:
+    before = [signal.signal(one, signal.default_int_handler) for one in SIGNALS]
+    yield
+    for one, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(one, handler)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interrupt_while_locust_is_started_comes_when_it_is_known(number: int, each_is_an_interrupt: None) -> None:
+    known = []
+
+    def start_it() -> None:
+        with load._interrupt_put_off():
             signal.raise_signal(number)
-            known = True
-    finally:
-        for one, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
-            signal.signal(one, handler)
+            known.append("Locust")
+
+    with pytest.raises(KeyboardInterrupt):
+        start_it()
     assert known
 
 
