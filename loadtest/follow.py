@@ -16,7 +16,7 @@ from gevent.event import AsyncResult
 
 from loadtest.figures import percentile
 from loadtest.options import conf_of
-from loadtest.records import Load, LoadRun
+from loadtest.records import NOT_STARTED, Load, LoadRun
 from loadtest.target import Target
 from rig.airflow_api import AirflowApi, ApiError
 from rig.experiment.profiles import QUERY_TASK, STRESS_DAG
@@ -103,7 +103,7 @@ class Follower:
 
     def _not_started(self, run_id: str, due: float, late: float, error: ApiError) -> LoadRun:
         self._listener.triggered(time.time() - due, error.what)
-        record = LoadRun(run_id=run_id, due=due, late=late, state="not started", reason=f"not started: {error.what}")
+        record = LoadRun(run_id=run_id, due=due, late=late, state=NOT_STARTED, reason=f"not started: {error.what}")
         self._listener.ended(record)
         return record
 

@@ -176,7 +176,7 @@ def _quitting(environment: Environment, **_: Any) -> None:
         environment.process_exit_code = BAD_INPUT
     elif chosen is None or not chosen.headless:
         environment.process_exit_code = 0
-    elif found is None or found["status"] != "complete":
+    elif found is None or (found["status"] != "complete" and not found["lost_processes"]):
         environment.process_exit_code = INTERRUPTED
     else:
         environment.process_exit_code = BROKEN if found["broken"] else 0

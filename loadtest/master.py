@@ -14,6 +14,7 @@ from typing import Any
 import gevent
 from locust.env import Environment
 from locust.html import get_html_report
+from locust.runners import MasterRunner
 from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from loadtest import schedule, summary
@@ -52,6 +53,8 @@ class Test:
         self.over_since: float | None = None
         self.is_complete = False
         self._environment = environment
+        self._missing_before = self._missing()
+        self._lost: set[str] = set()
         self._share = Share()
         self._reports: dict[str, tuple[float, dict[str, Any]]] = {}
         self._record = LoadTest(
@@ -92,8 +95,13 @@ class Test:
 
     def add(self, sample: LoadSample) -> None:
         """Take a sample in."""
+        self.heed_missing()
         self.series.append(sample)
         records.append(self.folder / SERIES_FILE, [sample])
+
+    def heed_missing(self) -> None:
+        """Take note of processes that are no longer heard of; Locust itself goes on without them."""
+        self._lost |= self._missing() - self._missing_before
 
     def all_landed(self) -> bool:
         """Say whether no process has anything in flight or to come, by reports later than the last arrival."""
@@ -111,14 +119,19 @@ class Test:
 
     def close(self) -> dict[str, Any]:
         """Write what is left to write; return the summary."""
+        self.heed_missing()
         self._record = self._record.model_copy(update={
             "status": "complete" if self.is_complete else "interrupted", "ended_at": time.time(),
-            "share": self._share.now()})
+            "share": self._share.now(), "lost_processes": len(self._lost)})
         self._write()
         _write_locusts_own(self._environment, self.folder)
         found = summary.summarise(self.folder)
         summary.write(self.folder, found)
         return found
+
+    def _missing(self) -> set[str]:
+        runner = self._environment.runner
+        return {client.id for client in runner.clients.missing} if isinstance(runner, MasterRunner) else set()
 
     def _write(self) -> None:
         part = self.folder / f"{LOAD_FILE}.part"

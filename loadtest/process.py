@@ -11,7 +11,7 @@ from locust.env import Environment
 from loadtest import schedule
 from loadtest.follow import Follower
 from loadtest.options import stages_of
-from loadtest.records import Load, LoadRun
+from loadtest.records import NOT_STARTED, Load, LoadRun
 from loadtest.target import Target
 from rig.errors import RigError
 
@@ -48,8 +48,8 @@ class Process:
         """Do what one user does in one turn: with the closed model a DAG run to its end."""
         if self._load.users is None or self._over():
             gevent.sleep(NAP)
-        else:
-            self._follower.fly(time.time())
+        elif self._follower.fly(time.time()).state == NOT_STARTED:
+            gevent.sleep(NAP)       # an API that is gone refuses at once, hundreds of times a second
 
     def no_more(self) -> None:
         """Let no more DAG runs arrive; those in flight go on."""

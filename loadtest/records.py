@@ -11,6 +11,7 @@ COMPARISON_FILE = "comparison.json"     # of the folder that holds the tests of 
 LOAD_RUNS_FILE = "load_runs.jsonl"
 SERIES_FILE = "series.jsonl"
 
+NOT_STARTED: Literal["not started"] = "not started"
 State = Literal["success", "failed", "unfinished", "not started", "interrupted"]
 
 
@@ -137,6 +138,7 @@ class Thresholds(Record):
 class LoadTest(Record):
     """A load test as a whole. ``status`` is ``running`` until it has ended, also after a crash.
 
+    ``processes`` is how many of Locust's start DAG runs; those of them that ended before the test are lost.
     ``polls`` and ``poll_seconds`` are the requests that followed the DAG runs, and how long Airflow took to answer
     them; ``share`` is the part of the machine that Locust and the probe took, 0 to 1.
     """
@@ -150,6 +152,7 @@ class LoadTest(Record):
     thresholds: Thresholds
     deployment: Deployment
     processes: int = 1
+    lost_processes: int = 0
     polls: int = 0
     poll_seconds: float = 0.0
     share: float | None = None

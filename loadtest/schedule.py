@@ -36,7 +36,8 @@ def stages(shape: str, rate: float, seconds: float, step_seconds: float) -> list
         return [Stage(seconds * 2 / 5, rate), Stage(seconds / 5, rate * SPIKE_FACTOR), Stage(seconds * 2 / 5, rate)]
     if shape == KNEE:
         steps = max(1, int(seconds / step_seconds + _ROUNDING))
-        return [Stage(step_seconds, rate * number) for number in range(1, steps + 1)]
+        # Rounded: a rate is a name too, and 0.6000000000000001 is none.
+        return [Stage(step_seconds, round(rate * number, 9)) for number in range(1, steps + 1)]
     raise ValueError(f"there is no shape {shape!r}: expected one of {', '.join(SHAPES)}")
 
 

@@ -43,8 +43,10 @@ def summarise(folder: Path) -> dict[str, Any]:
     test, runs, series = read_test(folder), read_runs(folder), read_series(folder)
     figures = outcome(runs, series)
     return {
-        **test.model_dump(), "outcome": figures.model_dump(), "broken": broken(figures, test.thresholds),
-        "knee": _knee(test, runs, series), "soak": _soak(test.load, series),
+        **test.model_dump(), "outcome": figures.model_dump(),
+        "broken": broken(figures, test.thresholds, test.lost_processes, test.processes),
+        "knee": _knee(test, runs, series),
+        "kept_up": _kept_up(test, runs), "soak": _soak(test.load, series),
         "polls_per_run": test.polls / len(runs) if runs else None}
 
 
@@ -69,6 +71,16 @@ def _knee(test: LoadTest, runs: list[LoadRun], series: list[LoadSample]) -> dict
             "found": bool(steps) and not steps[-1].holds,
             "steps": [{**step._asdict(), "holds": step.holds,
                        **window(runs, series, step.begun, step.ended).model_dump()} for step in steps]}
+
+
+def _kept_up(test: LoadTest, runs: list[LoadRun]) -> dict[str, Any] | None:
+    """Judge a constant rate over its whole time as a step of ``find-the-knee`` is; None where it was no such test."""
+    load = test.load
+    if (load.users is not None or load.shape not in {schedule.STEADY, schedule.SOAK} or test.status != "complete"
+            or load.seconds < load.step_seconds):
+        return None
+    whole = knee.step(runs, stages_of(load), 0, test.started_at)
+    return {"holds": whole.holds, "in_flight_after": whole.in_flight_after, "allowed": whole.allowed}
 
 
 def _soak(load: Load, series: list[LoadSample]) -> dict[str, Any] | None:

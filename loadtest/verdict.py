@@ -4,8 +4,14 @@ from loadtest.figures import Outcome
 from loadtest.records import Thresholds
 
 
-def broken(outcome: Outcome, thresholds: Thresholds) -> list[str]:
-    """Return a line for each threshold that the test did not keep; a figure that could not be had keeps none."""
+def broken(outcome: Outcome, thresholds: Thresholds, lost: int = 0, processes: int = 1) -> list[str]:
+    """Return a line for each threshold that the test did not keep; a figure that could not be had keeps none.
+
+    No test is whole that lost some of its processes: nobody knows what became of their DAG runs.
+    """
+    if lost:
+        return [f"{lost} of Locust's {processes} processes ended in the middle: their DAG runs in flight and to come "
+                "are missing"]
     if not outcome.arrivals:
         return ["no DAG run was started"]
     run = outcome.latencies["run"].p95
@@ -20,7 +26,7 @@ def _share(outcome: Outcome, limit: float | None) -> str | None:
     share = outcome.failure_share or 0.0
     if limit is None or share <= limit:
         return None
-    why = "; ".join(f"{count} times: {reason}" for reason, count in list(outcome.reasons.items())[:3])
+    why = "; ".join(f"{reason} ({count})" for reason, count in list(outcome.reasons.items())[:3])
     return f"{outcome.failed} of {outcome.arrivals} DAG runs failed (limit {limit:.0%}): {why}"
 
 

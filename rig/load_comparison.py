@@ -1,16 +1,17 @@
 """``rig compare --load``: for each executor and pattern the rates of DAG runs that hold, and what they cost Neo4j.
 
 Every cell is driven at the same rates, in steps, until one does not hold; the last one that did is then held for some
-minutes. Each is a load test with a folder of its own inside the comparison's.
+minutes, and where it does not hold for so long, the next lower one. Each is a load test with a folder of its own inside
+the comparison's.
 """
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from loadtest import summary
 from loadtest.records import COMPARISON_FILE
@@ -98,13 +99,23 @@ def _relay(executor: Executor, pattern: str) -> Relay:
 
 def _left(record: LoadComparison, done: Sequence[LoadTestRecord]) -> Iterator[tuple[int, Phase]]:
     """Yield the tests that are left; one whose first rate did not hold has nothing that could be held."""
-    known = {(one.cell, one.phase): one for one in done}
     for number in range(len(record.cells)):
-        knee = known.get((number, "knee"))
-        if knee is None:
+        of_cell = [one for one in done if one.cell == number]
+        if not any(one.phase == "knee" for one in of_cell):
             yield number, "knee"
-        if (number, "held") not in known and (knee is None or knee.held is not None):
             yield number, "held"
+        elif _next_held(record, of_cell) is not None:
+            yield number, "held"
+
+
+def _next_held(record: LoadPlan, of_cell: Sequence[LoadTestRecord]) -> float | None:
+    """Return the rate that a cell has to hold next: the last of its steps, then one below it; None where it is done."""
+    (found,) = (one.held for one in of_cell if one.phase == "knee")
+    tried = [one for one in of_cell if one.phase == "held"]
+    if found is None or any(one.held is not None for one in tried):
+        return None
+    rate = round(found - len(tried) * record.step, 9)
+    return rate if rate > 0 else None
 
 
 @contextmanager
@@ -127,6 +138,14 @@ def _running(settings: Settings, stack: Stack, first: LoadCell) -> Iterator[Stac
     finally:
         if stack.is_there():
             stack.switch(before.executor, before.relay)
+
+
+def _held(test: Mapping[str, Any]) -> float | None:
+    """Return the rate that held in a test, by its summary. A rate held for less than a step's time is not judged."""
+    if test["knee"]:
+        return cast("float | None", test["knee"]["last_rate_that_held"])
+    kept_up = test["kept_up"]
+    return None if kept_up and not kept_up["holds"] else float(test["load"]["rate"])
 
 
 class _Runner:
@@ -152,7 +171,7 @@ class _Runner:
 
     def _one(self, number: int, phase: Phase) -> None:
         cell = self._record.cells[number]
-        rate = self._record.step if phase == "knee" else self._held(number)
+        rate = self._record.step if phase == "knee" else self._rate_to_hold(number)
         self._view.note(f"{cell.name}: {'which rate holds' if phase == 'knee' else f'{rate:g} per second, held'}")
         state = self._prepare(cell)
         with self._stack.api(state) as api, api.paused(STRESS_DAG, False), api.paused(load.MONITOR, True):
@@ -160,10 +179,8 @@ class _Runner:
             if ended.code == load.INTERRUPTED:
                 raise KeyboardInterrupt
             until_idle(api, IDLE_SECONDS)
-        knee = summary.summarise(ended.folders[-1])["knee"]
         records.append(self._folder / TESTS_FILE, [LoadTestRecord(
-            cell=number, phase=phase, folder=ended.folders[-1].name,
-            held=knee["last_rate_that_held"] if knee else None)])
+            cell=number, phase=phase, folder=ended.folders[-1].name, held=_held(summary.summarise(ended.folders[-1])))])
 
     def _prepare(self, cell: LoadCell) -> StackState:
         """Have the executor as the cell wants it, started anew once for each cell."""
@@ -172,9 +189,11 @@ class _Runner:
             self._on = cell
         return self._stack.state()
 
-    def _held(self, number: int) -> float:
-        return next(one.held for one in read_tests(self._folder)
-                    if (one.cell, one.phase) == (number, "knee") and one.held is not None)
+    def _rate_to_hold(self, number: int) -> float:
+        rate = _next_held(self._record, [one for one in read_tests(self._folder) if one.cell == number])
+        if rate is None:
+            raise ValueError(f"cell {number} has no rate to hold")
+        return rate
 
     def _wish(self, cell: LoadCell, phase: Phase, rate: float) -> Wish:
         record = self._record

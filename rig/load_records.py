@@ -59,7 +59,10 @@ class LoadComparison(LoadPlan):
 
 
 class LoadTestRecord(Record):
-    """One load test of a comparison: of which cell (by its place), in which phase, and where its folder is."""
+    """One load test of a comparison: of which cell (by its place), in which phase, and where its folder is.
+
+    ``held`` is the rate that held in it, None where none did.
+    """
 
     cell: int
     phase: Phase

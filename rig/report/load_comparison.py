@@ -26,24 +26,30 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Return, for each cell, its steps and what the rate that held came to in the long test."""
+    """Return, for each cell, its steps, the rate that ``holds`` and what it came to in the long test.
+
+    Before its long test a cell's rate is that of its steps.
+    """
     record, tests = load_records.read(folder), load_records.read_tests(folder)
     cells = []
     for number, cell in enumerate(record.cells):
-        of_phase = {test.phase: summary.summarise(folder / test.folder) for test in tests if test.cell == number}
+        of_cell = [test for test in tests if test.cell == number]
+        # Of several long tests the last one counts: those before it did not hold.
+        of_phase = {test.phase: summary.summarise(folder / test.folder) for test in of_cell}
         knee, held = of_phase.get("knee"), of_phase.get("held")
         cells.append({
-            **cell.model_dump(), "knee": knee and knee["knee"], "held": held and {
+            **cell.model_dump(), "holds": of_cell[-1].held if of_cell else None, "knee": knee and knee["knee"],
+            "held": held and {
                 "rate": held["load"]["rate"], "seconds": held["load"]["seconds"], "status": held["status"],
-                "share": held["share"], **held["outcome"]},
-            "folders": {test.phase: test.folder for test in tests if test.cell == number}})
+                "kept_up": held["kept_up"], "share": held["share"], **held["outcome"]},
+            "tests": [test.model_dump(include={"phase", "folder", "held"}) for test in of_cell]})
     return {**record.model_dump(exclude={"cells"}), "cells": sorted(cells, key=lambda one: (
         one["executor"], one["pattern"]))}
 
 
 def headline(found: dict[str, Any]) -> str:
     """Return the rates that held, in a sentence."""
-    held = [f"{cell['pattern']} on {cell['executor']} {words.number(cell['knee']['last_rate_that_held'])}"
+    held = [f"{cell['pattern']} on {cell['executor']} {words.number(cell['holds'])}"
             for cell in found["cells"] if cell["knee"]]
     return f"DAG runs per second that hold: {words.enumerate_words(held)}." if held else "No cell was measured."
 
@@ -69,7 +75,7 @@ def table(folder: Path) -> Table:
         latencies = held.get("latencies", {})
         made.add_row(
             LoadCell(executor=cell["executor"], pattern=cell["pattern"], relay=cell["relay"]).name,
-            words.number(cell["knee"] and cell["knee"]["last_rate_that_held"]),
+            words.number(cell["holds"]),
             *(words.number(latencies.get(name, {}).get("p95")) for name in ("run", "queued")),
             words.number(held.get("connections_opened_per_second")),
             words.number(held.get("connections_opened_per_run")), words.number(held.get("failed")))

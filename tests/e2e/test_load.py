@@ -160,6 +160,17 @@ def test_thresholds_that_are_not_kept_are_exit_code_1_with_two_processes_and_one
     assert int(entries(last_test(celery))["run"]["Request Count"]) == 5
 
 
+def test_a_process_that_is_killed_makes_the_test_fail(celery: Rig, tested: Path) -> None:
+    running = celery.start("load", "--headless", "--processes", "2", "--tasks", "1", "--hold", "0", "--rate", "0.5",
+                           "--time", "20")
+    eventually(lambda: last_test(celery) != tested and read_runs(last_test(celery)), what="no DAG run has ended")
+    found = [process for process in celery.processes() if str(LOCUSTFILE) in process.cmdline()]
+    youngest = max(found, key=lambda process: process.create_time())
+    youngest.kill()
+    assert "1 of Locust's 2 processes ended in the middle" in running.end(90).require(1).err
+    assert locusts(celery) == []
+
+
 def probes(rig: Rig) -> list[str]:
     """Return the probes that watch the stack's Neo4j."""
     state = rig.state()

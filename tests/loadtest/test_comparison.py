@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from loadtest.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, Deployment, LoadTest, Thresholds
+from loadtest.records import (
+    COMPARISON_FILE,
+    LOAD_FILE,
+    LOAD_RUNS_FILE,
+    SERIES_FILE,
+    Deployment,
+    Load,
+    LoadRun,
+    LoadTest,
+    Thresholds,
+)
 from loadtest.summary import summarise
 from rig import load_comparison as comparing
 from rig import records, report, runs
@@ -27,7 +37,7 @@ def comparison(**changes: Any) -> LoadComparison:
 
 
 def done(cell: int, phase: Phase, held: float | None = 0.2) -> LoadTestRecord:
-    return LoadTestRecord(cell=cell, phase=phase, folder=f"{cell}-{phase}", held=held if phase == "knee" else None)
+    return LoadTestRecord(cell=cell, phase=phase, folder=f"{cell}-{phase}", held=held)
 
 
 def test_the_cells_are_all_there_in_an_order_of_the_seed_with_the_relay_that_they_need() -> None:
@@ -50,6 +60,40 @@ def test_where_not_even_the_first_rate_held_there_is_nothing_to_hold() -> None:
     assert next(comparing._left(comparison(), [done(0, "knee", None)])) == (1, "knee")
 
 
+def test_a_rate_that_does_not_hold_for_long_is_followed_by_the_next_lower_one() -> None:
+    tests = [done(0, "knee", 0.3)]
+    assert comparing._next_held(comparison(), tests) == 0.3
+    tests.append(done(0, "held", None))
+    assert next(comparing._left(comparison(), tests)) == (0, "held")
+    assert comparing._next_held(comparison(), tests) == 0.2
+    assert comparing._next_held(comparison(), [*tests, done(0, "held", 0.2)]) is None
+    tests += [done(0, "held", None), done(0, "held", None)]
+    assert comparing._next_held(comparison(), tests) is None        # 0.1 did not hold either
+    assert next(comparing._left(comparison(), tests)) == (1, "knee")
+
+
+@pytest.mark.parametrize(("took", "held"), [(4.0, 0.5), (400.0, None)])
+def test_a_long_test_holds_its_rate_where_no_runs_pile_up(took: float, held: float | None, tmp_path: Path) -> None:
+    write_test(tmp_path, "complete", load(seconds=60.0), [run(float(due), 4.0 if due < 10 else took)
+                                                          for due in range(0, 60, 2)])
+    assert comparing._held(summarise(tmp_path)) == held
+
+
+@pytest.mark.parametrize(("status", "changes"), [
+    ("interrupted", {}), ("complete", {"users": 2}), ("complete", {"shape": "spike"}), ("complete", {"seconds": 9.0})])
+def test_what_is_no_constant_rate_for_long_enough_is_not_judged(
+        status: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    write_test(tmp_path, status, load(**changes), [run(0.0)])
+    assert summarise(tmp_path)["kept_up"] is None
+
+
+def write_test(folder: Path, status: Any, of: Load, lines: list[LoadRun]) -> None:
+    (folder / LOAD_FILE).write_text(LoadTest(
+        run="r", status=status, started_at=0.0, ended_at=46.0, load=of, thresholds=Thresholds(),
+        deployment=Deployment(airflow="http://a")).model_dump_json())
+    records.append(folder / LOAD_RUNS_FILE, lines)
+
+
 def test_the_exhibit_has_no_rate() -> None:
     with pytest.raises(BadInput, match="inherited"):
         comparing.patterns("worker,inherited")
@@ -62,7 +106,7 @@ def folder(tmp_path: Path) -> Path:
     made.mkdir()
     cell = LoadCell(executor="LocalExecutor", pattern="improved", relay="none")
     (made / COMPARISON_FILE).write_text(comparison(cells=[cell]).model_dump_json())
-    records.append(made / TESTS_FILE, [done(0, "knee", 0.1), done(0, "held")])
+    records.append(made / TESTS_FILE, [done(0, "knee", 0.1), done(0, "held", 0.1)])
     for name, changes in {"0-knee": {"shape": "find-the-knee", "rate": 0.1, "seconds": 180.0, "pattern": "improved"},
                           "0-held": {"rate": 0.1, "seconds": 180.0, "pattern": "improved"}}.items():
         test = made / name
@@ -87,11 +131,8 @@ def test_the_page_has_the_knee_of_each_cell_and_is_made_again_from_the_folder(fo
 
 @pytest.mark.parametrize(("status", "judged"), [("complete", 1), ("interrupted", 0)])
 def test_the_last_step_is_judged_where_every_run_has_ended(status: str, judged: int, tmp_path: Path) -> None:
-    changes = {"shape": "find-the-knee", "rate": 0.1, "seconds": 45.0}
-    (tmp_path / LOAD_FILE).write_text(LoadTest(
-        run="r", status=status, started_at=0.0, ended_at=46.0,
-        load=load(**changes), thresholds=Thresholds(), deployment=Deployment(airflow="http://a")).model_dump_json())
-    records.append(tmp_path / LOAD_RUNS_FILE, [run(float(due)) for due in range(0, 45, 10)])
+    write_test(tmp_path, status, load(shape="find-the-knee", rate=0.1, seconds=45.0),
+               [run(float(due)) for due in range(0, 45, 10)])
     assert len(summarise(tmp_path)["knee"]["steps"]) == judged
 
 

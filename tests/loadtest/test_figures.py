@@ -67,7 +67,7 @@ def test_a_minute_of_a_soak() -> None:
 
 @pytest.mark.parametrize(("limits", "said"), [
     ({"failure_share": 0.5}, []),
-    ({"failure_share": 0.2}, ["1 of 4 DAG runs failed (limit 20%): 1 times: too slow"]),
+    ({"failure_share": 0.2}, ["1 of 4 DAG runs failed (limit 20%): too slow (1)"]),
     ({"failure_share": None, "run_p95": 6.0}, []),
     ({"failure_share": None, "run_p95": 5.5}, ["the 95th percentile of run: 6 s (limit 5.5 s)"]),
     ({"failure_share": None, "connections_left": 3}, []),
@@ -81,6 +81,11 @@ def test_thresholds_are_broken_above_their_limit(limits: dict[str, float], said:
 def test_a_figure_that_could_not_be_had_keeps_no_threshold() -> None:
     assert broken(outcome([run(0, 4)], []), Thresholds(connections_left=100)) == [
         "connections left 5 s after the last DAG run: not known (limit 100)"]
+
+
+def test_a_test_that_lost_a_process_is_not_whole_whatever_its_limits_are() -> None:
+    assert broken(outcome([run(0, 4)], []), Thresholds(failure_share=None), lost=1, processes=2) == [
+        "1 of Locust's 2 processes ended in the middle: their DAG runs in flight and to come are missing"]
 
 
 def test_a_test_without_a_dag_run_is_none() -> None:

@@ -40,6 +40,7 @@ def test_the_shapes_are_what_their_names_say() -> None:
     assert schedule.stages("spike", 1, 50, 0) == [Stage(20, 1), Stage(10, 3), Stage(20, 1)]
     assert schedule.stages("soak", 1, 900, 0) == [Stage(900, 1)]
     assert schedule.stages("find-the-knee", 0.5, 140, 45) == [Stage(45, 0.5), Stage(45, 1), Stage(45, 1.5)]
+    assert [stage.rate for stage in schedule.stages("find-the-knee", 0.1, 270, 45)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
 
 
 def test_a_shape_that_is_none_is_named_with_those_there_are() -> None:
