@@ -161,9 +161,10 @@ def test_thresholds_that_are_not_kept_are_exit_code_1_with_two_processes_and_one
 
 
 def test_a_process_that_is_killed_makes_the_test_fail(celery: Rig, tested: Path) -> None:
+    before = last_test(celery)
     running = celery.start("load", "--headless", "--processes", "2", "--tasks", "1", "--hold", "0", "--rate", "0.5",
                            "--time", "20")
-    eventually(lambda: last_test(celery) != tested and read_runs(last_test(celery)), what="no DAG run has ended")
+    eventually(lambda: last_test(celery) != before and read_runs(last_test(celery)), what="no DAG run has ended")
     found = [process for process in celery.processes() if str(LOCUSTFILE) in process.cmdline()]
     youngest = max(found, key=lambda process: process.create_time())
     youngest.kill()
