@@ -48,10 +48,17 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 
 def headline(found: dict[str, Any]) -> str:
-    """Return the rates that held, in a sentence."""
-    held = [f"{cell['pattern']} on {cell['executor']} {words.number(cell['holds'])}"
-            for cell in found["cells"] if cell["knee"]]
-    return f"DAG runs per second that hold: {words.enumerate_words(held)}." if held else "No cell was measured."
+    """Return the lowest and the highest rate that held on each executor, in a sentence."""
+    searched = [cell for cell in found["cells"] if cell["knee"]]
+    parts = [f"{name} {_range([cell['holds'] for cell in searched if cell['executor'] == name])}"
+             for name in DASHES if any(cell["executor"] == name for cell in searched)]
+    return f"DAG runs per second that hold: {', '.join(parts)}." if parts else "No cell was measured."
+
+
+def _range(rates: list[float | None]) -> str:
+    known = sorted(rate for rate in rates if rate is not None)
+    lowest, highest = (f"{known[0]:g}", f"{known[-1]:g}") if known else (words.NOTHING, words.NOTHING)
+    return lowest if lowest == highest else f"{lowest} to {highest}, by pattern"
 
 
 def panels(found: dict[str, Any]) -> list[Panel]:

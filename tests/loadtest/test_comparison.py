@@ -22,6 +22,7 @@ from rig import records, report, runs
 from rig.errors import BadInput
 from rig.load_comparison import Request
 from rig.load_records import TESTS_FILE, LoadCell, LoadComparison, LoadTestRecord, Phase
+from rig.report.words import NOTHING
 from tests.loadtest.lines import load, run, sample
 
 REQUEST = Request(executors=("LocalExecutor", "CeleryExecutor"), patterns=("improved", "worker"), tasks=10, calls=3,
@@ -121,7 +122,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_page_has_the_knee_of_each_cell_and_is_made_again_from_the_folder(folder: Path) -> None:
     page = report.write(runs.find(folder.parent, "r")).read_text("utf-8")
-    assert "DAG runs per second that hold: improved on LocalExecutor 0.100." in page
+    assert "DAG runs per second that hold: LocalExecutor 0.1." in page
     (cell,) = report.load_comparison.summarise(folder)["cells"]
     assert cell["knee"]["last_rate_that_held"] == pytest.approx(0.1)
     assert [step["holds"] for step in cell["knee"]["steps"]] == [True, False]
@@ -134,6 +135,17 @@ def test_the_last_step_is_judged_where_every_run_has_ended(status: str, judged: 
     write_test(tmp_path, status, load(shape="find-the-knee", rate=0.1, seconds=45.0),
                [run(float(due)) for due in range(0, 45, 10)])
     assert len(summarise(tmp_path)["knee"]["steps"]) == judged
+
+
+@pytest.mark.parametrize(("held", "said"), [
+    ([("LocalExecutor", 0.5), ("LocalExecutor", 0.5)], "DAG runs per second that hold: LocalExecutor 0.5."),
+    ([("CeleryExecutor", 0.4), ("CeleryExecutor", 0.5), ("LocalExecutor", None)],
+     f"DAG runs per second that hold: LocalExecutor {NOTHING}, CeleryExecutor 0.4 to 0.5, by pattern."),
+    ([], "No cell was measured.")])
+def test_the_headline_has_each_executors_rates(held: list[tuple[str, float | None]], said: str) -> None:
+    cells: list[dict[str, Any]] = [
+        {"executor": executor, "holds": rate, "knee": {"steps": []}} for executor, rate in held]
+    assert report.load_comparison.headline({"cells": cells}) == said
 
 
 def test_a_single_test_has_a_page_too(folder: Path) -> None:
