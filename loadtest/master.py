@@ -95,11 +95,11 @@ class Test:
 
     def add(self, sample: LoadSample) -> None:
         """Take a sample in."""
-        self.heed_missing()
+        self._heed_missing()
         self.series.append(sample)
         records.append(self.folder / SERIES_FILE, [sample])
 
-    def heed_missing(self) -> None:
+    def _heed_missing(self) -> None:
         """Take note of processes that are no longer heard of; Locust itself goes on without them."""
         self._lost |= self._missing() - self._missing_before
 
@@ -119,7 +119,7 @@ class Test:
 
     def close(self) -> dict[str, Any]:
         """Write what is left to write; return the summary."""
-        self.heed_missing()
+        self._heed_missing()
         self._record = self._record.model_copy(update={
             "status": "complete" if self.is_complete else "interrupted", "ended_at": time.time(),
             "share": self._share.now(), "lost_processes": len(self._lost)})

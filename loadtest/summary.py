@@ -80,7 +80,8 @@ def _kept_up(test: LoadTest, runs: list[LoadRun]) -> dict[str, Any] | None:
             or load.seconds < load.step_seconds):
         return None
     whole = knee.step(runs, stages_of(load), 0, test.started_at)
-    return {"holds": whole.holds, "in_flight_after": whole.in_flight_after, "allowed": whole.allowed}
+    return {"holds": whole.holds, "in_flight_after": whole.in_flight_after, "allowed": whole.allowed,
+            "failures": whole.failures}
 
 
 def _soak(load: Load, series: list[LoadSample]) -> dict[str, Any] | None:

@@ -293,8 +293,8 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
         f"Locust and the probe took {summary['share'] or 0:.1%} of the machine; "
         f"{_number(summary['polls_per_run'])} polls per DAG run"]
     if (kept_up := summary["kept_up"]) and not kept_up["holds"]:
-        lines.append(f"the rate did not hold: {kept_up['in_flight_after']} DAG runs were in flight at its end, "
-                     f"{_number(kept_up['allowed'])} at most where no queue grows")
+        lines.append(f"the rate did not hold: {kept_up['failures']} DAG runs failed, {kept_up['in_flight_after']} were "
+                     f"in flight at its end, {_number(kept_up['allowed'])} at most where no queue grows")
     if knee := summary["knee"]:
         held = knee["last_rate_that_held"]
         lines.append("the first rate did not hold" if held is None else
