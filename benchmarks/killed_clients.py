@@ -3,9 +3,14 @@
 For each: how long until the server has no transaction of it any more, as the server says; how long until
 the connection is free again; whether anything that it wrote has stayed; whether the next client is served.
 Asking the server takes some milliseconds, which are part of the figures.
+
+In turn with each goes a client that is connected to the server itself, without the relay: how fast Neo4j
+takes note of a client's death at best. For those over the limit it is said how long Neo4j's JVM collected
+garbage meanwhile, which stops it: it keeps a result that its client does not read.
 """
 
 import multiprocessing
+import random
 import signal
 import statistics
 import sys
@@ -21,11 +26,15 @@ import neo4j
 from benchmarks.common import conditions, neo4j_of, parser, say, write
 from tests.worker_init.faults import FILLER, ROWS
 from tests.worker_init.probes import ENDLESS
-from tests.worker_init.servers import Serving, serving
+from tests.worker_init.servers import Neo4jServer, Serving, serving
 from worker_init.control import find_folders, read_status
 
 _MODES = ("transaction", "paused stream", "full stream", "long query")
 _MOST_SECONDS = 30.0
+# As told by the JVM's own beans, https://docs.oracle.com/en/java/javase/21/docs/api/java.management/java/lang/management/
+# GarbageCollectorMXBean.html#getCollectionTime(): milliseconds since its start, of all its collectors.
+_COLLECTED = ("CALL dbms.queryJmx('java.lang:type=GarbageCollector,*') YIELD attributes "
+              "RETURN sum(attributes.CollectionTime.value)")
 _OF_THE_VICTIM = "SHOW TRANSACTIONS YIELD metaData WHERE metaData.victim = $number RETURN count(*)"
 
 
@@ -55,14 +64,14 @@ def seconds_until(check: Callable[[], bool], since: float) -> float | None:
     return time.monotonic() - since
 
 
-def kill_one(host: Serving, direct: neo4j.Driver, mode: str, number: int) -> dict[str, Any]:
-    """Start a client, kill it, and return what was seen."""
+def kill_one(host: Serving, direct: neo4j.Driver, via: Serving | Neo4jServer, mode: str, number: int) -> dict[str, Any]:
+    """Start a client of the relay or of the server itself, kill it, and return what was seen."""
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
-    client = context.Process(target=victim, args=(host.uri, host.auth, mode, number, theirs))
+    client = context.Process(target=victim, args=(via.uri, via.auth, mode, number, theirs))
 
-    def transactions() -> int:
-        found: int = direct.execute_query(_OF_THE_VICTIM, number=number).records[0][0]
+    def value(query: str) -> int:
+        found: int = direct.execute_query(query, number=number).records[0][0]
         return found
 
     def connections_in_use() -> int:
@@ -72,15 +81,18 @@ def kill_one(host: Serving, direct: neo4j.Driver, mode: str, number: int) -> dic
 
     client.start()
     ours.recv()
-    seconds_until(lambda: transactions() == 1, time.monotonic())
+    seconds_until(lambda: value(_OF_THE_VICTIM) == 1, time.monotonic())
+    collected = value(_COLLECTED)
     client.kill()
     killed = time.monotonic()
-    gone = seconds_until(lambda: transactions() == 0, killed)
+    gone = seconds_until(lambda: value(_OF_THE_VICTIM) == 0, killed)
     free = seconds_until(lambda: connections_in_use() == 0, killed)
     client.join()
+    collected = value(_COLLECTED) - collected
     with host.driver() as driver:
         next_served = driver.execute_query("RETURN 7").records[0][0] == 7
-    return {"mode": mode, "transaction_gone_ms": ms(gone), "connection_free_ms": ms(free), "next_served": next_served}
+    return {"mode": mode, "via": "relay" if via is host else "direct", "transaction_gone_ms": ms(gone),
+            "connection_free_ms": ms(free), "next_served": next_served, "collected_ms": collected}
 
 
 def ms(seconds: float | None) -> float | None:
@@ -93,6 +105,9 @@ def summary(cases: list[dict[str, Any]], limit: float) -> dict[str, Any]:
     times = sorted(case["transaction_gone_ms"] for case in cases if case["transaction_gone_ms"] is not None)
     return {"times": len(cases), "median_ms": statistics.median(times), "p99_ms": times[int(len(times) * 0.99)],
             "longest_ms": times[-1], "over_the_limit": sum(time_ > limit for time_ in times),
+            "over_it_without_collections": sum(
+                case["transaction_gone_ms"] - case["collected_ms"] > limit
+                for case in cases if case["transaction_gone_ms"] is not None),
             "never_gone": len(cases) - len(times),
             "connection_never_free": sum(case["connection_free_ms"] is None for case in cases),
             "next_not_served": sum(not case["next_served"] for case in cases)}
@@ -101,7 +116,7 @@ def summary(cases: list[dict[str, Any]], limit: float) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run, print a table, write the file. The exit code is 1 where something was left behind."""
     options_of = parser(__doc__)
-    options_of.add_argument("--times", type=int, default=1000, help="clients in all, a quarter of each kind")
+    options_of.add_argument("--times", type=int, default=1000, help="clients of the relay, a quarter of each kind")
     options_of.add_argument("--limit", type=float, default=100.0, help="milliseconds (default: %(default)s)")
     options = options_of.parse_args(arguments)
     began, cases = time.time(), []
@@ -109,18 +124,23 @@ def main(arguments: list[str] | None = None) -> int:
     with (neo4j_of(options) as server, tempfile.TemporaryDirectory() as folder,
           serving(Path(folder), server.uri, server.auth) as host, server.driver() as direct):
         for number in range(options.times):
-            cases.append(kill_one(host, direct, _MODES[number % len(_MODES)], number))
+            both: list[Serving | Neo4jServer] = random.sample([host, server], 2)
+            mode = _MODES[number % len(_MODES)]
+            cases.extend([kill_one(host, direct, via, mode, number) for via in both])
             if (number + 1) % 50 == 0:
                 say(f"{number + 1} of {options.times}")
         left = direct.execute_query("MATCH (n:Killed) RETURN count(n)").records[0][0]
-    modes = {mode: summary([case for case in cases if case["mode"] == mode], options.limit) for mode in _MODES}
-    for mode, figures in modes.items():
-        print(f"{mode:15} " + ", ".join(f"{name} {value:g}" for name, value in figures.items()))
+    kinds = [(kind, way) for kind in _MODES for way in ("relay", "direct")]
+    modes = {kind: summary([case for case in cases if (case["mode"], case["via"]) == kind], options.limit)
+             for kind in kinds}
+    for (what, way), figures in modes.items():
+        print(f"{what:13} {way:6} " + ", ".join(f"{name} {value:g}" for name, value in figures.items()))
     is_clean = left == 0 and not any(
         figures["never_gone"] or figures["connection_never_free"] or figures["next_not_served"]
         for figures in modes.values())
     print(f"nodes left: {left}; {'nothing was left behind' if is_clean else 'SOMETHING WAS LEFT BEHIND'}")
-    write(options.out, {"conditions": conditions(began), "limit_ms": options.limit, "modes": modes,
+    write(options.out, {"conditions": conditions(began), "limit_ms": options.limit,
+                        "modes": {f"{what}, {way}": figures for (what, way), figures in modes.items()},
                         "nodes_left": left, "clean": is_clean, "cases": cases})
     return 0 if is_clean else 1
 

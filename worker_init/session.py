@@ -8,7 +8,6 @@ of a client with notification filters of its own get a field more.
 
 import asyncio
 import logging
-import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -113,7 +112,6 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: a client is here, and has a limited time to say who it is."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._set_timer()
         self._front.joined(self)
 
