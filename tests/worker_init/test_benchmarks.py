@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def test_what_the_relay_costs(run: Run) -> None:
     cases = run(relay.main, "--scale", "0.02", "--rows", "2000")["cases"]
     assert [case["bar"] for case in cases] == [1.25, 0.7, 1.05, 0.35, 0.45]
     assert all(case["ratio"] > 0 and len(case["tries"]["direct"]) == case["pairs"] for case in cases)
+    assert all(case["processor_ms"]["client_direct"] > 0 and case["processor_ms"]["client_relay"] > 0 for case in cases)
+    assert sum(case["processor_ms"]["host"] for case in cases) > 0
     slow = next(case for case in cases if "10 ms" in case["name"])
     # The hop proves itself: TCP's handshake, Bolt's, the logon and the query, directly; the query, by the relay.
     assert slow["direct_ms"]["median"] > 40
@@ -51,7 +54,8 @@ def test_forked_tasks(run: Run) -> None:
 def test_killed_clients(run: Run) -> None:
     result = run(killed_clients.main, "--times", "4")
     assert result["clean"]
-    assert len(result["cases"]) == 4
+    assert Counter(case["via"] for case in result["cases"]) == {"relay": 4, "direct": 4}
+    assert all(case["collected_ms"] >= 0 for case in result["cases"])
 
 
 def test_killed_hosts(run: Run) -> None:
