@@ -309,11 +309,15 @@ def _failure(error: Exception, target: Target) -> UpstreamFailure:
                                description=error.gql_status_description,
                                diagnostic_record=dict(error.diagnostic_record))
     reachable = not isinstance(error, DriverError | OSError)
-    cause = " ".join(str(error).split()) or type(error).__name__
-    root = error
+    cause, root = _in_a_line(error), error
     while root.__cause__ is not None and isinstance(root.__cause__, Exception):
         root = root.__cause__
-    if root is not error and str(root) not in cause:
-        cause = f"{cause} ({' '.join(str(root).split())})"
+    if root is not error and _in_a_line(root) not in cause:
+        cause = f"{cause} ({_in_a_line(root)})"
     return UpstreamFailure(_UNKNOWN if reachable else UNREACHABLE,
                            f"the worker's driver has no connection to {target.uri}: {cause}")
+
+
+def _in_a_line(error: BaseException) -> str:
+    """Return what an error says; its name where it says nothing, as asyncio's do when a TLS handshake is hung up on."""
+    return " ".join(str(error).split()) or type(error).__name__
