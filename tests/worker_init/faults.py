@@ -20,6 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.worker_init.probes import ENDLESS
 from tests.worker_init.waiting import Answer
+from worker_init.handshake import MAGIC
+
+# The proposal of a manifest instead of a version: https://neo4j.com/docs/bolt/current/bolt/handshake/
+_MANIFEST = b"\x00\x00\x01\xff"
 
 # Neo4j goes on with a result that its client does not read, and keeps it: 30 MB at once fill every buffer on the way,
 # the rest comes slowly, so that the transaction neither ends nor fills the heap.
@@ -88,6 +92,8 @@ class _End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.other:
             self._hop.carried += len(data)
+            if self._hop.is_old and data.startswith(MAGIC):
+                data = data.replace(_MANIFEST, bytes(4), 1)
             self.other.transport.write(data)
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -110,11 +116,13 @@ class _End(asyncio.Protocol):
 class Proxy:
     """A TCP hop that can refuse, cut or swallow. It proves itself: ``carried`` counts what went through.
 
-    ``held_back`` has the ends whose peer does not take what is meant for it.
+    ``held_back`` has the ends whose peer does not take what is meant for it. While it ``is_old`` a new client
+    cannot ask for the manifest of versions, so the server speaks Bolt 5.8 to it as an older one would.
     """
 
     def __init__(self, target_port: int) -> None:
         self.carried = self.refused = 0
+        self.is_old = False
         self.ends: dict[_End, bool] = {}
         self.held_back: set[_End] = set()
         self._target_port = target_port

@@ -263,6 +263,37 @@ def test_a_connection_that_the_server_closed_is_replaced(relayed: neo4j.Driver, 
     assert value(relayed) == 1
 
 
+def test_a_server_that_is_upgraded_serves_old_clients_and_new_ones(server: Neo4jServer, folder: Path,
+                                                                       direct: neo4j.Driver) -> None:
+    with proxy(server.port) as hop, ExitStack() as stack:
+        hop.is_old = True
+        host = stack.enter_context(serving(folder, hop.uri, server.auth))
+        from_before = stack.enter_context(host.driver())
+        assert (value(from_before), bolt_of(from_before)) == (1, (5, 8))
+        hop.is_old = False
+        hop.cut()
+        hop.mend()
+        assert value(from_before) == 1
+        after = stack.enter_context(host.driver())
+        assert (value(after), bolt_of(after)) == (1, bolt_of(direct))
+        assert bolt_of(from_before) == (5, 8)
+
+
+def test_a_server_that_is_downgraded_is_asked_again_in_its_version(server: Neo4jServer, folder: Path,
+                                                                      direct: neo4j.Driver) -> None:
+    with proxy(server.port) as hop, serving(folder, hop.uri, server.auth) as host, host.driver() as driver:
+        assert (value(driver), bolt_of(driver)) == (1, bolt_of(direct))
+        hop.is_old = True
+        hop.cut()
+        hop.mend()
+        assert (value(driver), bolt_of(driver)) == (1, (5, 8))
+
+
+def bolt_of(driver: neo4j.Driver) -> tuple[int, int]:
+    major, minor = driver.get_server_info().protocol_version
+    return major, minor
+
+
 def test_a_managed_transaction_survives_the_loss_of_its_connection(relayed: neo4j.Driver,
                                                                    direct: neo4j.Driver) -> None:
     tries = []
