@@ -1,7 +1,8 @@
 """Neo4j Community as jars: resolved by jgo from a lock file, checked against it, and kept.
 
-The lock file beside this module is jgo's own (``jgo.lock.toml``): every jar with its SHA-256. It is made
-again, for another version, by ``python -m rig.stack.neo4j_jars VERSION``.
+The lock file beside this module is jgo's own (``jgo.lock.toml``): every jar with its SHA-256, the one that was
+asked for first. It is made again, for another version, by ``python -m rig.stack.neo4j_jars org.neo4j:neo4j:VERSION``;
+a second argument is the lock file of something else, as the tests' cypher-shell.
 """
 
 import hashlib
@@ -28,14 +29,14 @@ Progress = Callable[[int, int], None]       # jars that are there, jars in all
 
 def version() -> str:
     """Return the version of Neo4j that the lock file pins."""
-    return next(str(jar["version"]) for jar in _locked()
-                if (jar["groupId"], jar["artifactId"]) == ("org.neo4j", "neo4j"))
+    return str(_locked(LOCK_FILE)[0]["version"])
 
 
 def missing(downloads: Path) -> int:
     """Return how many jars are still to be downloaded."""
-    folder = _folder(downloads)
-    return sum(not (folder / _file_name(jar)).exists() for jar in _locked())
+    jars = _locked(LOCK_FILE)
+    folder = _folder(downloads, jars)
+    return sum(not (folder / _file_name(jar)).exists() for jar in jars)
 
 
 def host() -> str:
@@ -50,12 +51,13 @@ def reach() -> None:
     requests.head(_jgo("constants").MAVEN_CENTRAL_URL, timeout=10)    # its errors are OSErrors
 
 
-def ensure(downloads: Path, progress: Progress) -> Path:
-    """Return the folder with every jar of the server; what is missing in it is downloaded.
+def ensure(downloads: Path, progress: Progress, lock_file: Path | None = None) -> Path:
+    """Return the folder with every jar of the server, or of another lock file; what is missing in it is downloaded.
 
     Raises RigError where a jar cannot be had, or is not the one that was locked.
     """
-    folder, jars = _folder(downloads), _locked()
+    jars = _locked(lock_file or LOCK_FILE)
+    folder = _folder(downloads, jars)
     wanted = [jar for jar in jars if not (folder / _file_name(jar)).exists()]
     if wanted:
         # What a killed download left: a part of a jar would be taken for the whole.
@@ -104,8 +106,8 @@ def _fetch(jar: dict[str, Any], repository: Path, folder: Path) -> None:
     path.replace(folder / name)
 
 
-def _locked() -> list[dict[str, Any]]:
-    dependencies: list[dict[str, Any]] = tomllib.loads(LOCK_FILE.read_text(encoding="utf-8"))["dependencies"]
+def _locked(lock_file: Path) -> list[dict[str, Any]]:
+    dependencies: list[dict[str, Any]] = tomllib.loads(lock_file.read_text(encoding="utf-8"))["dependencies"]
     return dependencies
 
 
@@ -116,8 +118,8 @@ def _jgo(module: str) -> Any:
         return importlib.import_module(f"jgo.{module}")
 
 
-def _folder(downloads: Path) -> Path:
-    return downloads / f"neo4j-{version()}"
+def _folder(downloads: Path, jars: list[dict[str, Any]]) -> Path:
+    return downloads / f"{jars[0]['artifactId']}-{jars[0]['version']}"
 
 
 def _file_name(jar: dict[str, Any]) -> str:
@@ -125,16 +127,16 @@ def _file_name(jar: dict[str, Any]) -> str:
     return f"{jar['groupId']}.{jar['artifactId']}-{jar['version']}{classifier}.jar"
 
 
-def lock(wanted: str) -> None:
-    """Resolve a version anew, transitively, and make its lock file ours. Takes some minutes."""
+def lock(wanted: str, lock_file: Path = LOCK_FILE) -> None:
+    """Resolve ``group:artifact:version`` anew, transitively, and keep its lock file. Takes some minutes."""
     env = _jgo("env")
     with tempfile.TemporaryDirectory() as folder:
         context = _jgo("maven").MavenContext(repo_cache=Path(folder, "maven"))
         builder = env.EnvironmentBuilder(context=context, cache_dir=Path(folder, "jgo"),
                                          link_strategy=env.LinkStrategy.HARD)
-        environment = builder.from_endpoint(f"org.neo4j:neo4j:{wanted}")
-        shutil.copy(environment.lock_path, LOCK_FILE)
+        environment = builder.from_endpoint(wanted)
+        shutil.copy(environment.lock_path, lock_file)
 
 
 if __name__ == "__main__":
-    lock(sys.argv[1])
+    lock(sys.argv[1], *map(Path, sys.argv[2:]))

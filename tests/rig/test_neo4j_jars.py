@@ -12,6 +12,7 @@ from rig.settings import Settings
 from rig.stack import neo4j_jars
 from tests.rig.maven_mirror import GROUP, VERSION, Mirror, small_server, unreachable
 
+CYPHER_SHELL = Path(__file__).parents[1] / "worker_init" / "cypher-shell.lock.toml"
 JARS = {f"{GROUP}.{name}-{VERSION}.jar" for name in ("neo4j", "cypher")}
 
 
@@ -48,8 +49,9 @@ def test_every_jar_of_the_lock_file_has_its_checksum() -> None:
     assert [jar for jar in locked() if not re.fullmatch("[0-9a-f]{64}", jar["sha256"])] == []
 
 
-def test_the_lock_file_names_no_registry() -> None:
-    assert not re.search(r"https?:|://|repo[.0-9-]|file:|/root|/home", neo4j_jars.LOCK_FILE.read_text())
+@pytest.mark.parametrize("path", [neo4j_jars.LOCK_FILE, CYPHER_SHELL], ids=lambda path: path.name)
+def test_the_lock_file_names_no_registry(path: Path) -> None:
+    assert not re.search(r"https?:|://|repo[.0-9-]|file:|/root|/home", path.read_text())
 
 
 def test_no_two_jars_would_have_the_same_file(tmp_path: Path) -> None:

