@@ -68,8 +68,8 @@ def one(driver: neo4j.Driver) -> None:
         session.run("RETURN 1").consume()
 
 
-def rows(driver: neo4j.Driver, number: int, at_a_time: int = 1000) -> None:
-    """Read so many rows, with a PULL for each so many, by default the driver's own number."""
+def rows(driver: neo4j.Driver, number: int, at_a_time: int) -> None:
+    """Read so many rows, with a PULL for each so many; the driver's own number is 1,000."""
     with driver.session(database="neo4j", fetch_size=at_a_time) as session:
         for _ in session.run("UNWIND range(1, $number) AS x RETURN x, 'abc' + x AS y", number=number):
             pass
@@ -101,14 +101,14 @@ def measure(pair: Pair) -> dict[str, Any]:
         for tries, work in random.sample(both, 2):
             tries.append(timed(work))
     host_worked = read_seconds(pair.host.process.pid) - host_worked
-    times = {"direct": [one.passed for one in direct], "relay": [one.passed for one in relayed]}
+    times = {"direct": [each.passed for each in direct], "relay": [each.passed for each in relayed]}
     low, ratio, high = statistics.quantiles(map(_ratio, _blocks(times["relay"]), _blocks(times["direct"])), n=4)
     return {"name": pair.name, "pairs": pair.repeats, "direct_ms": _figures(times["direct"]),
             "relay_ms": _figures(times["relay"]), "ratio": round(ratio, 3), "spread": [round(low, 3), round(high, 3)],
             "ratio_of_medians": round(_ratio(times["relay"], times["direct"]), 3), "bar": pair.bar,
             "reached": ratio <= pair.bar,
-            "processor_ms": {"client_direct": _mean(one.worked for one in direct),
-                             "client_relay": _mean(one.worked for one in relayed),
+            "processor_ms": {"client_direct": _mean(each.worked for each in direct),
+                             "client_relay": _mean(each.worked for each in relayed),
                              "host": round(host_worked * 1000 / pair.repeats, 3)},
             "tries": times}
 

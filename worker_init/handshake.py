@@ -13,7 +13,7 @@ from worker_init.errors import ProtocolViolation
 MAGIC = b"\x60\x60\xb0\x17"
 _OPENING_SIZE = 20
 REFUSAL = b"\x00\x00\x00\x00"
-_MANIFEST = b"\x00\x00\x01\xff"
+MANIFEST = b"\x00\x00\x01\xff"
 _LONGEST_CAPABILITIES = 10
 
 
@@ -77,7 +77,7 @@ class Negotiation:
         opening, self._buffer = self._buffer[:_OPENING_SIZE], self._buffer[_OPENING_SIZE:]
         proposals = [opening[at:at + 4] for at in range(4, _OPENING_SIZE, 4)]
         self._offers = offers
-        if _MANIFEST in proposals and offers:
+        if MANIFEST in proposals and offers:
             self._read_choice(offers)
             return _manifest(offers)
         self.version = _chosen(proposals, offers)
@@ -99,7 +99,7 @@ class Negotiation:
 
 def _manifest(offers: tuple[Version, ...]) -> bytes:
     versions = b"".join(bytes((0, 0, offer.minor, offer.major)) for offer in offers)
-    return _MANIFEST + bytes((len(offers),)) + versions + b"\x00"
+    return MANIFEST + bytes((len(offers),)) + versions + b"\x00"
 
 
 def _chosen(proposals: list[bytes], offers: tuple[Version, ...]) -> Version | None:

@@ -20,10 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.worker_init.probes import ENDLESS
 from tests.worker_init.waiting import Answer
-from worker_init.handshake import MAGIC
-
-# The proposal of a manifest instead of a version: https://neo4j.com/docs/bolt/current/bolt/handshake/
-_MANIFEST = b"\x00\x00\x01\xff"
+from worker_init.handshake import MAGIC, MANIFEST
 
 # Neo4j goes on with a result that its client does not read, and keeps it: 30 MB at once fill every buffer on the way,
 # the rest comes slowly, so that the transaction neither ends nor fills the heap.
@@ -93,7 +90,7 @@ class _End(asyncio.Protocol):
         if self.other:
             self._hop.carried += len(data)
             if self._hop.is_old and data.startswith(MAGIC):
-                data = data.replace(_MANIFEST, bytes(4), 1)
+                data = data.replace(MANIFEST, bytes(4), 1)
             self.other.transport.write(data)
 
     def connection_lost(self, _: Exception | None) -> None:
