@@ -1,4 +1,4 @@
-"""What the samples say: integrals over time, peaks, and the courses that the charts show.
+"""What the samples say: integrals over time, peaks, and the timelines that the charts show.
 
 A sample's value holds until the next sample. A connection's opening and its end are then both seen late
 by the same time on average, so that the mean is not biased by the sampling.

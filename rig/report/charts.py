@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from rig.metrics.course import Course, course
 from rig.metrics.gauges import Point
 from rig.metrics.model import CellSummary
 from rig.metrics.raw import RawRun, Repeat
+from rig.metrics.timeline import Timeline, timeline
 from rig.report import words
 
 DASHES = {"none": "solid", "process": "6px,3px", "worker": "2px,2px", "none-async": "9px,3px,2px,3px",
@@ -24,7 +24,7 @@ DASHES = {"none": "solid", "process": "6px,3px", "worker": "2px,2px", "none-asyn
 class Line(NamedTuple):
     """One DAG run as the charts draw it; of a cell's repeats the typical one is drawn bold."""
 
-    course: Course
+    timeline: Timeline
     typical: bool
 
 
@@ -45,14 +45,14 @@ class Panel(NamedTuple):
 
 
 def drawn(raw: RawRun, cells: Sequence[CellSummary]) -> list[Drawn]:
-    """Return every cell's courses. ``cells`` are the summary's, which are in the order of the raw run's."""
+    """Return every cell's timelines. ``cells`` are the summary's, which are in the order of the raw run's."""
     return [Drawn(cell, _lines(repeats, cell))
             for cell, repeats in zip(cells, raw.cells().values(), strict=True)]
 
 
 def idle_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
     """Return idle connections over time: a panel for each executor, a hue for each pattern."""
-    span = _span(line.course.idle for one in all_drawn for line in one.lines)
+    span = _span(line.timeline.idle for one in all_drawn for line in one.lines)
     executors = dict.fromkeys(one.cell.executor for one in all_drawn)
     return [_idle_panel(executor, [one for one in all_drawn if one.cell.executor == executor], span)
             for executor in executors]
@@ -60,7 +60,7 @@ def idle_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
 
 def opened_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
     """Return connections opened against closed: a panel for each cell, the gap is what is open."""
-    span = _span(line.course.opened for one in all_drawn for line in one.lines)
+    span = _span(line.timeline.opened for one in all_drawn for line in one.lines)
     variants = list(dict.fromkeys(words.variant(one.cell) for one in all_drawn))
     # The executors of one pattern side by side, as in the bars above.
     return [_opened_panel(one, span)
@@ -68,9 +68,9 @@ def opened_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
 
 
 def _lines(repeats: Sequence[Repeat], cell: CellSummary) -> list[Line]:
-    courses = {number: found for number, repeat in enumerate(repeats) if (found := course(repeat))}
-    typical = _typical(cell, courses)
-    lines = [Line(found, number == typical) for number, found in courses.items()]
+    timelines = {number: found for number, repeat in enumerate(repeats) if (found := timeline(repeat))}
+    typical = _typical(cell, timelines)
+    lines = [Line(found, number == typical) for number, found in timelines.items()]
     return sorted(lines, key=lambda line: line.typical)
 
 
@@ -83,7 +83,7 @@ def _typical(cell: CellSummary, numbers: Iterable[int]) -> int | None:
 
 
 def _idle_panel(executor: str, in_panel: Sequence[Drawn], span: tuple[float, float]) -> Panel:
-    traces = [_trace(line.course.idle, one.cell, line.typical, name=words.variant(one.cell),
+    traces = [_trace(line.timeline.idle, one.cell, line.typical, name=words.variant(one.cell),
                      line={"dash": DASHES[words.stroke(one.cell)]})
               for one in in_panel for line in one.lines]
     about = "; ".join(f"{words.variant(one.cell)}: peak {words.median(one.cell.metrics['connections_idle_peak'])}, "
@@ -94,8 +94,8 @@ def _idle_panel(executor: str, in_panel: Sequence[Drawn], span: tuple[float, flo
 
 def _opened_panel(one: Drawn, span: tuple[float, float]) -> Panel:
     traces = [trace for line in one.lines for trace in (
-        _trace(line.course.closed, one.cell, line.typical, name="closed", line={"dash": "2px,2px"}),
-        _trace(line.course.opened, one.cell, line.typical, name="opened",
+        _trace(line.timeline.closed, one.cell, line.typical, name="closed", line={"dash": "2px,2px"}),
+        _trace(line.timeline.opened, one.cell, line.typical, name="opened",
                fill="tonexty" if line.typical else None))]
     opened, closed = (words.median(one.cell.metrics[name]) for name in ("connections_opened", "connections_closed"))
     return Panel(f"{words.variant(one.cell)} · {words.executor(one.cell.executor)}",
@@ -104,7 +104,7 @@ def _opened_panel(one: Drawn, span: tuple[float, float]) -> Panel:
 
 
 def _trace(points: Sequence[Point], cell: CellSummary, typical: bool, **how: Any) -> go.Scatter:
-    # A course that is a step has to be drawn as one: a slope would show values that nobody saw.
+    # A timeline has steps and is drawn with them: a slope would show values that nobody saw.
     return go.Scatter(
         x=[point.t for point in points], y=[point.value for point in points], mode="lines", **how,
         line_shape="hv", line_width=2.25 if typical else 1, opacity=1 if typical else 0.4,
@@ -112,9 +112,9 @@ def _trace(points: Sequence[Point], cell: CellSummary, typical: bool, **how: Any
         hoverinfo=None if typical else "skip", hovertemplate="%{y:,}" if typical else None)
 
 
-def _span(courses: Iterable[Sequence[Point]]) -> tuple[float, float]:
+def _span(timelines: Iterable[Sequence[Point]]) -> tuple[float, float]:
     """Return the ends of both axes, the same for every panel: the last second and the highest value."""
-    points = [point for one in courses for point in one]
+    points = [point for one in timelines for point in one]
     return max((point.t for point in points), default=1), max((point.value for point in points), default=1)
 
 

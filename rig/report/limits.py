@@ -40,7 +40,7 @@ def _sampling(summary: Summary) -> Iterator[str]:
                f"percentile of the slowest DAG run is {words.number(p95)} s, the longest gap of all "
                f"{words.number(longest)} s.")
     else:
-        yield "No samples: there are no gauges, and no course over time."
+        yield "No samples: there are no gauges, and no timeline."
 
 
 def _probe(summary: Summary) -> Iterator[str]:

@@ -10,9 +10,9 @@ import pytest
 from rig import metrics, records
 from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, intervals, summarise
-from rig.metrics.course import Course, course
 from rig.metrics.model import Contrast, MetricSummary
 from rig.metrics.redact import redacted, text
+from rig.metrics.timeline import Timeline, timeline
 from rig.records import RunRecord, TaskRecord
 from rig.report.words import NOTHING
 from tests.rig import builders
@@ -522,16 +522,16 @@ def test_the_seeds_conditions_are_compared_with_the_runs(tmp_path: Path) -> None
         ("tasks", "2", False), ("calls per task", "3", False), ("hold of a task, s", "2", True), ("slots", "16", False)]
 
 
-# The course over time
+# The timeline
 
-def only_course(folder: Path) -> Course:
-    found = course(metrics.load(folder).repeats[0])
+def only_timeline(folder: Path) -> Timeline:
+    found = timeline(metrics.load(folder).repeats[0])
     assert found is not None
     return found
 
 
-def test_the_course_counts_up_by_ids_and_ends_with_the_servers_count(tmp_path: Path) -> None:
-    found = only_course(builders.tiny(tmp_path))
+def test_the_timeline_counts_up_by_ids_and_ends_with_the_servers_count(tmp_path: Path) -> None:
+    found = only_timeline(builders.tiny(tmp_path))
 
     assert found.idle == [(0, 0), (4, 2), (6, 3), (7, 2), (13, 1), (14, 0)]
     assert found.opened == [(0, 0), (3, 1), (4, 2), (5, 3), (14, 4)]       # 14 was never sampled
@@ -542,18 +542,18 @@ def test_ids_that_no_sample_saw_are_counted_once_a_later_one_is_seen(tmp_path: P
     folder = builders.tiny(tmp_path, opened=9, last_id=20)
     builders.rewrite(folder / records.SAMPLES_FILE, [builders.sample(1000, []), builders.sample(1004, [17])])
 
-    assert only_course(folder).opened == [(0, 0), (4, 9)]
-    assert only_course(folder).closed == [(0, 0), (4, 8)]
+    assert only_timeline(folder).opened == [(0, 0), (4, 9)]
+    assert only_timeline(folder).closed == [(0, 0), (4, 8)]
 
 
-def test_with_other_users_the_course_counts_what_was_seen(tmp_path: Path) -> None:
+def test_with_other_users_the_timeline_counts_what_was_seen(tmp_path: Path) -> None:
     folder = builders.tiny(tmp_path, opened=2, opened_exact=False, first_id=None, last_id=None)
     builders.rewrite(folder / records.SAMPLES_FILE, [
         builders.sample(1000, []), builders.sample(1004, [500]), builders.sample(1005, [500, 900]),
         builders.sample(1006, [900])])
 
-    assert only_course(folder).opened == [(0, 0), (4, 1), (5, 2), (6, 2)]
-    assert only_course(folder).closed == [(0, 0), (6, 1)]
+    assert only_timeline(folder).opened == [(0, 0), (4, 1), (5, 2), (6, 2)]
+    assert only_timeline(folder).closed == [(0, 0), (6, 1)]
 
 
 def test_neither_count_ever_falls(tmp_path: Path) -> None:
@@ -561,17 +561,17 @@ def test_neither_count_ever_falls(tmp_path: Path) -> None:
     folder = builders.tiny(tmp_path, opened=40, last_id=51)
     builders.rewrite(folder / records.SAMPLES_FILE, [
         builders.sample(1000 + t, sorted(random.sample(range(11 + t, 20 + t), 4))) for t in range(30)])
-    found = only_course(folder)
+    found = only_timeline(folder)
 
     for points in (found.opened, found.closed):
         assert all(earlier.value <= later.value for earlier, later in pairwise(points))
 
 
-def test_there_is_no_course_without_samples(tmp_path: Path) -> None:
+def test_there_is_no_timeline_without_samples(tmp_path: Path) -> None:
     folder = builders.tiny(tmp_path)
     (folder / records.SAMPLES_FILE).unlink()
 
-    assert course(metrics.load(folder).repeats[0]) is None
+    assert timeline(metrics.load(folder).repeats[0]) is None
 
 
 # Secrets

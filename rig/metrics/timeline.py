@@ -1,4 +1,4 @@
-"""The course of a DAG run over time, as the charts draw it."""
+"""The timeline of a DAG run, as the charts draw it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -9,7 +9,7 @@ from rig.metrics.raw import Repeat
 from rig.records import DagRunRecord, Sample
 
 
-class Course(NamedTuple):
+class Timeline(NamedTuple):
     """Connections against seconds since the DAG run was started; values hold until the next point."""
 
     idle: list[Point]
@@ -17,13 +17,13 @@ class Course(NamedTuple):
     closed: list[Point]
 
 
-def course(repeat: Repeat) -> Course | None:
-    """Return a DAG run's course, None where nothing was sampled or it is not known when it started."""
+def timeline(repeat: Repeat) -> Timeline | None:
+    """Return a DAG run's timeline, None where nothing was sampled or it is not known when it started."""
     record = repeat.record
     if record is None or not repeat.samples:
         return None
     opened, closed = _totals(repeat, record)
-    return Course(_points(record, repeat.samples, map(idle, repeat.samples)),
+    return Timeline(_points(record, repeat.samples, map(idle, repeat.samples)),
                   _points(record, repeat.samples, opened), _points(record, repeat.samples, closed))
 
 
