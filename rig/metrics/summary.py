@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import median
 
 from rig.metrics import intervals, rows
-from rig.metrics.claim import seed_claim
 from rig.metrics.contrasts import contrasts, known
+from rig.metrics.demo_claim import seed_claim
 from rig.metrics.figures import DIGITS, Figure, figures
 from rig.metrics.model import CellSummary, MetricSummary, Summary
 from rig.metrics.outcome import dag_run, failure, succeeded, wrong

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from rig.metrics.claim import LEAST_REDUCTION
+from rig.metrics.demo_claim import LEAST_REDUCTION
 from rig.metrics.model import CellSummary, ExecutorClaim, Summary
 from rig.records import EXHIBIT
 from rig.report import words
