@@ -13,7 +13,8 @@ from rig.metrics import BY_NAME, CONDITIONS, METRICS
 from rig.metrics.intervals import LEAST_REPEATS
 from rig.metrics.model import CellSummary, Contrast, Summary
 from rig.metrics.raw import RawRun
-from rig.report import charts, headline, limits, words
+from rig.report import charts, headline, words
+from rig.report.limitations import limitations
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MAIN = ("connections_opened", "connections_peak", "connections_idle_peak", "connections_idle",
@@ -35,7 +36,7 @@ def html(raw: RawRun, summary: Summary) -> str:
         groups=[(title, [metric for metric in METRICS + CONDITIONS if metric.group == group])
                 for group, title in _GROUPS.items()],
         idle_panels=charts.idle_panels(drawn), opened_panels=charts.opened_panels(drawn),
-        contrasts=_contrasts(summary.contrasts), limitations=limits.limitations(summary),
+        contrasts=_contrasts(summary.contrasts), limitations=limitations(summary),
         environment=list(_flat(summary.environment)),
         **own_files())
     return page

@@ -19,7 +19,8 @@ from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, summarise
 from rig.metrics.model import Contrast, Side
 from rig.records import Cell, Executor, RunRecord
-from rig.report import charts, headline, limits, words
+from rig.report import charts, headline, words
+from rig.report.limitations import limitations
 from tests.rig import builders, synthetic
 
 NUMBER = {"type": ["number", "null"]}
@@ -504,18 +505,18 @@ def test_the_claims_sentence_comes_from_the_figures(tmp_path: Path, problematic:
     assert idle(tmp_path, problematic, improved).startswith(said)
 
 
-def test_the_limits_have_the_runs_own_figures(real: Path, tmp_path: Path) -> None:
-    said = " ".join(limits.limitations(summarise(real)))
+def test_the_limitations_have_the_runs_own_figures(real: Path, tmp_path: Path) -> None:
+    said = " ".join(limitations(summarise(real)))
 
     assert "sampled every 0.210 s (median); the 95th percentile of the slowest DAG run is 0.229 s" in said
     assert "72 connections" in said                     # 3 in each of 24 DAG runs
     assert "Every cell had 4 slots and used them" in said
     assert "3 repeats or more" in said
-    assert "fewer than three" in " ".join(limits.limitations(summarise(builders.tiny(tmp_path))))
+    assert "fewer than three" in " ".join(limitations(summarise(builders.tiny(tmp_path))))
 
 
-def test_slots_that_were_not_reached_are_a_limit(tmp_path: Path) -> None:
-    said = " ".join(limits.limitations(summarise(builders.tiny(tmp_path))))
+def test_slots_that_were_not_reached_are_a_limitation(tmp_path: Path) -> None:
+    said = " ".join(limitations(summarise(builders.tiny(tmp_path))))
 
     assert "Every cell had 16 slots, but not all used them. Tasks at once: problematic on LocalExecutor 2." in said
 
