@@ -17,7 +17,7 @@ from rig import runs
 from rig.errors import BadInput, RigError
 from rig.experiment.profiles import STRESS_DAG
 from rig.records import Executor, Relay
-from rig.report import words
+from rig.report import phrases
 from rig.settings import PROJECT, Settings
 from rig.stack import airflow, lock, ports, processes
 from rig.stack.interface import Stack
@@ -304,8 +304,8 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _seconds(value: float | None) -> str:
-    return words.NOTHING if value is None else f"{value:.1f} s"
+    return phrases.NOTHING if value is None else f"{value:.1f} s"
 
 
 def _number(value: float | None) -> str:
-    return words.NOTHING if value is None else f"{value:.4g}"
+    return phrases.NOTHING if value is None else f"{value:.4g}"

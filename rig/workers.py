@@ -9,7 +9,7 @@ from rich.table import Table
 from rig import flower
 from rig.errors import BadInput
 from rig.flower import Inspected
-from rig.report import words
+from rig.report import phrases
 from rig.settings import Settings
 from rig.stack.airflow import reachable
 from rig.stack.state import StackState
@@ -40,7 +40,7 @@ def tables(found: Inspected) -> Iterator[Table]:
         made.add_column("longest\nwait, s", justify="right",
                         footer=str(max((driver["waits"]["longest_seconds"] for driver in drivers), default=0)))
         for driver in drivers:
-            made.add_row(" ".join(map(str, driver["processes"])) or words.NOTHING, driver["state"],
+            made.add_row(" ".join(map(str, driver["processes"])) or phrases.NOTHING, driver["state"],
                          *[str(of(driver)) for _, of in _COUNTS], str(driver["waits"]["longest_seconds"]))
         yield made
 

@@ -13,7 +13,7 @@ from rig.metrics.gauges import Point
 from rig.metrics.model import CellSummary
 from rig.metrics.raw import RawRun, Repeat
 from rig.metrics.timeline import Timeline, timeline
-from rig.report import words
+from rig.report import phrases
 
 DASHES = {"none": "solid", "process": "6px,3px", "worker": "2px,2px", "none-async": "9px,3px,2px,3px",
           "process-async": "6px,3px,2px,2px", "worker-async": "12px,3px",
@@ -61,10 +61,10 @@ def idle_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
 def opened_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
     """Return connections opened against closed: a panel for each cell, the gap is what is open."""
     span = _span(line.timeline.opened for one in all_drawn for line in one.lines)
-    variants = list(dict.fromkeys(words.variant(one.cell) for one in all_drawn))
+    variants = list(dict.fromkeys(phrases.variant(one.cell) for one in all_drawn))
     # The executors of one pattern side by side, as in the bars above.
     return [_opened_panel(one, span)
-            for one in sorted(all_drawn, key=lambda one: variants.index(words.variant(one.cell)))]
+            for one in sorted(all_drawn, key=lambda one: variants.index(phrases.variant(one.cell)))]
 
 
 def _lines(repeats: Sequence[Repeat], cell: CellSummary) -> list[Line]:
@@ -83,12 +83,12 @@ def _typical(cell: CellSummary, numbers: Iterable[int]) -> int | None:
 
 
 def _idle_panel(executor: str, in_panel: Sequence[Drawn], span: tuple[float, float]) -> Panel:
-    traces = [_trace(line.timeline.idle, one.cell, line.typical, name=words.variant(one.cell),
-                     line={"dash": DASHES[words.stroke(one.cell)]})
+    traces = [_trace(line.timeline.idle, one.cell, line.typical, name=phrases.variant(one.cell),
+                     line={"dash": DASHES[phrases.stroke(one.cell)]})
               for one in in_panel for line in one.lines]
-    about = "; ".join(f"{words.variant(one.cell)}: peak {words.median(one.cell.metrics['connections_idle_peak'])}, "
-                      f"mean {words.median(one.cell.metrics['connections_idle'])}" for one in in_panel)
-    return Panel(words.executor(executor), f"Idle connections over time on {executor}. {about}.", None,
+    about = "; ".join(f"{phrases.variant(one.cell)}: peak {phrases.median(one.cell.metrics['connections_idle_peak'])}, "
+                      f"mean {phrases.median(one.cell.metrics['connections_idle'])}" for one in in_panel)
+    return Panel(phrases.executor(executor), f"Idle connections over time on {executor}. {about}.", None,
                  _figure(traces, span, "idle connections"))
 
 
@@ -97,10 +97,10 @@ def _opened_panel(one: Drawn, span: tuple[float, float]) -> Panel:
         _trace(line.timeline.closed, one.cell, line.typical, name="closed", line={"dash": "2px,2px"}),
         _trace(line.timeline.opened, one.cell, line.typical, name="opened",
                fill="tonexty" if line.typical else None))]
-    opened, closed = (words.median(one.cell.metrics[name]) for name in ("connections_opened", "connections_closed"))
-    return Panel(f"{words.variant(one.cell)} · {words.executor(one.cell.executor)}",
-                 f"Connections opened and closed over time, {words.label(one.cell)}: {opened} opened, "
-                 f"{closed} closed at the end.", words.hue(one.cell), _figure(traces, span, "connections"))
+    opened, closed = (phrases.median(one.cell.metrics[name]) for name in ("connections_opened", "connections_closed"))
+    return Panel(f"{phrases.variant(one.cell)} · {phrases.executor(one.cell.executor)}",
+                 f"Connections opened and closed over time, {phrases.label(one.cell)}: {opened} opened, "
+                 f"{closed} closed at the end.", phrases.hue(one.cell), _figure(traces, span, "connections"))
 
 
 def _trace(points: Sequence[Point], cell: CellSummary, typical: bool, **how: Any) -> go.Scatter:
@@ -108,7 +108,7 @@ def _trace(points: Sequence[Point], cell: CellSummary, typical: bool, **how: Any
     return go.Scatter(
         x=[point.t for point in points], y=[point.value for point in points], mode="lines", **how,
         line_shape="hv", line_width=2.25 if typical else 1, opacity=1 if typical else 0.4,
-        meta={"hue": words.hue(cell)}, showlegend=False,
+        meta={"hue": phrases.hue(cell)}, showlegend=False,
         hoverinfo=None if typical else "skip", hovertemplate="%{y:,}" if typical else None)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rig.metrics.demo_claim import LEAST_REDUCTION
 from rig.metrics.model import CellSummary, ExecutorClaim, Summary
 from rig.records import EXHIBIT
-from rig.report import words
+from rig.report import phrases
 
 
 def headline(summary: Summary) -> list[str]:
@@ -39,8 +39,9 @@ def outcome(summary: Summary) -> str:
     succeeded = sum(run.state == "success" for run in runs)
     tasks, done = sum(run.tasks for run in runs), sum(run.tasks_succeeded for run in runs)
     wrong = sum(run.tasks_wrong for run in runs)
-    return (f"{succeeded} of {words.plural(len(runs), 'DAG run')} succeeded, {done:,} of "
-            f"{words.plural(tasks, 'task')}; {words.plural(wrong, 'task') if wrong else 'no task'} got a wrong answer.")
+    return (f"{succeeded} of {phrases.plural(len(runs), 'DAG run')} succeeded, {done:,} of "
+            f"{phrases.plural(tasks, 'task')}; "
+            f"{phrases.plural(wrong, 'task') if wrong else 'no task'} got a wrong answer.")
 
 
 def alarms(summary: Summary) -> list[str]:
@@ -48,7 +49,7 @@ def alarms(summary: Summary) -> list[str]:
     wrong = sum(run.tasks_wrong for run in summary.dag_runs if not run.is_exhibit)
     found = [] if summary.status == "complete" else [_state(summary)]
     if wrong:
-        found.append(f"{words.plural(wrong, 'task')} got a wrong answer: the run fails, whatever its figures.")
+        found.append(f"{phrases.plural(wrong, 'task')} got a wrong answer: the run fails, whatever its figures.")
     return found
 
 
@@ -60,9 +61,10 @@ def exhibit(summary: Summary) -> str | None:
     tasks, wrong = sum(run.tasks for run in runs), sum(run.tasks_wrong for run in runs)
     failed = tasks - wrong - sum(run.tasks_succeeded for run in runs)
     hung = sum(run.state == "hung" for run in runs)
-    return (f"The exhibit, {EXHIBIT}: of {words.plural(tasks, 'task')} that used a driver inherited through the fork, "
-            f"{wrong:,} got a wrong answer and {failed:,} more did not succeed; {words.plural(hung, 'DAG run')} of "
-            f"{len(runs)} never ended. This is what it shows, and no failure of the run.")
+    return (f"The exhibit, {EXHIBIT}: of {phrases.plural(tasks, 'task')} that used a driver inherited through the "
+            f"fork, {wrong:,} got a wrong answer and {failed:,} more did not succeed; "
+            f"{phrases.plural(hung, 'DAG run')} of {len(runs)} never ended. "
+            "This is what it shows, and no failure of the run.")
 
 
 def _state(summary: Summary) -> str:
@@ -77,10 +79,10 @@ def claim_sentence(claim: ExecutorClaim) -> str:
         return f"Not answered on {claim.executor}: {claim.reason}."
     verdict = "Reproduced" if claim.reproduced else "Not reproduced"
     peak, mean = claim.peak, claim.mean
-    return (f"{verdict} on {claim.executor}: at the peak {words.number(peak.problematic)} idle connections with "
-            f"problematic and {words.number(peak.improved)} with improved, {_change(peak.reduction)}; in the mean "
-            f"{words.number(mean.problematic)} and {words.number(mean.improved)}, {_change(mean.reduction)}. "
-            f"The claim is at least {words.percent(LEAST_REDUCTION)} fewer.")
+    return (f"{verdict} on {claim.executor}: at the peak {phrases.number(peak.problematic)} idle connections with "
+            f"problematic and {phrases.number(peak.improved)} with improved, {_change(peak.reduction)}; in the mean "
+            f"{phrases.number(mean.problematic)} and {phrases.number(mean.improved)}, {_change(mean.reduction)}. "
+            f"The claim is at least {phrases.percent(LEAST_REDUCTION)} fewer.")
 
 
 def _change(reduction: float | None) -> str:
@@ -88,14 +90,14 @@ def _change(reduction: float | None) -> str:
         return "no ratio"
     if reduction == 0:
         return "the same"
-    return f"{words.percent(abs(reduction))} {'fewer' if reduction > 0 else 'more'}"
+    return f"{phrases.percent(abs(reduction))} {'fewer' if reduction > 0 else 'more'}"
 
 
 def _counts(cells: Sequence[CellSummary]) -> dict[str, dict[str, str]]:
     """Return what was opened, by what was run and then by executor; the first cell of a name stands for it."""
     found: dict[str, dict[str, str]] = {}
     for cell in cells:
-        found.setdefault(words.variant(cell), {}).setdefault(cell.executor, _count(cell))
+        found.setdefault(phrases.variant(cell), {}).setdefault(cell.executor, _count(cell))
     return found
 
 
@@ -103,7 +105,7 @@ def _count(cell: CellSummary) -> str:
     metric = cell.metrics["connections_opened"]
     if metric.median is None:
         return "an unknown number of"
-    return f"at least {words.number(metric.median)}" if metric.lower_bound else words.number(metric.median)
+    return f"at least {phrases.number(metric.median)}" if metric.lower_bound else phrases.number(metric.median)
 
 
 def _list(counts: Mapping[str, str]) -> str:
@@ -111,11 +113,11 @@ def _list(counts: Mapping[str, str]) -> str:
     by_count: dict[str, list[str]] = {}
     for variant, count in counts.items():
         by_count.setdefault(count, []).append(variant)
-    parts = [(count, words.enumerate_words(variants)) for count, variants in by_count.items()]
+    parts = [(count, phrases.enumerate_words(variants)) for count, variants in by_count.items()]
     return ", ".join(f"{count}{'' if position else ' connections'} with {variants}"
                      for position, (count, variants) in enumerate(parts))
 
 
 def _subject(cells: Sequence[CellSummary]) -> str:
     tasks = {cell.tasks for cell in cells}
-    return words.plural(tasks.pop(), "task") if len(tasks) == 1 else "A DAG run"
+    return phrases.plural(tasks.pop(), "task") if len(tasks) == 1 else "A DAG run"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from rig.metrics.model import Summary
-from rig.report import words
+from rig.report import phrases
 
 
 def limitations(summary: Summary) -> list[str]:
@@ -36,9 +36,9 @@ def _sampling(summary: Summary) -> Iterator[str]:
     if medians := [share.interval_median for share in shares if share.interval_median is not None]:
         p95 = max((share.interval_p95 for share in shares if share.interval_p95 is not None), default=None)
         longest = max((share.interval_longest for share in shares if share.interval_longest is not None), default=None)
-        yield (f"Open connections were sampled every {words.number(median(medians))} s (median); the 95th "
-               f"percentile of the slowest DAG run is {words.number(p95)} s, the longest gap of all "
-               f"{words.number(longest)} s.")
+        yield (f"Open connections were sampled every {phrases.number(median(medians))} s (median); the 95th "
+               f"percentile of the slowest DAG run is {phrases.number(p95)} s, the longest gap of all "
+               f"{phrases.number(longest)} s.")
     else:
         yield "No samples: there are no gauges, and no timeline."
 
@@ -47,21 +47,21 @@ def _probe(summary: Summary) -> Iterator[str]:
     shares = [run.sampler for run in summary.dag_runs if run.sampler.connections is not None]
     if shares:
         yield (f"The probe is not part of the figures, but it is load: "
-               f"{words.plural(sum(share.connections or 0 for share in shares), 'connection')}, "
+               f"{phrases.plural(sum(share.connections or 0 for share in shares), 'connection')}, "
                f"{sum(share.queries or 0 for share in shares):,} queries and "
-               f"{words.number(round(sum(share.cpu_seconds or 0 for share in shares), 1))} s of CPU time in "
-               f"{words.plural(len(shares), 'DAG run')}.")
+               f"{phrases.number(round(sum(share.cpu_seconds or 0 for share in shares), 1))} s of CPU time in "
+               f"{phrases.plural(len(shares), 'DAG run')}.")
 
 
 def _slots(summary: Summary) -> Iterator[str]:
-    reached = {words.label(cell): cell.concurrency_reached for cell in summary.cells}
+    reached = {phrases.label(cell): cell.concurrency_reached for cell in summary.cells}
     known = {value for value in reached.values() if value is not None}
     if not known:
         yield f"Both executors had {summary.slots} slots; how many tasks ran at once is not known."
     elif known == {summary.slots} and None not in reached.values():
         yield f"Every cell had {summary.slots} slots and used them: {summary.slots} tasks ran at once."
     else:
-        each = "; ".join(f"{name} {words.number(value)}" for name, value in reached.items())
+        each = "; ".join(f"{name} {phrases.number(value)}" for name, value in reached.items())
         yield f"Every cell had {summary.slots} slots, but not all used them. Tasks at once: {each}."
 
 
@@ -75,12 +75,12 @@ def _repeats(summary: Summary) -> Iterator[str]:
 
 
 def _bounds(summary: Summary) -> Iterator[str]:
-    bounds = [words.label(cell) for cell in summary.cells if cell.metrics["connections_opened"].lower_bound]
+    bounds = [phrases.label(cell) for cell in summary.cells if cell.metrics["connections_opened"].lower_bound]
     if bounds:
         yield (f"Others used the server too. What was opened is a lower bound, marked ≥, for "
-               f"{words.enumerate_words(bounds)}.")
+               f"{phrases.enumerate_words(bounds)}.")
 
 
 def _retries(summary: Summary) -> Iterator[str]:
     if retried := sum(run.tasks_retried for run in summary.dag_runs):
-        yield f"Airflow tried {words.plural(retried, 'task')} more than once; their times are of the last try."
+        yield f"Airflow tried {phrases.plural(retried, 'task')} more than once; their times are of the last try."

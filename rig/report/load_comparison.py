@@ -10,7 +10,7 @@ from rich.table import Table
 from loadtest import summary
 from rig import load_records
 from rig.load_records import LoadCell
-from rig.report import words
+from rig.report import phrases
 from rig.report.charts import Panel
 from rig.report.page import own_files, templates
 
@@ -57,7 +57,7 @@ def headline(found: dict[str, Any]) -> str:
 
 def _range(rates: list[float | None]) -> str:
     known = sorted(rate for rate in rates if rate is not None)
-    lowest, highest = (f"{known[0]:g}", f"{known[-1]:g}") if known else (words.NOTHING, words.NOTHING)
+    lowest, highest = (f"{known[0]:g}", f"{known[-1]:g}") if known else (phrases.NOTHING, phrases.NOTHING)
     return lowest if lowest == highest else f"{lowest} to {highest}, by pattern"
 
 
@@ -82,17 +82,17 @@ def table(folder: Path) -> Table:
         latencies = held.get("latencies", {})
         made.add_row(
             LoadCell(executor=cell["executor"], pattern=cell["pattern"], relay=cell["relay"]).name,
-            words.number(cell["holds"]),
-            *(words.number(latencies.get(name, {}).get("p95")) for name in ("run", "queued")),
-            words.number(held.get("connections_opened_per_second")),
-            words.number(held.get("connections_opened_per_run")), words.number(held.get("failed")))
+            phrases.number(cell["holds"]),
+            *(phrases.number(latencies.get(name, {}).get("p95")) for name in ("run", "queued")),
+            phrases.number(held.get("connections_opened_per_second")),
+            phrases.number(held.get("connections_opened_per_run")), phrases.number(held.get("failed")))
     return made
 
 
 def _panel(title: str, y: str, unit: str, found: dict[str, Any]) -> Panel:
     traces = [go.Scatter(
         x=[step["rate"] for step in cell["knee"]["steps"]], y=[step[y] for step in cell["knee"]["steps"]],
-        name=f"{cell['pattern']} · {words.executor(cell['executor'])}", mode="lines+markers", line_width=2,
+        name=f"{cell['pattern']} · {phrases.executor(cell['executor'])}", mode="lines+markers", line_width=2,
         line_dash=DASHES[cell["executor"]], meta={"hue": cell["pattern"]}, hovertemplate="%{y:,.3g}")
         for cell in found["cells"] if cell["knee"]]
     values = [value for trace in traces for value in trace.y if value is not None]

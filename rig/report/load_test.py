@@ -10,7 +10,7 @@ from loadtest import schedule, summary
 from loadtest.figures import percentile
 from loadtest.options import stages_of
 from loadtest.records import LoadRun, LoadSample, LoadTest
-from rig.report import words
+from rig.report import phrases
 from rig.report.charts import Panel
 from rig.report.page import own_files, templates
 
@@ -33,19 +33,19 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
     test, runs, series = summary.read_test(folder), summary.read_runs(folder), summary.read_series(folder)
     page: str = templates().get_template("load.html.j2").render(
         summary=found, headline=headline(found), panels=list(panels(test, runs, series)), latencies=LATENCIES,
-        left=words.number(found["outcome"]["connections_left"]), **own_files())
+        left=phrases.number(found["outcome"]["connections_left"]), **own_files())
     return found, page
 
 
 def headline(found: dict[str, Any]) -> str:
     """Return what the test came to, in a sentence."""
     outcome, load = found["outcome"], found["load"]
-    how = f"{words.number(load['rate'])} DAG runs per second" if load["users"] is None else \
-        words.plural(load["users"], "user")
+    how = f"{phrases.number(load['rate'])} DAG runs per second" if load["users"] is None else \
+        phrases.plural(load["users"], "user")
     where = found["deployment"]["executor"] or found["deployment"]["airflow"]
-    ended = f"{outcome['succeeded']} of {words.plural(outcome['arrivals'], 'DAG run')} succeeded"
+    ended = f"{outcome['succeeded']} of {phrases.plural(outcome['arrivals'], 'DAG run')} succeeded"
     return (f"{load['pattern']} on {where}, {load['shape']}, {how}: {ended}, and Neo4j accepted "
-            f"{words.number(outcome['connections_opened'])} connections.")
+            f"{phrases.number(outcome['connections_opened'])} connections.")
 
 
 def panels(test: LoadTest, runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> Iterator[Panel]:
@@ -111,5 +111,5 @@ def _panel(title: str, unit: str, end: float, traces: list[go.Scatter]) -> Panel
         "legend": {"orientation": "h", "y": 1.12},
         "xaxis": {"range": [0, max(1.0, end)], "title": {"text": "seconds since the start"}, "zeroline": False},
         "yaxis": {"range": [0, max(highest or 0, 0.01) * 1.1], "title": {"text": unit}, "zeroline": False}})
-    return Panel(title, f"{title}: at most {words.number(highest)} {unit}", None,
+    return Panel(title, f"{title}: at most {phrases.number(highest)} {unit}", None,
                  figure.to_plotly_json() if values else None)

@@ -13,7 +13,7 @@ from rig.metrics import BY_NAME, CONDITIONS, METRICS
 from rig.metrics.intervals import LEAST_REPEATS
 from rig.metrics.model import CellSummary, Contrast, Summary
 from rig.metrics.raw import RawRun
-from rig.report import charts, headline, words
+from rig.report import charts, headline, phrases
 from rig.report.limitations import limitations
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -47,10 +47,10 @@ def templates() -> Environment:
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters.update({
-        "number": words.number, "signed": words.signed, "median": words.median, "interval": words.interval,
-        "percent": words.percent, "direction": words.direction, "variant": words.variant, "label": words.label,
-        "executor": words.executor, "hue": words.hue, "stroke": words.stroke, "moment": words.moment,
-        "verdict": words.verdict, "plural": words.plural})
+        "number": phrases.number, "signed": phrases.signed, "median": phrases.median, "interval": phrases.interval,
+        "percent": phrases.percent, "direction": phrases.direction, "variant": phrases.variant, "label": phrases.label,
+        "executor": phrases.executor, "hue": phrases.hue, "stroke": phrases.stroke, "moment": phrases.moment,
+        "verdict": phrases.verdict, "plural": phrases.plural})
     environment.globals.update({"metric": BY_NAME, "dashes": charts.DASHES})
     return environment
 
@@ -75,7 +75,7 @@ def _bars(cells: Sequence[CellSummary]) -> list[tuple[str, list[tuple[CellSummar
     found: dict[str, list[tuple[CellSummary, float]]] = {}
     for cell in cells:
         length = (cell.metrics["connections_opened"].median or 0) / longest
-        found.setdefault(words.variant(cell), []).append((cell, length))
+        found.setdefault(phrases.variant(cell), []).append((cell, length))
     return list(found.items())
 
 
@@ -97,7 +97,7 @@ def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]
 
 def _leaf(key: str, value: object) -> str:
     if value is None:
-        return words.NOTHING
+        return phrases.NOTHING
     if key.endswith("_bytes") and isinstance(value, int):
         return f"{value / 2**30:.1f} GiB"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rig.metrics.model import CellSummary, Summary
-from rig.report import words
+from rig.report import phrases
 
 _SHOWN = {"connections_opened": "opened", "connections_idle_peak": "idle\npeak", "connections_idle": "idle\nmean",
           "connections_left_5s": "left\n5 s", "makespan_seconds": "make-\nspan"}
@@ -27,7 +27,7 @@ def table(summary: Summary) -> Table:
 
 def _row(cell: CellSummary) -> list[Text]:
     # Text, not markup: a pattern's name must not be read as a style.
-    figures = [words.median(cell.metrics[name]) for name in _SHOWN]
+    figures = [phrases.median(cell.metrics[name]) for name in _SHOWN]
     tasks = cell.tasks * cell.repeats
     return [Text(cell.executor.removesuffix("Executor")), Text(_pattern(cell)), *map(Text, figures),
             Text(f"{cell.tasks_succeeded}/{tasks}", style="" if cell.tasks_succeeded == tasks else "yellow"),

@@ -22,7 +22,7 @@ from rig import records, report, runs
 from rig.errors import BadInput
 from rig.load_comparison import Request
 from rig.load_records import TESTS_FILE, LoadCell, LoadComparison, LoadTestRecord, Phase
-from rig.report.words import NOTHING
+from rig.report.phrases import NOTHING
 from tests.loadtest.lines import load, run, sample
 
 REQUEST = Request(executors=("LocalExecutor", "CeleryExecutor"), patterns=("improved", "worker"), tasks=10, calls=3,

@@ -9,7 +9,7 @@ import pytest
 
 from rig import load
 from rig.load import Wish
-from rig.report.words import NOTHING
+from rig.report.phrases import NOTHING
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack
 

@@ -14,7 +14,7 @@ from rig.metrics.model import Contrast, MetricSummary
 from rig.metrics.redact import redacted, text
 from rig.metrics.timeline import Timeline, timeline
 from rig.records import RunRecord, TaskRecord
-from rig.report.words import NOTHING
+from rig.report.phrases import NOTHING
 from tests.rig import builders
 
 METHOD = Path(__file__).parents[2] / "docs" / "method.md"

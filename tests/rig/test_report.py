@@ -19,7 +19,7 @@ from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, summarise
 from rig.metrics.model import Contrast, Side
 from rig.records import Cell, Executor, RunRecord
-from rig.report import charts, headline, words
+from rig.report import charts, headline, phrases
 from rig.report.limitations import limitations
 from tests.rig import builders, synthetic
 
@@ -364,9 +364,9 @@ def test_sync_and_async_cells_are_told_apart(tmp_path: Path) -> None:
     raw = metrics.load(folder)
     [panel] = charts.idle_panels(charts.drawn(raw, summary.cells))
 
-    assert [words.variant(cell) for cell in summary.cells] == ["problematic", "problematic (async)", "improved",
+    assert [phrases.variant(cell) for cell in summary.cells] == ["problematic", "problematic (async)", "improved",
                                                                "improved (async)"]
-    assert {(words.variant(c.baseline), words.variant(c.contender)) for c in summary.contrasts} == {
+    assert {(phrases.variant(c.baseline), phrases.variant(c.contender)) for c in summary.contrasts} == {
         ("problematic", "improved"), ("problematic (async)", "improved (async)")}
     assert panel.figure is not None
     assert len({(trace["meta"]["hue"], trace["line"]["dash"]) for trace in panel.figure["data"]}) == 4
@@ -432,14 +432,14 @@ def test_a_cold_and_a_warm_run_are_told_apart(tmp_path: Path) -> None:
     text = shown(summary)
     assert "worker/process/warm" in text
     assert "…" not in text
-    assert len({words.stroke(cell) for cell in summary.cells}) == 2
+    assert len({phrases.stroke(cell) for cell in summary.cells}) == 2
 
 
 def test_every_stroke_has_a_dash() -> None:
     for relay, warm, driver in product(("none", "process", "worker"), (False, True), ("sync", "async")):
         if relay != "none" or not warm:
             side = Side(executor="LocalExecutor", pattern="worker", relay=relay, driver=driver, warm=warm)
-            assert words.stroke(side) in charts.DASHES
+            assert phrases.stroke(side) in charts.DASHES
 
 
 # Sentences from figures
@@ -525,7 +525,7 @@ def test_slots_that_were_not_reached_are_a_limitation(tmp_path: Path) -> None:
     (None, "\N{EN DASH}"), (0, "0"), (300, "300"), (12345, "12,345"), (27.504544, "27.5"), (9.4214, "9.42"),
     (0.13671, "0.137"), (712.4, "712"), (5.0, "5"), (-3, "-3"), (0.00008, "8.00e-05"), (99.97, "100")])
 def test_a_number_has_three_digits_that_count(value: float | None, said: str) -> None:
-    assert words.number(value) == said
+    assert phrases.number(value) == said
 
 
 @pytest.mark.parametrize(("ends", "better", "said"), [
@@ -540,7 +540,7 @@ def test_a_verdict_needs_an_interval_without_1(ends: tuple[float, float] | None,
         "baseline_median": 2, "contender_median": 1, "difference": -1, "ratio": 0.5, "ci95": ends, "reason": None,
         "ci95_reason": None})
 
-    assert words.verdict(contrast) == said
+    assert phrases.verdict(contrast) == said
 
 
 # Charts
@@ -572,7 +572,7 @@ def test_a_cell_without_samples_has_an_empty_panel(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_is_not_known_has_the_other_hue() -> None:
-    assert words.hue(Side(executor="LocalExecutor", pattern="new one", relay="none", driver="sync")) == "other"
+    assert phrases.hue(Side(executor="LocalExecutor", pattern="new one", relay="none", driver="sync")) == "other"
 
 
 # The terminal
