@@ -388,9 +388,9 @@ def _existing(config: Settings, url: str, token: str | None, wanted: profiles.Pr
 
 @contextmanager
 def _view(config: Settings, on: str) -> Iterator[tuple[Any, Any]]:
-    from rig.view import LiveView  # noqa: PLC0415 - as above
+    from rig.progress_view import ProgressView  # noqa: PLC0415 - as above
 
-    with LiveView(console, config.slots) as view:
+    with ProgressView(console, config.slots) as view:
         yield _stack(config, on, view.step), view
 
 

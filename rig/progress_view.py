@@ -75,7 +75,7 @@ class Estimate:
         return AROUND + cell.tasks / self._slots * (cell.hold + START_OF_A_TASK)
 
 
-class LiveView:
+class ProgressView:
     """Implements :class:`rig.experiment.progress.Progress` on a terminal; plain lines where there is none."""
 
     def __init__(self, console: Console, slots: int) -> None:

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from rig import view
+from rig import progress_view
 from rig.experiment import profiles
 from rig.experiment.profiles import PROFILES
+from rig.progress_view import Estimate, ProgressView
 from rig.records import DagRunRecord
 from rig.stack.native import Step
-from rig.view import Estimate, LiveView
 from tests.rig import builders
 
 RUNS = builders.plan(builders.cell(), builders.cell("improved", executor="CeleryExecutor"))
@@ -34,7 +34,7 @@ class Screen:
     def __init__(self, *, terminal: bool) -> None:
         self._file = io.StringIO()
         console = Console(file=self._file, width=120, force_terminal=terminal, color_system=None)
-        self.view = LiveView(console, slots=16)
+        self.view = ProgressView(console, slots=16)
 
     @property
     def text(self) -> str:
@@ -48,7 +48,7 @@ class Screen:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(view, "time", clock)
+    monkeypatch.setattr(progress_view, "time", clock)
     return clock
 
 
@@ -59,7 +59,7 @@ def plain() -> Iterator[Screen]:
         yield screen
 
 
-def whole_comparison(shown: LiveView) -> None:
+def whole_comparison(shown: ProgressView) -> None:
     """Let a view live through a comparison of two DAG runs, the second of which hangs."""
     shown.step("neo4j", "downloading", "1 of 237 jars")
     shown.step("neo4j", "downloading", "237 of 237 jars")
@@ -217,7 +217,7 @@ def test_what_comes_before_the_first_run_is_no_part_of_its_time(clock: Clock) ->
     before = estimate.seconds()
     clock.now += 10_000
     estimate.began()
-    assert estimate.seconds() == pytest.approx(before - view.STARTING_ANEW)
+    assert estimate.seconds() == pytest.approx(before - progress_view.STARTING_ANEW)
 
 
 def test_the_estimate_is_never_negative(clock: Clock) -> None:
@@ -262,11 +262,11 @@ def test_more_tasks_longer_holds_and_fewer_slots_are_expected_to_take_longer(clo
 @pytest.mark.parametrize(("seconds", "text"), [
     (0, "0 s"), (-5, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (61, "1 min 01 s"), (3600, "60 min 00 s")])
 def test_a_duration_is_shown_in_minutes_and_seconds(seconds: float, text: str) -> None:
-    assert view.clock(seconds) == text
+    assert progress_view.clock(seconds) == text
 
 
 def test_a_cell_is_named_by_what_sets_it_apart() -> None:
     cell = builders.cell()
-    assert view.cell_name(cell) == "LocalExecutor · problematic"
-    assert view.cell_name(cell.model_copy(update={"driver": "async", "relay": "worker"})) == (
+    assert progress_view.cell_name(cell) == "LocalExecutor · problematic"
+    assert progress_view.cell_name(cell.model_copy(update={"driver": "async", "relay": "worker"})) == (
         "LocalExecutor · problematic (async) via worker relay")
