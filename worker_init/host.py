@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worker_init.claims import Claims
 from worker_init.connections import Credentials, Target
 from worker_init.pool import Limits
 from worker_init.relay import Relay
 from worker_init.settings import Settings
+from worker_init.slot_claims import SlotClaims
 from worker_init.upstream import driver_version
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Host:
         self._has_pool = has_pool
         self._started_at = time.monotonic()
         self._relays: dict[tuple[int, int], Relay] = {}
-        self._claims = Claims(settings.folder, asyncio.get_running_loop(), self._slot_is_free)
+        self._claims = SlotClaims(settings.folder, asyncio.get_running_loop(), self._slot_is_free)
         self._status_server: asyncio.Server | None = None
         self._is_draining = False
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worker_init import claims
+from worker_init import slot_claims
 from worker_init.connections import Address, Credentials, Upstreams
 from worker_init.control import (
     UNFIT_EXIT_CODE,
@@ -148,11 +148,11 @@ class Supervisor:
         """Say that this process uses the slot of its index, and let go of the worker's sockets."""
         if os.getpid() != self._owner:
             self._close_sockets()
-        claims.claim(self.folder, self._slot(index))
+        slot_claims.claim(self.folder, self._slot(index))
 
     def leave(self, index: int) -> None:
         """Say that this process is done."""
-        claims.withdraw(self.folder, self._slot(index))
+        slot_claims.withdraw(self.folder, self._slot(index))
 
     # Inside
 

@@ -24,7 +24,7 @@ def withdraw(folder: Path, slot: int) -> None:
     (folder / f"slot-{slot}-{os.getpid()}").unlink(missing_ok=True)
 
 
-class Claims:
+class SlotClaims:
     """The host's view: the living processes of every slot. ``on_end`` is called with a slot nobody uses now."""
 
     def __init__(self, folder: Path, loop: AbstractEventLoop, on_end: Callable[[int], None]) -> None:
