@@ -21,7 +21,7 @@ from tests.worker_init.workers import Worker, celery_worker
 def pool_processes(worker: Worker) -> list[psutil.Process]:
     """Return the worker's pool processes: its children, but for the host."""
     children = psutil.Process(worker.process.pid).children()
-    return [child for child in children if "worker_init.supervised" not in " ".join(child.cmdline())]
+    return [child for child in children if "worker_init.host_process" not in " ".join(child.cmdline())]
 
 
 def pool_megabytes(worker: Worker, processes: int) -> float:

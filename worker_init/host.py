@@ -1,6 +1,6 @@
 """The driver host: owns the drivers and serves them to tasks, in a process of its own.
 
-:mod:`worker_init.supervised` runs it beside a Celery worker, ``worker-driver serve`` without Celery.
+:mod:`worker_init.host_process` runs it beside a Celery worker, ``worker-driver serve`` without Celery.
 """
 
 import asyncio

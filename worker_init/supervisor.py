@@ -167,7 +167,7 @@ class Supervisor:
                 self._channel.close()
             self._channel = Channel(mine)
             self._pid = os.posix_spawn(
-                sys.executable, [sys.executable, "-m", "worker_init.supervised"], self._host_environment,
+                sys.executable, [sys.executable, "-m", "worker_init.host_process"], self._host_environment,
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)], setpgroup=0)
             self._started_at = time.monotonic()
             self._tell(_settings_message(self._settings, self.folder), self._status_socket.fileno())

@@ -1,4 +1,4 @@
-"""The driver host beside a Celery worker: ``python -m worker_init.supervised``.
+"""The driver host beside a Celery worker: ``python -m worker_init.host_process``.
 
 The worker's supervisor starts it, with one end of a :class:`~worker_init.control.Channel` as its
 standard input. It ends when it is told to, or when the worker does, however that ends.
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
 
 
-class Supervised:
-    """A host that does what comes over its channel."""
+class HostProcess:
+    """A driver host that does what comes over its channel."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -144,11 +144,11 @@ def _poll_parent(loop: asyncio.AbstractEventLoop, parent: int, on_end: Callable[
 def main() -> int:
     """Run a host whose standard input is its channel."""
     channel = Channel(socket.socket(fileno=os.dup(0)))
-    return run(_supervised(channel))
+    return run(_serve(channel))
 
 
-async def _supervised(channel: Channel) -> int:
-    return await Supervised(channel).run()
+async def _serve(channel: Channel) -> int:
+    return await HostProcess(channel).run()
 
 
 if __name__ == "__main__":
