@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker_init.connections import Address, Credentials, Upstreams, upstreams_of
 from worker_init.control import find_folders, listen_for_status, make_folder, read_status, remove_folder
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.event_loop import run
 from worker_init.settings import Settings
+from worker_init.targets import Address, Credentials, Upstreams, upstreams_of
 
 _STATUS_SECONDS = 5.0
 

@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worker_init.connections import Credentials, Target
 from worker_init.pool import Limits
 from worker_init.relay import Relay
 from worker_init.settings import Settings
 from worker_init.slot_claims import SlotClaims
+from worker_init.targets import Credentials, Target
 from worker_init.upstream import driver_version
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker_init.connections import Credentials, Target
 from worker_init.control import UNFIT_EXIT_CODE, Channel, ChannelClosed, remove_folder
 from worker_init.errors import BadSetting, UnfitDriver
 from worker_init.event_loop import run
+from worker_init.targets import Credentials, Target
 
 if TYPE_CHECKING:
     from worker_init.host import Host

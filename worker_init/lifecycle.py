@@ -9,10 +9,10 @@ import os
 from collections.abc import MutableMapping
 from typing import Any
 
-from worker_init.connections import upstreams_of
 from worker_init.errors import BadSetting
 from worker_init.settings import Settings
 from worker_init.supervisor import Supervisor
+from worker_init.targets import upstreams_of
 from worker_init.tasks import close_process_driver, keep_process_driver
 
 log = logging.getLogger(__name__)

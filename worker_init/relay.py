@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from worker_init.connections import Credentials, Target
 from worker_init.errors import UpstreamFailure
 from worker_init.handshake import Version
 from worker_init.pool import Limits, Pool
 from worker_init.session import Session
+from worker_init.targets import Credentials, Target
 from worker_init.upstream import Connection, Route, Server, Timeouts, Upstream
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from typing import cast
 
 from worker_init.bolt import Piece, Scanner, Tag, message
-from worker_init.connections import Target
 from worker_init.errors import UnfitDriver
 from worker_init.handshake import Negotiation, Version
+from worker_init.targets import Target
 from worker_init.upstream import TESTED, Route, Timeouts, Upstream, driver_version
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from worker_init import slot_claims
-from worker_init.connections import Address, Credentials, Upstreams
 from worker_init.control import (
     UNFIT_EXIT_CODE,
     Channel,
@@ -33,6 +32,7 @@ from worker_init.control import (
 )
 from worker_init.errors import WorkerInitError
 from worker_init.settings import Settings
+from worker_init.targets import Address, Credentials, Upstreams
 
 log = logging.getLogger(__name__)
 

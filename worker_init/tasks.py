@@ -10,8 +10,8 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from worker_init.connections import username_and_password
 from worker_init.errors import BadSetting
+from worker_init.targets import username_and_password
 
 if TYPE_CHECKING:
     import neo4j

@@ -19,9 +19,9 @@ from neo4j._async.io._pool import AcquisitionDatabase
 from neo4j.exceptions import DriverError, Neo4jError
 
 from worker_init.bolt import Scanner, Tag, message
-from worker_init.connections import Target
 from worker_init.errors import BadSetting, ProtocolViolation, UpstreamFailure
 from worker_init.handshake import Version
+from worker_init.targets import Target
 
 TESTED = ("5.28.2", "6.0.3", "6.4.1")
 USER_AGENT = "worker-init"

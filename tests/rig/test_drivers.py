@@ -10,7 +10,7 @@ import pytest
 from rig.records import Executor, Relay, relay_on
 from rig.stack import drivers, state
 from rig.stack.state import StackState
-from worker_init.connections import parse_connection
+from worker_init.targets import parse_connection
 
 
 def stack(folder: Path, **changes: Any) -> StackState:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from worker_init.connections import Address, Credentials, Upstreams, parse_connection, upstreams_of
 from worker_init.errors import BadSetting
 from worker_init.settings import PREFIX, VARIABLES, Settings
+from worker_init.targets import Address, Credentials, Upstreams, parse_connection, upstreams_of
 from worker_init.tasks import driver
 
 HERE = Address("127.0.0.1", 4711, Credentials("local", "secret"))
