@@ -209,7 +209,7 @@ def load(
     Uses the stack that is up, or brings one up for as long as it takes. Without --headless the web page of Locust
     starts and stops the tests; with it the exit code says whether the thresholds were kept.
     """
-    from rig import load as loading  # noqa: PLC0415 - as above
+    from rig.load import run as loading  # noqa: PLC0415 - as above
 
     config = settings_module.load()
     arguments = _flags(
@@ -464,8 +464,8 @@ def _flags(**values: float | str | None) -> tuple[str, ...]:
 
 
 def _tell_of_load(ended: Any, *, headless: bool) -> None:
-    from rig import load as loading  # noqa: PLC0415 - as above
     from rig import report as reporting  # noqa: PLC0415 - as above
+    from rig.load import run as loading  # noqa: PLC0415 - as above
 
     for folder in ended.folders:
         page = reporting.write(folder)

@@ -15,12 +15,13 @@ from typing import Any, Literal, cast
 
 from loadtest import summary
 from loadtest.records import COMPARISON_FILE
-from rig import load, records, runs
+from rig import records, runs
 from rig.errors import BadInput, RigError
 from rig.experiment import profiles
 from rig.experiment.dag_run import until_idle
 from rig.experiment.profiles import STRESS_DAG
-from rig.load import Notes, Wish
+from rig.load import run as loading
+from rig.load.run import Notes, Wish
 from rig.load_records import (
     TESTS_FILE,
     LoadCell,
@@ -174,9 +175,9 @@ class _Runner:
         rate = self._record.step if phase == "knee" else self._rate_to_hold(number)
         self._view.note(f"{cell.name}: {'which rate holds' if phase == 'knee' else f'{rate:g} per second, held'}")
         state = self._prepare(cell)
-        with self._stack.api(state) as api, api.paused(STRESS_DAG, False), api.paused(load.MONITOR, True):
-            ended = load.locust(self._settings, self._stack, state, self._wish(cell, phase, rate), self._view)
-            if ended.code == load.INTERRUPTED:
+        with self._stack.api(state) as api, api.paused(STRESS_DAG, False), api.paused(loading.MONITOR, True):
+            ended = loading.locust(self._settings, self._stack, state, self._wish(cell, phase, rate), self._view)
+            if ended.code == loading.INTERRUPTED:
                 raise KeyboardInterrupt
             until_idle(api, IDLE_SECONDS)
         records.append(self._folder / TESTS_FILE, [LoadTestRecord(
@@ -202,7 +203,7 @@ class _Runner:
             "pattern": cell.pattern, "tasks": record.tasks, "calls": record.calls, "hold": record.hold,
             "arrival-rate": rate, "duration": seconds, "step-time": record.step_seconds,
             "shape": "find-the-knee" if phase == "knee" else "steady"}
-        return Wish(executor=None, relay=None, slots=record.slots, headless=True, port=load.PORT, unpause=False,
+        return Wish(executor=None, relay=None, slots=record.slots, headless=True, port=loading.PORT, unpause=False,
                     arguments=tuple(f"--{name}={value}" for name, value in arguments.items()), command=record.command,
                     results=self._folder)
 

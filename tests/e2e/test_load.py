@@ -23,7 +23,7 @@ from loadtest.records import LoadRun
 from loadtest.summary import read_runs, read_series
 from rig.airflow_api import AirflowApi
 from rig.experiment.profiles import STRESS_DAG
-from rig.load import LOCUSTFILE
+from rig.load.run import LOCUSTFILE
 from rig.probe import USER_AGENT
 from rig.stack import ports
 from tests.e2e.rig_command import Rig

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rig import load
-from rig.load import Wish
+from rig.load import run
+from rig.load.run import Wish
 from rig.report.phrases import NOTHING
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack
@@ -23,8 +23,8 @@ def wish(**changes: Any) -> Wish:
 def test_no_secret_is_on_locusts_command_line_and_each_is_in_its_environment(tmp_path: Path) -> None:
     settings = PlainSettings(data_dir=tmp_path)
     state = stack(tmp_path, ports={"airflow": 1, "flower": 2})
-    line = " ".join(load.command(settings, wish()))
-    environment = load._environment(settings, state)
+    line = " ".join(run.command(settings, wish()))
+    environment = run._environment(settings, state)
     secrets = state.secrets.model_dump(mode="json")
     assert not any(secret in line for secret in secrets.values())
     assert environment["LOADTEST_AIRFLOW_PASSWORD"] == secrets["airflow"]
@@ -33,7 +33,7 @@ def test_no_secret_is_on_locusts_command_line_and_each_is_in_its_environment(tmp
 
 
 def test_without_celery_there_is_no_flower(tmp_path: Path) -> None:
-    environment = load._environment(PlainSettings(data_dir=tmp_path), stack(
+    environment = run._environment(PlainSettings(data_dir=tmp_path), stack(
         tmp_path, ports={"airflow": 1}, executor="LocalExecutor"))
     assert "LOADTEST_FLOWER_URL" not in environment
 
@@ -41,13 +41,13 @@ def test_without_celery_there_is_no_flower(tmp_path: Path) -> None:
 def test_a_variable_of_locusts_own_does_not_change_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCUST_RUN_TIME", "1s")
     state = stack(tmp_path, ports={"airflow": 1, "flower": 2})
-    assert "LOCUST_RUN_TIME" not in load._environment(PlainSettings(data_dir=tmp_path), state)
+    assert "LOCUST_RUN_TIME" not in run._environment(PlainSettings(data_dir=tmp_path), state)
 
 
 @pytest.mark.parametrize(("headless", "there", "missing"), [
     (True, "--headless", "--web-port"), (False, "--web-host 127.0.0.1 --web-port 8089", "--headless")])
 def test_the_page_is_on_loopback_or_not_there(headless: bool, there: str, missing: str, tmp_path: Path) -> None:
-    line = " ".join(load.command(PlainSettings(data_dir=tmp_path), wish(headless=headless)))
+    line = " ".join(run.command(PlainSettings(data_dir=tmp_path), wish(headless=headless)))
     assert there in line
     assert missing not in line
     assert line.endswith("--tasks=3")
@@ -62,7 +62,7 @@ def test_the_page_is_on_loopback_or_not_there(headless: bool, there: str, missin
 def test_what_locust_said_last_is_told(log: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text(log, encoding="utf-8")
-    assert load._last_words(path) == said
+    assert run._last_words(path) == said
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -81,7 +81,7 @@ def test_an_interrupt_while_locust_is_started_comes_when_it_is_known(number: int
     known = []
 
     def start_it() -> None:
-        with load._interrupt_put_off():
+        with run._interrupt_put_off():
             signal.raise_signal(number)
             known.append("Locust")
 
@@ -100,7 +100,7 @@ SUMMARY: dict[str, Any] = {
 
 
 def test_a_summary_in_a_few_lines() -> None:
-    lines = load.sentences({**SUMMARY, "knee": {"last_rate_that_held": 0.4, "found": True}})
+    lines = run.sentences({**SUMMARY, "knee": {"last_rate_that_held": 0.4, "found": True}})
     assert lines[0] == "4 DAG runs: 3 succeeded, 1 failed"
     assert f"median 2.0 s, p95 {NOTHING}" in lines[1]
     assert f"12 opened (4 per DAG run, {NOTHING} per second), at most 9 open, 0 left" in lines[2]
@@ -110,6 +110,6 @@ def test_a_summary_in_a_few_lines() -> None:
 
 def test_a_rate_that_did_not_hold_is_said() -> None:
     kept_up = {"holds": False, "failures": 1, "in_flight_after": 30, "allowed": 12.9}
-    (*_, last) = load.sentences({**SUMMARY, "kept_up": kept_up})
+    (*_, last) = run.sentences({**SUMMARY, "kept_up": kept_up})
     assert last == ("the rate did not hold: 1 DAG runs failed, 30 were in flight at its end, "
                     "12.9 at most where no queue grows")
