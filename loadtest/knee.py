@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from loadtest import schedule
 from loadtest.records import LoadRun
-from loadtest.schedule import Stage
+from rig.load import schedule
+from rig.load.schedule import Stage
 
 SLACK_RUNS = 2          # that may pile up by chance
 SLACK_SHARE = 0.1       # of a step's arrivals

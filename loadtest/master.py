@@ -17,7 +17,7 @@ from locust.html import get_html_report
 from locust.runners import MasterRunner
 from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
-from loadtest import schedule, summary
+from loadtest import summary
 from loadtest.figures import LEFT_SECONDS, opened_by_run
 from loadtest.options import stages_of
 from loadtest.process import CONNECTIONS
@@ -35,6 +35,7 @@ from loadtest.records import (
 from loadtest.target import Target
 from loadtest.watch import EVERY, Share, Watcher, by_pattern
 from rig import records, runs
+from rig.load import schedule
 
 KEPT = 7200             # samples for the page: two hours
 UNHEARD = 10.0          # seconds after which the silence of a process counts as its end

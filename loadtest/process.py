@@ -8,12 +8,12 @@ import gevent
 from gevent.pool import Group
 from locust.env import Environment
 
-from loadtest import schedule
 from loadtest.follow import Follower
 from loadtest.options import stages_of
 from loadtest.records import NOT_STARTED, Load, LoadRun
 from loadtest.target import Target
 from rig.errors import RigError
+from rig.load import schedule
 
 NAP = 0.5               # seconds of a user that has nothing to do, before it looks again
 CONNECTIONS = "connections opened"

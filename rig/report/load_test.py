@@ -6,10 +6,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from loadtest import schedule, summary
+from loadtest import summary
 from loadtest.figures import percentile
 from loadtest.options import stages_of
 from loadtest.records import LoadRun, LoadSample, LoadTest
+from rig.load import schedule
 from rig.report import phrases
 from rig.report.charts import Panel
 from rig.report.page import own_files, templates

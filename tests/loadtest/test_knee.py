@@ -2,8 +2,9 @@
 
 import pytest
 
-from loadtest import knee, schedule
+from loadtest import knee
 from loadtest.records import LoadRun
+from rig.load import schedule
 from tests.loadtest.lines import run
 
 STEPS = schedule.stages("find-the-knee", 0.2, 450, 45)

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from loadtest import schedule
-from loadtest.schedule import Stage
+from rig.load import schedule
+from rig.load.schedule import Stage
 
 
 def test_a_constant_rate_is_evenly_spaced_from_the_first_moment_on() -> None:
