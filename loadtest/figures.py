@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from loadtest.records import LoadRun, LoadSample
+from rig.load.records import LoadRun, LoadSample
 from rig.records import Record
 
 LEFT_SECONDS = 5.0      # after the last run's end: the house's `connections_left_5s`

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from loadtest.records import LoadRun
 from rig.load import schedule
+from rig.load.records import LoadRun
 from rig.load.schedule import Stage
 
 SLACK_RUNS = 2          # that may pile up by chance

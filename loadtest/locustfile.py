@@ -20,10 +20,10 @@ from loadtest import options, target, web
 from loadtest.deployment import require_ready
 from loadtest.master import Master
 from loadtest.process import NAP, Process
-from loadtest.records import Load, Thresholds
 from loadtest.watch import Watcher
 from rig.errors import RigError
 from rig.experiment.profiles import STRESS_DAG
+from rig.load.records import Load, Thresholds
 
 BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
 ARRIVE_IN = 1.0         # seconds after the start, by when every process knows of it

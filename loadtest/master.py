@@ -21,7 +21,11 @@ from loadtest import summary
 from loadtest.figures import LEFT_SECONDS, opened_by_run
 from loadtest.options import stages_of
 from loadtest.process import CONNECTIONS
-from loadtest.records import (
+from loadtest.target import Target
+from loadtest.watch import EVERY, Share, Watcher, by_pattern
+from rig import records, runs
+from rig.load import schedule
+from rig.load.records import (
     LOAD_FILE,
     LOAD_RUNS_FILE,
     SERIES_FILE,
@@ -32,10 +36,6 @@ from loadtest.records import (
     LoadTest,
     Thresholds,
 )
-from loadtest.target import Target
-from loadtest.watch import EVERY, Share, Watcher, by_pattern
-from rig import records, runs
-from rig.load import schedule
 
 KEPT = 7200             # samples for the page: two hours
 UNHEARD = 10.0          # seconds after which the silence of a process counts as its end

@@ -8,11 +8,11 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from loadtest.records import Load
 from patterns.registry import PATTERNS
 from rig.errors import BadInput
 from rig.experiment.profiles import MOST_TASKS, within
 from rig.load import schedule
+from rig.load.records import Load
 
 OPEN, CLOSED = "open", "closed"
 MODELS = (OPEN, CLOSED)

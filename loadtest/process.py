@@ -10,10 +10,10 @@ from locust.env import Environment
 
 from loadtest.follow import Follower
 from loadtest.options import stages_of
-from loadtest.records import NOT_STARTED, Load, LoadRun
 from loadtest.target import Target
 from rig.errors import RigError
 from rig.load import schedule
+from rig.load.records import NOT_STARTED, Load, LoadRun
 
 NAP = 0.5               # seconds of a user that has nothing to do, before it looks again
 CONNECTIONS = "connections opened"

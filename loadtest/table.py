@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from loadtest.records import LoadSample
+from rig.load.records import LoadSample
 
 RATE_SECONDS = 10.0     # over which connections opened per second are averaged
 STRUCTURE: list[dict[str, str | int]] = [

@@ -1,7 +1,7 @@
 """Did the test hold what it was asked to? Thresholds against figures, and the words for both."""
 
 from loadtest.figures import Outcome
-from loadtest.records import Thresholds
+from rig.load.records import Thresholds
 
 
 def broken(outcome: Outcome, thresholds: Thresholds, lost: int = 0, processes: int = 1) -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 import gevent
 import psutil
 
-from loadtest.records import Count, Resources, WorkerDrivers
 from loadtest.target import Target
 from rig import flower
 from rig.errors import RigError
+from rig.load.records import Count, Resources, WorkerDrivers
 from rig.probe import SERVER_ERRORS, Look, Probe, Watch, one_line
 from rig.stack.processes import marked
 

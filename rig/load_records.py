@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from loadtest.records import COMPARISON_FILE
 from rig import records
 from rig.errors import BadInput
+from rig.load.records import COMPARISON_FILE
 from rig.records import Executor, Record, Relay
 
 TESTS_FILE = "load_tests.jsonl"

@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadtest.records import COMPARISON_FILE, LOAD_FILE
 from rig import records
 from rig.errors import BadInput
+from rig.load.records import COMPARISON_FILE, LOAD_FILE
 from rig.records import RunRecord
 
 LATEST = "latest"

@@ -6,7 +6,7 @@ A load test's folder has the same two files, and other raw ones.
 import json
 from pathlib import Path
 
-from loadtest.records import COMPARISON_FILE, LOAD_FILE
+from rig.load.records import COMPARISON_FILE, LOAD_FILE
 from rig.metrics import load, summary_of
 from rig.report import load_comparison, load_test
 from rig.report.page import html

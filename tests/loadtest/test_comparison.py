@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from loadtest.records import (
+from loadtest.summary import summarise
+from rig import load_comparison as comparing
+from rig import records, report, runs
+from rig.errors import BadInput
+from rig.load.records import (
     COMPARISON_FILE,
     LOAD_FILE,
     LOAD_RUNS_FILE,
@@ -16,14 +20,10 @@ from loadtest.records import (
     LoadTest,
     Thresholds,
 )
-from loadtest.summary import summarise
-from rig import load_comparison as comparing
-from rig import records, report, runs
-from rig.errors import BadInput
 from rig.load_comparison import Request
 from rig.load_records import TESTS_FILE, LoadCell, LoadComparison, LoadTestRecord, Phase
 from rig.report.phrases import NOTHING
-from tests.loadtest.lines import load, run, sample
+from tests.rig.load.lines import load, run, sample
 
 REQUEST = Request(executors=("LocalExecutor", "CeleryExecutor"), patterns=("improved", "worker"), tasks=10, calls=3,
                   hold=0.2, step=0.1, steps=4, step_seconds=45, held_seconds=180, seed=1, command="rig compare --load")

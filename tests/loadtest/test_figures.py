@@ -4,9 +4,9 @@ import pytest
 
 from loadtest import figures
 from loadtest.figures import opened_by_run, outcome, percentile
-from loadtest.records import Resources, Thresholds
 from loadtest.verdict import broken
-from tests.loadtest.lines import run, sample
+from rig.load.records import Resources, Thresholds
+from tests.rig.load.lines import run, sample
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from loadtest import knee
-from loadtest.records import LoadRun
 from rig.load import schedule
-from tests.loadtest.lines import run
+from rig.load.records import LoadRun
+from tests.rig.load.lines import run
 
 STEPS = schedule.stages("find-the-knee", 0.2, 450, 45)
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from loadtest import table
-from loadtest.records import Count, LoadSample, WorkerDrivers
-from tests.loadtest.lines import sample
+from rig.load.records import Count, LoadSample, WorkerDrivers
+from tests.rig.load.lines import sample
 
 
 def rows(*samples: LoadSample) -> dict[str, table.Row]:

@@ -8,8 +8,8 @@ from locust.env import Environment
 
 from loadtest.follow import Follower
 from loadtest.process import Process
-from loadtest.records import Load
 from loadtest.target import of
+from rig.load.records import Load
 
 LOAD = Load(tag="load-x", pattern="worker", tasks=1, calls=1, hold=0, shape="steady", rate=1, seconds=60,
             step_seconds=45, run_limit=60, users=1)

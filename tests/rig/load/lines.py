@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from loadtest.records import Load, LoadRun, LoadSample
+from rig.load.records import Load, LoadRun, LoadSample
 
 
 def run(due: float, seconds: float | None = 4.0, **changes: Any) -> LoadRun:
