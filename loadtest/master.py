@@ -19,7 +19,6 @@ from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from loadtest import summary
 from loadtest.figures import LEFT_SECONDS, opened_by_run
-from loadtest.options import stages_of
 from loadtest.process import CONNECTIONS
 from loadtest.target import Target
 from loadtest.watch import EVERY, Share, Watcher, by_pattern
@@ -36,6 +35,7 @@ from rig.load.records import (
     LoadTest,
     Thresholds,
 )
+from rig.load.schedule import stages_of
 
 KEPT = 7200             # samples for the page: two hours
 UNHEARD = 10.0          # seconds after which the silence of a process counts as its end

@@ -75,11 +75,6 @@ def load_of(options: Namespace, users: int) -> Load:
     return load
 
 
-def stages_of(load: Load) -> list[schedule.Stage]:
-    """Return the stages of a load's arrivals."""
-    return schedule.stages(load.shape, load.rate, load.seconds, load.step_seconds)
-
-
 def conf_of(load: Load) -> dict[str, Any]:
     """Return the parameters of one DAG run."""
     return {"patterns": [load.pattern], "tasks": load.tasks, "calls": load.calls, "hold": load.hold}
@@ -111,7 +106,7 @@ def _require_sense(load: Load) -> None:
     if load.shape == schedule.KNEE and load.seconds < load.step_seconds:
         raise BadInput(f"--duration is {load.seconds:g} s and a step of find-the-knee takes {load.step_seconds:g} s",
                        "give it time for several steps")
-    if sum(stage.seconds * stage.rate for stage in stages_of(load)) > MOST_ARRIVALS:
+    if sum(stage.seconds * stage.rate for stage in schedule.stages_of(load)) > MOST_ARRIVALS:
         raise BadInput(f"that is more than {MOST_ARRIVALS} DAG runs", "lower --arrival-rate or --duration")
 
 

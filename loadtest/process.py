@@ -9,11 +9,11 @@ from gevent.pool import Group
 from locust.env import Environment
 
 from loadtest.follow import Follower
-from loadtest.options import stages_of
 from loadtest.target import Target
 from rig.errors import RigError
 from rig.load import schedule
 from rig.load.records import NOT_STARTED, Load, LoadRun
+from rig.load.schedule import stages_of
 
 NAP = 0.5               # seconds of a user that has nothing to do, before it looks again
 CONNECTIONS = "connections opened"

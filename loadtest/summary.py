@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from loadtest import knee
 from loadtest.figures import outcome, steady_figures, window
-from loadtest.options import stages_of
 from loadtest.verdict import broken
 from rig import records
 from rig.errors import BadInput
 from rig.load import schedule
 from rig.load.records import LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, Load, LoadRun, LoadSample, LoadTest
+from rig.load.schedule import stages_of
 
 SUMMARY_FILE = "summary.json"
 EARLY_MINUTE = 3        # of a soak: by then all that starts late has started

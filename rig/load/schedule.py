@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 from typing import NamedTuple
 
+from rig.load.records import Load
+
 STEADY, STEP, SPIKE, SOAK, KNEE = "steady", "step", "spike", "soak", "find-the-knee"
 SHAPES = (STEADY, STEP, SPIKE, SOAK, KNEE)
 STEPS = 4                   # of the shape step: each a quarter of the time, the last at the whole rate
@@ -39,6 +41,11 @@ def stages(shape: str, rate: float, seconds: float, step_seconds: float) -> list
         # Rounded: a rate is a name too, and 0.6000000000000001 is none.
         return [Stage(step_seconds, round(rate * number, 9)) for number in range(1, steps + 1)]
     raise ValueError(f"there is no shape {shape!r}: expected one of {', '.join(SHAPES)}")
+
+
+def stages_of(load: Load) -> list[Stage]:
+    """Return the stages of what a load test was asked to do."""
+    return stages(load.shape, load.rate, load.seconds, load.step_seconds)
 
 
 def arrivals(of: Sequence[Stage]) -> Iterator[float]:

@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 
 from loadtest import summary
 from loadtest.figures import percentile
-from loadtest.options import stages_of
 from rig.load import schedule
 from rig.load.records import LoadRun, LoadSample, LoadTest
+from rig.load.schedule import stages_of
 from rig.report import phrases
 from rig.report.charts import Panel
 from rig.report.page import own_files, templates
