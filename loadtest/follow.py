@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import gevent
 from gevent.event import AsyncResult
 
-from loadtest.figures import percentile
 from loadtest.options import conf_of
 from loadtest.target import Target
 from rig.airflow_api import AirflowApi, ApiError
 from rig.experiment.profiles import QUERY_TASK, STRESS_DAG
+from rig.load.figures import percentile
 from rig.load.records import NOT_STARTED, Load, LoadRun
 
 SHORTEST, LONGEST, GROWTH = 0.5, 4.0, 1.5       # of the interval between polls: seconds, seconds, factor

@@ -1,6 +1,6 @@
 """Did the test hold what it was asked to? Thresholds against figures, and the words for both."""
 
-from loadtest.figures import Outcome
+from rig.load.figures import Outcome
 from rig.load.records import Thresholds
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from loadtest import summary
-from loadtest.figures import percentile
 from rig.load import schedule
+from rig.load.figures import percentile
 from rig.load.records import LoadRun, LoadSample, LoadTest
 from rig.load.schedule import stages_of
 from rig.report import phrases

@@ -2,9 +2,9 @@
 
 import pytest
 
-from loadtest import figures
-from loadtest.figures import opened_by_run, outcome, percentile
 from loadtest.verdict import broken
+from rig.load import figures
+from rig.load.figures import opened_by_run, outcome, percentile
 from rig.load.records import Resources, Thresholds
 from tests.rig.load.lines import run, sample
 
