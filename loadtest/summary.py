@@ -7,11 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from loadtest import knee
 from loadtest.verdict import broken
 from rig import records
 from rig.errors import BadInput
-from rig.load import schedule
+from rig.load import knee, schedule
 from rig.load.figures import outcome, steady_figures, window
 from rig.load.records import LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, Load, LoadRun, LoadSample, LoadTest
 from rig.load.schedule import stages_of

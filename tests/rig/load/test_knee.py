@@ -2,8 +2,7 @@
 
 import pytest
 
-from loadtest import knee
-from rig.load import schedule
+from rig.load import knee, schedule
 from rig.load.records import LoadRun
 from tests.rig.load.lines import run
 
