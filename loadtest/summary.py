@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from loadtest.verdict import broken
 from rig import records
 from rig.errors import BadInput
 from rig.load import knee, schedule
 from rig.load.figures import outcome, steady_figures, window
 from rig.load.records import LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, Load, LoadRun, LoadSample, LoadTest
 from rig.load.schedule import stages_of
+from rig.load.verdict import broken
 
 SUMMARY_FILE = "summary.json"
 EARLY_MINUTE = 3        # of a soak: by then all that starts late has started

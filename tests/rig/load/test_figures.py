@@ -2,10 +2,10 @@
 
 import pytest
 
-from loadtest.verdict import broken
 from rig.load import figures
 from rig.load.figures import opened_by_run, outcome, percentile
 from rig.load.records import Resources, Thresholds
+from rig.load.verdict import broken
 from tests.rig.load.lines import run, sample
 
 
