@@ -12,7 +12,7 @@ COPY worker_init worker_init
 COPY rig rig
 COPY loadtest loadtest
 ENV PYTHONPATH=/opt/loadtest PYTHONDONTWRITEBYTECODE=1
-RUN python -c 'import loadtest.watch, loadtest.summary'
+RUN python -c 'import loadtest.watch, rig.load.summary'
 USER 50000:0
 ENTRYPOINT ["locust", "-f", "loadtest/locustfile.py", "--results", "logs/loadtest"]
 CMD ["--web-host", "0.0.0.0"]

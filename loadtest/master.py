@@ -17,12 +17,11 @@ from locust.html import get_html_report
 from locust.runners import MasterRunner
 from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
-from loadtest import summary
 from loadtest.process import CONNECTIONS
 from loadtest.target import Target
 from loadtest.watch import EVERY, Share, Watcher, by_pattern
 from rig import records, runs
-from rig.load import schedule
+from rig.load import schedule, summary
 from rig.load.figures import LEFT_SECONDS, opened_by_run
 from rig.load.records import (
     LOAD_FILE,

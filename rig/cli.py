@@ -290,8 +290,8 @@ def report(run: Annotated[str, typer.Argument(help="A run's id, its folder, or `
 @app.command(name="runs")
 def list_runs() -> None:
     """List the runs that were made here."""
-    from loadtest import summary as load_summary  # noqa: PLC0415 - as above
     from rig import runs as all_runs  # noqa: PLC0415 - as above
+    from rig.load import summary as load_summary  # noqa: PLC0415 - as above
 
     table = Table("run", "profile", "started", "DAG runs", "status", box=None)
     for record in all_runs.all_runs(settings_module.load().data_dir):

@@ -13,13 +13,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from loadtest import summary
 from rig import records, runs
 from rig.errors import BadInput, RigError
 from rig.experiment import profiles
 from rig.experiment.dag_run import until_idle
 from rig.experiment.profiles import STRESS_DAG
 from rig.load import run as loading
+from rig.load import summary
 from rig.load.records import COMPARISON_FILE
 from rig.load.run import Notes, Wish
 from rig.load_records import (

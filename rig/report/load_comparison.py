@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 from rich import box
 from rich.table import Table
 
-from loadtest import summary
 from rig import load_records
+from rig.load import summary
 from rig.load_records import LoadCell
 from rig.report import phrases
 from rig.report.charts import Panel

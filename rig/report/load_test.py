@@ -6,8 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from loadtest import summary
-from rig.load import schedule
+from rig.load import schedule, summary
 from rig.load.figures import percentile
 from rig.load.records import LoadRun, LoadSample, LoadTest
 from rig.load.schedule import stages_of

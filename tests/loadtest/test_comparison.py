@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from loadtest.summary import summarise
 from rig import load_comparison as comparing
 from rig import records, report, runs
 from rig.errors import BadInput
@@ -20,6 +19,7 @@ from rig.load.records import (
     LoadTest,
     Thresholds,
 )
+from rig.load.summary import summarise
 from rig.load_comparison import Request
 from rig.load_records import TESTS_FILE, LoadCell, LoadComparison, LoadTestRecord, Phase
 from rig.report.phrases import NOTHING
