@@ -425,7 +425,7 @@ def _relay(executor: Executor, name: str | None) -> Relay:
 
 def _load_request(executors: str | None, patterns: str | None, tasks: int | None, calls: int | None,
                   hold: float | None, seed: int | None, **rates: Any) -> Any:
-    from rig import load_comparison as comparing  # noqa: PLC0415 - as above
+    from rig.load import comparison as comparing  # noqa: PLC0415 - as above
 
     return comparing.Request(
         executors=profiles.executors(executors or "local,celery"),
@@ -435,9 +435,9 @@ def _load_request(executors: str | None, patterns: str | None, tasks: int | None
 
 
 def _compare_loads(config: Settings, folder: Path | None, request: Any) -> None:
-    from rig import load_comparison as comparing  # noqa: PLC0415 - as above
     from rig import load_records  # noqa: PLC0415 - as above
     from rig import report as reporting  # noqa: PLC0415 - as above
+    from rig.load import comparison as comparing  # noqa: PLC0415 - as above
     from rig.report import load_comparison as page  # noqa: PLC0415 - as above
 
     with _view(config, NATIVE) as (stack, view):

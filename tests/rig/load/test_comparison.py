@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from rig import load_comparison as comparing
 from rig import records, report, runs
 from rig.errors import BadInput
+from rig.load import comparison as comparing
+from rig.load.comparison import Request
 from rig.load.records import (
     COMPARISON_FILE,
     LOAD_FILE,
@@ -20,7 +21,6 @@ from rig.load.records import (
     Thresholds,
 )
 from rig.load.summary import summarise
-from rig.load_comparison import Request
 from rig.load_records import TESTS_FILE, LoadCell, LoadComparison, LoadTestRecord, Phase
 from rig.report.phrases import NOTHING
 from tests.rig.load.lines import load, run, sample
