@@ -291,16 +291,16 @@ def report(run: Annotated[str, typer.Argument(help="A run's id, its folder, or `
 def list_runs() -> None:
     """List the runs that were made here."""
     from rig import runs as all_runs  # noqa: PLC0415 - as above
-    from rig.load import summary as load_summary  # noqa: PLC0415 - as above
+    from rig.load import records as load_records  # noqa: PLC0415 - as above
 
     table = Table("run", "profile", "started", "DAG runs", "status", box=None)
     for record in all_runs.all_runs(settings_module.load().data_dir):
         table.add_row(record.run, record.profile, time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at)),
                       str(len(record.plan)), record.status)
     for folder in all_runs.load_folders(settings_module.load().data_dir):
-        test = load_summary.read_test(folder)
+        test = load_records.read_test(folder)
         table.add_row(test.run, f"load, {test.load.pattern}", time.strftime(
-            "%Y-%m-%d %H:%M", time.localtime(test.started_at)), str(len(load_summary.read_runs(folder))), test.status)
+            "%Y-%m-%d %H:%M", time.localtime(test.started_at)), str(len(load_records.read_runs(folder))), test.status)
     console.print(table if table.row_count else "There are no runs yet: `rig compare` makes one.")
 
 
@@ -435,9 +435,9 @@ def _load_request(executors: str | None, patterns: str | None, tasks: int | None
 
 
 def _compare_loads(config: Settings, folder: Path | None, request: Any) -> None:
-    from rig import load_records  # noqa: PLC0415 - as above
     from rig import report as reporting  # noqa: PLC0415 - as above
     from rig.load import comparison as comparing  # noqa: PLC0415 - as above
+    from rig.load import records as load_records  # noqa: PLC0415 - as above
     from rig.report import load_comparison as page  # noqa: PLC0415 - as above
 
     with _view(config, NATIVE) as (stack, view):
@@ -449,7 +449,7 @@ def _compare_loads(config: Settings, folder: Path | None, request: Any) -> None:
     written = reporting.write(folder)
     console.print(page.table(folder))
     console.print(f"Report: {written}", soft_wrap=True)
-    record = load_records.read(folder)
+    record = load_records.read_comparison(folder)
     if record.status == "interrupted":
         console.print(f"Stopped; `rig compare --load --resume {record.run}` goes on.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)

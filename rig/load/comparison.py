@@ -20,18 +20,18 @@ from rig.experiment.dag_run import until_idle
 from rig.experiment.profiles import STRESS_DAG
 from rig.load import run as loading
 from rig.load import summary
-from rig.load.records import COMPARISON_FILE
-from rig.load.run import Notes, Wish
-from rig.load_records import (
+from rig.load.records import (
+    COMPARISON_FILE,
     TESTS_FILE,
     LoadCell,
     LoadComparison,
     LoadPlan,
     LoadTestRecord,
     Phase,
-    read,
+    read_comparison,
     read_tests,
 )
+from rig.load.run import Notes, Wish
 from rig.records import EXHIBIT, Executor, Relay
 from rig.settings import Settings
 from rig.stack import lock, processes
@@ -68,7 +68,7 @@ def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Pa
 
 def resume(settings: Settings, stack: Stack, folder: Path, command: str, view: Notes) -> None:
     """Run what is left of a comparison. Raises BadInput where nothing is left."""
-    record = read(folder)
+    record = read_comparison(folder)
     left = list(_left(record, read_tests(folder)))
     if not left:
         raise BadInput(f"nothing is left of {record.run}", "`rig report` makes its report again")

@@ -1,18 +1,27 @@
-"""The raw files of a load test: one line for each DAG run, one for each second; and what was asked for."""
+"""The raw files of a load test and of a comparison of loads.
 
+A load test leaves one line for each DAG run, one for each second, and what was asked for. A comparison leaves what was
+asked for, and which load tests were run to their end; each of these has a folder of its own in the comparison's.
+"""
+
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from rig import records
+from rig.errors import BadInput
 from rig.records import Executor, Record, Relay
 
 LOAD_FILE = "load.json"
 COMPARISON_FILE = "comparison.json"     # of the folder that holds the tests of a comparison
 LOAD_RUNS_FILE = "load_runs.jsonl"
 SERIES_FILE = "series.jsonl"
+TESTS_FILE = "load_tests.jsonl"
 
 NOT_STARTED: Literal["not started"] = "not started"
 State = Literal["success", "failed", "unfinished", "not started", "interrupted"]
+Phase = Literal["knee", "held"]
 
 
 class Load(Record):
@@ -156,3 +165,90 @@ class LoadTest(Record):
     polls: int = 0
     poll_seconds: float = 0.0
     share: float | None = None
+
+
+class LoadCell(Record):
+    """What is compared: a pattern on an executor, with the relay that its workers have."""
+
+    executor: Executor
+    pattern: str
+    relay: Relay
+
+    @property
+    def name(self) -> str:
+        """The cell as a person reads it."""
+        return f"{self.executor} · {self.pattern}"
+
+
+class LoadPlan(Record):
+    """How each cell is driven; ``step`` is the first rate and the difference between two, in DAG runs per second.
+
+    Durations are in seconds. ``seed`` is that of the cells' order.
+    """
+
+    seed: int
+    tasks: int
+    calls: int
+    hold: float
+    step: float
+    steps: int
+    step_seconds: float
+    held_seconds: float
+    command: str
+
+
+class LoadComparison(LoadPlan):
+    """What was asked for, and how far it came."""
+
+    schema_version: Literal[1] = 1
+    run: str
+    slots: int
+    status: Literal["running", "complete", "interrupted", "failed"]
+    reason: str | None = None
+    started_at: float
+    ended_at: float | None = None
+    cells: list[LoadCell]
+
+
+class LoadTestRecord(Record):
+    """One load test of a comparison: of which cell (by its place), in which phase, and where its folder is.
+
+    ``held`` is the rate that held in it, None where none did.
+    """
+
+    cell: int
+    phase: Phase
+    folder: str
+    held: float | None
+
+
+def read_test(folder: Path) -> LoadTest:
+    """Return a test's own record. Raises BadInput where the folder holds none that can be read."""
+    path = folder / LOAD_FILE
+    try:
+        return LoadTest.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadInput(f"{path} is not a load test of this rig", "restore the file, or delete the folder") from error
+
+
+def read_runs(folder: Path) -> list[LoadRun]:
+    """Return the DAG runs of a test, in the order in which they were due."""
+    return sorted(records.read(folder / LOAD_RUNS_FILE, LoadRun), key=lambda run: run.due)
+
+
+def read_series(folder: Path) -> list[LoadSample]:
+    """Return the samples of a test, earliest first."""
+    return list(records.read(folder / SERIES_FILE, LoadSample))
+
+
+def read_comparison(folder: Path) -> LoadComparison:
+    """Return a comparison's own record. Raises BadInput where the folder holds none."""
+    try:
+        return LoadComparison.model_validate_json((folder / COMPARISON_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadInput(f"{folder} holds no comparison of loads", "`rig runs` lists the runs there are") from error
+
+
+def read_tests(folder: Path) -> list[LoadTestRecord]:
+    """Return the load tests of a comparison that were run to their end."""
+    return list(records.read(folder / TESTS_FILE, LoadTestRecord))

@@ -5,37 +5,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from rig import records
-from rig.errors import BadInput
 from rig.load import knee, schedule
 from rig.load.figures import outcome, steady_figures, window
-from rig.load.records import LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, Load, LoadRun, LoadSample, LoadTest
+from rig.load.records import Load, LoadRun, LoadSample, LoadTest, read_runs, read_series, read_test
 from rig.load.schedule import stages_of
 from rig.load.verdict import broken
 
 SUMMARY_FILE = "summary.json"
 EARLY_MINUTE = 3        # of a soak: by then all that starts late has started
-
-
-def read_test(folder: Path) -> LoadTest:
-    """Return a test's own record. Raises BadInput where the folder holds none that can be read."""
-    path = folder / LOAD_FILE
-    try:
-        return LoadTest.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise BadInput(f"{path} is not a load test of this rig", "restore the file, or delete the folder") from error
-
-
-def read_runs(folder: Path) -> list[LoadRun]:
-    """Return the DAG runs of a test, in the order in which they were due."""
-    return sorted(records.read(folder / LOAD_RUNS_FILE, LoadRun), key=lambda run: run.due)
-
-
-def read_series(folder: Path) -> list[LoadSample]:
-    """Return the samples of a test, earliest first."""
-    return list(records.read(folder / SERIES_FILE, LoadSample))
 
 
 def summarise(folder: Path) -> dict[str, Any]:

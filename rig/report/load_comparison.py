@@ -7,9 +7,8 @@ import plotly.graph_objects as go
 from rich import box
 from rich.table import Table
 
-from rig import load_records
-from rig.load import summary
-from rig.load_records import LoadCell
+from rig.load import records, summary
+from rig.load.records import LoadCell
 from rig.report import phrases
 from rig.report.charts import Panel
 from rig.report.page import own_files, templates
@@ -30,7 +29,7 @@ def summarise(folder: Path) -> dict[str, Any]:
 
     Before its long test a cell's rate is that of its steps.
     """
-    record, tests = load_records.read(folder), load_records.read_tests(folder)
+    record, tests = records.read_comparison(folder), records.read_tests(folder)
     cells = []
     for number, cell in enumerate(record.cells):
         of_cell = [test for test in tests if test.cell == number]

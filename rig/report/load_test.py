@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from rig.load import schedule, summary
+from rig.load import records, schedule, summary
 from rig.load.figures import percentile
 from rig.load.records import LoadRun, LoadSample, LoadTest
 from rig.load.schedule import stages_of
@@ -30,7 +30,7 @@ Points = list[tuple[float, float | None]]
 def report(folder: Path) -> tuple[dict[str, Any], str]:
     """Return a test's summary and its page. Raises BadInput where the folder cannot be read."""
     found = summary.summarise(folder)
-    test, runs, series = summary.read_test(folder), summary.read_runs(folder), summary.read_series(folder)
+    test, runs, series = records.read_test(folder), records.read_runs(folder), records.read_series(folder)
     page: str = templates().get_template("load.html.j2").render(
         summary=found, headline=headline(found), panels=list(panels(test, runs, series)), latencies=LATENCIES,
         left=phrases.number(found["outcome"]["connections_left"]), **own_files())

@@ -21,9 +21,8 @@ import pytest
 
 from rig.airflow_api import AirflowApi
 from rig.experiment.profiles import STRESS_DAG
-from rig.load.records import LoadRun
+from rig.load.records import LoadRun, read_runs, read_series
 from rig.load.run import LOCUSTFILE
-from rig.load.summary import read_runs, read_series
 from rig.probe import USER_AGENT
 from rig.stack import ports
 from tests.e2e.rig_command import Rig

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rig.load_records import read, read_tests
+from rig.load.records import read_comparison, read_tests
 from tests.e2e.rig_command import Rig
 
 pytestmark = pytest.mark.stack
@@ -31,7 +31,7 @@ def test_it_finds_a_rate_holds_it_and_goes_on_where_it_was_stopped(rig: Rig) -> 
     assert rig.leftovers() == []
 
     rig.run("compare", "--load", "--resume", folder.name).require()
-    assert read(folder).status == "complete"
+    assert read_comparison(folder).status == "complete"
     assert [test.phase for test in read_tests(folder)] == ["knee", "held"]
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text("utf-8"))
     (cell,) = summary["cells"]

@@ -5,7 +5,7 @@ import signal
 import httpx
 import pytest
 
-from rig.load.summary import read_runs
+from rig.load.records import read_runs
 from rig.stack import ports
 from tests.e2e.rig_command import Rig
 from tests.waiting import eventually

@@ -14,14 +14,18 @@ from rig.load.records import (
     LOAD_FILE,
     LOAD_RUNS_FILE,
     SERIES_FILE,
+    TESTS_FILE,
     Deployment,
     Load,
+    LoadCell,
+    LoadComparison,
     LoadRun,
     LoadTest,
+    LoadTestRecord,
+    Phase,
     Thresholds,
 )
 from rig.load.summary import summarise
-from rig.load_records import TESTS_FILE, LoadCell, LoadComparison, LoadTestRecord, Phase
 from rig.report.phrases import NOTHING
 from tests.rig.load.lines import load, run, sample
 
