@@ -31,7 +31,7 @@ from rig.load.records import (
     Load,
     LoadRun,
     LoadSample,
-    LoadTest,
+    LoadTestRecord,
     Thresholds,
 )
 from rig.load.schedule import stages_of
@@ -40,7 +40,7 @@ KEPT = 7200             # samples for the page: two hours
 UNHEARD = 10.0          # seconds after which the silence of a process counts as its end
 
 
-class Test:
+class LoadTest:
     """One test, from its start to its folder."""
 
     def __init__(self, environment: Environment, load: Load, thresholds: Thresholds, target: Target, results: Path, *,
@@ -57,7 +57,7 @@ class Test:
         self._lost: set[str] = set()
         self._share = Share()
         self._reports: dict[str, tuple[float, dict[str, Any]]] = {}
-        self._record = LoadTest(
+        self._record = LoadTestRecord(
             run=self.folder.name, status="running", started_at=started_at, load=load, thresholds=thresholds,
             processes=processes, deployment=Deployment(airflow=target.airflow, executor=target.executor))
         self._write()
@@ -143,7 +143,7 @@ class Master:
     """Watches for as long as the process lives, and runs one test after the other."""
 
     def __init__(self, environment: Environment, watcher: Watcher) -> None:
-        self.test: Test | None = None
+        self.test: LoadTest | None = None
         self.live: deque[LoadSample] = deque(maxlen=KEPT)
         self.ended: deque[LoadRun] = deque(maxlen=KEPT)
         self.summary: dict[str, Any] | None = None
@@ -162,7 +162,7 @@ class Master:
     def begin(self, load: Load, thresholds: Thresholds, results: Path, *, started_at: float, processes: int) -> None:
         """Begin a test."""
         self.summary = self._base = None
-        self.test = Test(self._environment, load, thresholds, self.watcher.target, results, started_at=started_at,
+        self.test = LoadTest(self._environment, load, thresholds, self.watcher.target, results, started_at=started_at,
                          processes=processes)
 
     def end(self) -> None:
@@ -198,7 +198,7 @@ class Master:
         if os.getppid() != self._parent:        # whoever started us is gone, and nobody else would end us
             gevent.spawn(self._environment.runner.quit)         # type: ignore[union-attr]
 
-    def _steer(self, test: Test) -> None:
+    def _steer(self, test: LoadTest) -> None:
         if test.queue_grows():
             self.on_no_more()
         if not test.all_landed():
@@ -236,7 +236,7 @@ def _of_neo4j(look: Any, base: int) -> dict[str, Any]:
             "opened": None if look.opened is None else look.opened - base}
 
 
-def _of_test(test: Test | None) -> dict[str, Any]:
+def _of_test(test: LoadTest | None) -> dict[str, Any]:
     if test is None:
         return {"elapsed": 0.0, "rate": 0.0, "triggered": 0, "ended": 0, "failed": 0}
     elapsed = time.time() - test.started_at

@@ -23,10 +23,10 @@ from rig.load import summary
 from rig.load.records import (
     COMPARISON_FILE,
     TESTS_FILE,
+    CellTestRecord,
     LoadCell,
     LoadComparison,
     LoadPlan,
-    LoadTestRecord,
     Phase,
     read_comparison,
     read_tests,
@@ -98,7 +98,7 @@ def _relay(executor: Executor, pattern: str) -> Relay:
     return "process" if executor == "CeleryExecutor" else "worker"
 
 
-def _left(record: LoadComparison, done: Sequence[LoadTestRecord]) -> Iterator[tuple[int, Phase]]:
+def _left(record: LoadComparison, done: Sequence[CellTestRecord]) -> Iterator[tuple[int, Phase]]:
     """Yield the tests that are left; one whose first rate did not hold has nothing that could be held."""
     for number in range(len(record.cells)):
         of_cell = [one for one in done if one.cell == number]
@@ -109,7 +109,7 @@ def _left(record: LoadComparison, done: Sequence[LoadTestRecord]) -> Iterator[tu
             yield number, "held"
 
 
-def _next_held(record: LoadPlan, of_cell: Sequence[LoadTestRecord]) -> float | None:
+def _next_held(record: LoadPlan, of_cell: Sequence[CellTestRecord]) -> float | None:
     """Return the rate that a cell has to hold next: the last of its steps, then one below it; None where it is done."""
     (found,) = (one.held for one in of_cell if one.phase == "knee")
     tried = [one for one in of_cell if one.phase == "held"]
@@ -180,7 +180,7 @@ class _Runner:
             if ended.code == loading.INTERRUPTED:
                 raise KeyboardInterrupt
             until_idle(api, IDLE_SECONDS)
-        records.append(self._folder / TESTS_FILE, [LoadTestRecord(
+        records.append(self._folder / TESTS_FILE, [CellTestRecord(
             cell=number, phase=phase, folder=ended.folders[-1].name, held=_held(summary.summarise(ended.folders[-1])))])
 
     def _prepare(self, cell: LoadCell) -> StackState:

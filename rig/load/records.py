@@ -144,7 +144,7 @@ class Thresholds(Record):
     connections_left: int | None = None
 
 
-class LoadTest(Record):
+class LoadTestRecord(Record):
     """A load test as a whole. ``status`` is ``running`` until it has ended, also after a crash.
 
     ``processes`` is how many of Locust's start DAG runs; those of them that ended before the test are lost.
@@ -210,7 +210,7 @@ class LoadComparison(LoadPlan):
     cells: list[LoadCell]
 
 
-class LoadTestRecord(Record):
+class CellTestRecord(Record):
     """One load test of a comparison: of which cell (by its place), in which phase, and where its folder is.
 
     ``held`` is the rate that held in it, None where none did.
@@ -222,11 +222,11 @@ class LoadTestRecord(Record):
     held: float | None
 
 
-def read_test(folder: Path) -> LoadTest:
+def read_test(folder: Path) -> LoadTestRecord:
     """Return a test's own record. Raises BadInput where the folder holds none that can be read."""
     path = folder / LOAD_FILE
     try:
-        return LoadTest.model_validate_json(path.read_bytes())
+        return LoadTestRecord.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise BadInput(f"{path} is not a load test of this rig", "restore the file, or delete the folder") from error
 
@@ -249,6 +249,6 @@ def read_comparison(folder: Path) -> LoadComparison:
         raise BadInput(f"{folder} holds no comparison of loads", "`rig runs` lists the runs there are") from error
 
 
-def read_tests(folder: Path) -> list[LoadTestRecord]:
+def read_tests(folder: Path) -> list[CellTestRecord]:
     """Return the load tests of a comparison that were run to their end."""
-    return list(records.read(folder / TESTS_FILE, LoadTestRecord))
+    return list(records.read(folder / TESTS_FILE, CellTestRecord))

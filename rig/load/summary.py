@@ -7,7 +7,7 @@ from typing import Any
 
 from rig.load import knee, schedule
 from rig.load.figures import outcome, steady_figures, window
-from rig.load.records import Load, LoadRun, LoadSample, LoadTest, read_runs, read_series, read_test
+from rig.load.records import Load, LoadRun, LoadSample, LoadTestRecord, read_runs, read_series, read_test
 from rig.load.schedule import stages_of
 from rig.load.verdict import broken
 
@@ -27,7 +27,7 @@ def summarise(folder: Path) -> dict[str, Any]:
         "polls_per_run": test.polls / len(runs) if runs else None}
 
 
-def steps_of(test: LoadTest, runs: list[LoadRun], until: float) -> list[knee.Step]:
+def steps_of(test: LoadTestRecord, runs: list[LoadRun], until: float) -> list[knee.Step]:
     """Return the steps that can be judged at a moment (epoch, s), up to the first that did not hold."""
     stages = stages_of(test.load)
     steps: list[knee.Step] = []
@@ -39,7 +39,7 @@ def steps_of(test: LoadTest, runs: list[LoadRun], until: float) -> list[knee.Ste
     return steps
 
 
-def _knee(test: LoadTest, runs: list[LoadRun], series: list[LoadSample]) -> dict[str, Any] | None:
+def _knee(test: LoadTestRecord, runs: list[LoadRun], series: list[LoadSample]) -> dict[str, Any] | None:
     if test.load.shape != schedule.KNEE:
         return None
     # Where every run has ended nothing more can become known, also of a step that has just ended.
@@ -50,7 +50,7 @@ def _knee(test: LoadTest, runs: list[LoadRun], series: list[LoadSample]) -> dict
                        **window(runs, series, step.begun, step.ended).model_dump()} for step in steps]}
 
 
-def _kept_up(test: LoadTest, runs: list[LoadRun]) -> dict[str, Any] | None:
+def _kept_up(test: LoadTestRecord, runs: list[LoadRun]) -> dict[str, Any] | None:
     """Judge a constant rate over its whole time as a step of ``find-the-knee`` is; None where it was no such test."""
     load = test.load
     if (load.users is not None or load.shape not in {schedule.STEADY, schedule.SOAK} or test.status != "complete"

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from rig.load import records, schedule, summary
 from rig.load.figures import percentile
-from rig.load.records import LoadRun, LoadSample, LoadTest
+from rig.load.records import LoadRun, LoadSample, LoadTestRecord
 from rig.load.schedule import stages_of
 from rig.report import phrases
 from rig.report.charts import Panel
@@ -48,7 +48,7 @@ def headline(found: dict[str, Any]) -> str:
             f"{phrases.number(outcome['connections_opened'])} connections.")
 
 
-def panels(test: LoadTest, runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> Iterator[Panel]:
+def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> Iterator[Panel]:
     """Yield the charts, all with the seconds since the start as their axis."""
     def of(value: Callable[[LoadSample], float | None]) -> Points:
         return [(sample.elapsed, value(sample)) for sample in series]
@@ -84,7 +84,7 @@ def opened_per_second(series: Sequence[LoadSample]) -> Points:
     return points
 
 
-def _rates(test: LoadTest) -> Points:
+def _rates(test: LoadTestRecord) -> Points:
     if test.load.users is not None:
         return []
     stages = stages_of(test.load)

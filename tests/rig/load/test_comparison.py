@@ -15,12 +15,12 @@ from rig.load.records import (
     LOAD_RUNS_FILE,
     SERIES_FILE,
     TESTS_FILE,
+    CellTestRecord,
     Deployment,
     Load,
     LoadCell,
     LoadComparison,
     LoadRun,
-    LoadTest,
     LoadTestRecord,
     Phase,
     Thresholds,
@@ -41,8 +41,8 @@ def comparison(**changes: Any) -> LoadComparison:
     return LoadComparison(**known | changes)
 
 
-def done(cell: int, phase: Phase, held: float | None = 0.2) -> LoadTestRecord:
-    return LoadTestRecord(cell=cell, phase=phase, folder=f"{cell}-{phase}", held=held)
+def done(cell: int, phase: Phase, held: float | None = 0.2) -> CellTestRecord:
+    return CellTestRecord(cell=cell, phase=phase, folder=f"{cell}-{phase}", held=held)
 
 
 def test_the_cells_are_all_there_in_an_order_of_the_seed_with_the_relay_that_they_need() -> None:
@@ -93,7 +93,7 @@ def test_what_is_no_constant_rate_for_long_enough_is_not_judged(
 
 
 def write_test(folder: Path, status: Any, of: Load, lines: list[LoadRun]) -> None:
-    (folder / LOAD_FILE).write_text(LoadTest(
+    (folder / LOAD_FILE).write_text(LoadTestRecord(
         run="r", status=status, started_at=0.0, ended_at=46.0, load=of, thresholds=Thresholds(),
         deployment=Deployment(airflow="http://a")).model_dump_json())
     records.append(folder / LOAD_RUNS_FILE, lines)
@@ -116,7 +116,7 @@ def folder(tmp_path: Path) -> Path:
                           "0-held": {"rate": 0.1, "seconds": 180.0, "pattern": "improved"}}.items():
         test = made / name
         test.mkdir()
-        (test / LOAD_FILE).write_text(LoadTest(
+        (test / LOAD_FILE).write_text(LoadTestRecord(
             run=name, status="complete", started_at=0.0, ended_at=200.0, load=load(**changes), thresholds=Thresholds(),
             deployment=Deployment(airflow="http://a", executor="LocalExecutor")).model_dump_json())
         records.append(test / LOAD_RUNS_FILE, [run(float(due), 4.0 if due < 45 else 80.0) for due in range(0, 95, 5)])
