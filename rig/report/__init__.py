@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rig.load.records import COMPARISON_FILE, LOAD_FILE
 from rig.metrics import load, summary_of
-from rig.report import load_comparison, load_test
+from rig.report import load_comparison, load_page
 from rig.report.page import html
 from rig.report.terminal import table
 
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 
-_OF_LOADS = {COMPARISON_FILE: load_comparison.report, LOAD_FILE: load_test.report}
+_OF_LOADS = {COMPARISON_FILE: load_comparison.report, LOAD_FILE: load_page.report}
 
 __all__ = ["REPORT_FILE", "SUMMARY_FILE", "table", "write"]
 
