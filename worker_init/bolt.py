@@ -15,8 +15,10 @@ from worker_init.packstream import pack
 
 _LARGEST_CHUNK = 0xFFFF
 _END = b"\x00\x00"
-# A chunk's length, the structure's marker and its tag: what a scanner needs to name a message.
+# A chunk's length, the structure's marker and its tag: what a scanner needs to name a message. The first chunk may
+# hold the marker alone; then the second one begins with the tag.
 _OPENING = 4
+_OPENING_IN_TWO = 6
 
 
 class Tag(IntEnum):
@@ -106,7 +108,7 @@ class Scanner:
     def feed(self, block: bytes) -> list[Piece]:
         """Return the pieces of the messages in ``self.block``, in order.
 
-        Raises ProtocolViolation where a message opens with a chunk too short to hold its tag.
+        Raises ProtocolViolation where a message ends before its tag.
         """
         self.block = block = self._held + block if self._held else block
         pieces: list[Piece] = []
@@ -136,10 +138,7 @@ class Scanner:
             if size:
                 break
             at += 2
-        if size == 1:
-            raise ProtocolViolation("a message opens with a chunk of one byte")
-        if end - at >= _OPENING:
-            self._tag = block[at + 3]
+        self._tag = _tag_of(block, at, end, size)
         return at
 
     def _follow_message(self, block: bytes, at: int) -> tuple[int, bool]:
@@ -160,12 +159,28 @@ class Scanner:
                 return at, True
 
 
+def _tag_of(block: bytes, at: int, end: int, size: int) -> int | None:
+    """Return the tag of the message whose first chunk, of this size, begins at ``at``; None: it is not here yet."""
+    if size > 1:
+        return block[at + 3] if end - at >= _OPENING else None
+    if end - at < _OPENING_IN_TWO:
+        return None
+    if not (block[at + 3] or block[at + 4]):
+        raise ProtocolViolation("a message of one byte has no tag")
+    return block[at + 5]
+
+
 # Runs of short RECORDs are skipped by a compiled pattern, six times as fast as by the loop below it. It is
-# exact: each length has one alternative that takes so many bytes, and nothing is ever given back.
+# exact: each length has one alternative that takes so many bytes, and what matches first is the longest run.
+# The repeat is an ordinary one: up to Python 3.11.4 a possessive one takes a byte too many where it ends within
+# an alternative (python/cpython#106052). It is bounded, because it keeps a way back for each of its turns.
 _SHORTEST_RECORD, _SHORT_RECORD = 3, 0x80
-_SHORT_RECORDS = re.compile(
-    b"(?:\x00(?:%b)\x00\x00)*+" % b"|".join(
-        b"\\x%02x\xb1\x71.{%d}" % (size, size - 2) for size in range(_SHORTEST_RECORD, _SHORT_RECORD)), re.DOTALL)
+_TURNS = 4096
+_FULL_TURNS = _TURNS * (_SHORTEST_RECORD + 4)
+_short_records = re.compile(
+    b"(?:\x00(?:%b)\x00\x00){0,%d}" % (b"|".join(
+        b"\\x%02x\xb1\x71.{%d}" % (size, size - 2) for size in range(_SHORTEST_RECORD, _SHORT_RECORD)), _TURNS),
+    re.DOTALL).match
 
 
 def _after_records(block: bytes, at: int, end: int) -> int:
@@ -174,8 +189,9 @@ def _after_records(block: bytes, at: int, end: int) -> int:
     Rows are nearly all that goes through a relay, and this is nearly all that it does for them.
     """
     last = end - _OPENING
-    if at <= last and block[at + 3] == 0x71 and (run := _SHORT_RECORDS.match(block, at)):
-        at = run.end()
+    goes_on = at <= last and block[at + 3] == 0x71
+    while goes_on and (run := _short_records(block, at)):
+        goes_on, at = run.end() - at >= _FULL_TURNS, run.end()
     while at <= last and block[at + 3] == 0x71:
         after = at + (block[at] << 8) + block[at + 1] + 4
         if after > end or block[after - 1] or block[after - 2]:
