@@ -10,7 +10,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from worker_init.errors import BadSetting
-from worker_init.settings import Settings
+from worker_init.settings import Settings, notes_on
 from worker_init.supervisor import Supervisor
 from worker_init.targets import upstreams_of
 from worker_init.tasks import close_process_driver, keep_process_driver
@@ -38,7 +38,7 @@ class Worker:
         except BadSetting as error:
             self.stay_off(str(error))
             return
-        self._notes += [(logging.INFO, note) for note in upstreams.notes]
+        self._notes += [(logging.INFO, note) for note in (*notes_on(environment), *upstreams.notes)]
         if not upstreams.targets:
             self.stay_off("neither NEO4J_URI nor a connection of "
                           f"{', '.join(settings.connection_ids) or 'no id'} is in the environment", logging.WARNING)

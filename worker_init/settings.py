@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from worker_init.errors import BadSetting
 
 PREFIX = "WORKER_INIT_"
-Scope = Literal["process", "worker"]
+Scope = Literal["process", "shared"]
+_EARLIER_SCOPES = {"worker": "shared"}
 
 
 class Variable(NamedTuple):
@@ -47,9 +48,10 @@ def _count(text: str) -> int:
 
 
 def _scope(text: str) -> str:
-    if text not in ("process", "worker"):
-        raise ValueError("use process or worker")
-    return text
+    scope = _EARLIER_SCOPES.get(text, text)
+    if scope not in get_args(Scope):
+        raise ValueError("use process or shared")
+    return scope
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -58,7 +60,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 VARIABLES = (
     Variable("DISABLED", "0", "1 turns everything off: every task connects by itself", _flag),
-    Variable("SCOPE", "process", "process: one driver per pool process; worker: one for the whole worker", _scope),
+    Variable("SCOPE", "process", "process: one shared driver per pool process; shared: one for the whole worker",
+             _scope),
     Variable("CONNECTION_IDS", "neo4j_default", "Airflow connection ids that go through the driver, with commas",
              _names),
     Variable("MAX_SIZE", "100", "connections that one driver holds at most", _count),
@@ -97,6 +100,15 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Read every variable. Raises BadSetting with the variable's name and what it may be."""
         return cls(**{variable.name.lower(): _value(variable, environment) for variable in VARIABLES})
+
+
+def notes_on(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what the worker's log should say about settings that are accepted under an earlier name."""
+    name = f"{PREFIX}SCOPE"
+    earlier = environment.get(name, "").strip()
+    if earlier not in _EARLIER_SCOPES:
+        return ()
+    return (f"{name}={earlier} is an earlier name: use {name}={_EARLIER_SCOPES[earlier]}",)
 
 
 def _value(variable: Variable, environment: Mapping[str, str]) -> Any:

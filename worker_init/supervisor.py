@@ -98,7 +98,7 @@ class Supervisor:
         """Have at least so many slots: the pool is about to grow."""
         if self.unfit:
             return
-        wanted = 1 if self._settings.scope == "worker" else slots
+        wanted = 1 if self._settings.scope == "shared" else slots
         with self._lock:
             for slot in range(self._slots, wanted):
                 fresh = [_endpoint(slot, at) for at in range(len(self._upstreams.targets))]

@@ -53,13 +53,19 @@ def used(stats: Any) -> set[int]:
 
 
 def test_a_worker_can_have_one_driver_for_all(worker: StartWorker) -> None:
-    with worker("-c", "4", WORKER_INIT_SCOPE="worker", WORKER_INIT_MAX_SIZE="2") as running:
+    with worker("-c", "4", WORKER_INIT_SCOPE="shared", WORKER_INIT_MAX_SIZE="2") as running:
         results = running.run(running.tasks.forked, list(range(60)))
         assert [result["value"] for result in results] == [str(number) for number in range(60)]
         stats = running.stats()
         assert len({result["uri"] for result in results}) == len(stats["drivers"]) == 1
         assert opened(stats) <= 2
         assert len(stats["drivers"][0]["processes"]) == 4
+
+
+def test_the_log_says_that_a_scope_has_another_name_now(worker: StartWorker) -> None:
+    with worker("-c", "2", WORKER_INIT_SCOPE="worker") as running:
+        assert running.log.count("WORKER_INIT_SCOPE=worker is an earlier name: use WORKER_INIT_SCOPE=shared") == 1
+        assert running.stats()["scope"] == "shared"
 
 
 def test_the_plain_task_keeps_its_process_driver(worker: StartWorker) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker_init.errors import BadSetting
-from worker_init.settings import PREFIX, VARIABLES, Settings
+from worker_init.settings import PREFIX, VARIABLES, Settings, notes_on
 from worker_init.targets import Address, Credentials, Upstreams, parse_connection, upstreams_of
 from worker_init.tasks import driver
 
@@ -27,6 +27,13 @@ def test_every_variable_has_a_default_that_can_be_used() -> None:
 def test_a_bad_value_is_named(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=PREFIX + name):
         Settings.from_environment({PREFIX + name: value})
+
+
+def test_the_earlier_name_of_a_scope_is_accepted_and_said_to_be_one() -> None:
+    earlier = {"WORKER_INIT_SCOPE": "worker"}
+    assert Settings.from_environment(earlier).scope == "shared"
+    assert notes_on(earlier) == ("WORKER_INIT_SCOPE=worker is an earlier name: use WORKER_INIT_SCOPE=shared",)
+    assert notes_on({}) == notes_on({"WORKER_INIT_SCOPE": "shared"}) == ()
 
 
 def test_the_default_upstream() -> None:
