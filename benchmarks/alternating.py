@@ -2,7 +2,7 @@
 
 Latencies of tasks vary by a factor of two from DAG run to DAG run, so that only tasks that alternate within
 one run can be compared: ``neo4j_stress_test`` with the patterns ``improved`` and ``worker`` in turn, on
-CeleryExecutor, for each scope of the worker's driver. It brings the stack up and takes it down again::
+CeleryExecutor, for each scope of the shared drivers. It brings the stack up and takes it down again::
 
     python -m benchmarks.alternating --runs 5 --tasks 200
 """
@@ -25,7 +25,7 @@ from rig.settings import Settings
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
 
-SCOPES: tuple[Relay, ...] = ("process", "worker")
+SCOPES: tuple[Relay, ...] = ("process", "shared")
 PATTERNS = ("improved", "worker")
 
 

@@ -25,7 +25,7 @@ from typer.exceptions import TyperException
 from rig import settings as settings_module
 from rig.errors import BadInput, RigError
 from rig.experiment import profiles
-from rig.records import Executor, Relay, RunRecord
+from rig.records import EARLIER_RELAYS, Executor, Relay, RunRecord
 from rig.settings import Settings
 
 INTERRUPTED = 130
@@ -40,11 +40,22 @@ app = typer.Typer(
          "[bold]rig compare[/bold] does it all: it brings real servers up, runs the DAGs, writes a report, and takes "
          "everything down. [bold]rig up[/bold] leaves the servers running, to look at and to play with.")
 
+
+def _of_today(relays: str | None) -> str | None:
+    """Return the relays that an option names as they are called today, and say so where one had another name."""
+    names = relays.split(",") if relays else []
+    for name in names:
+        if name.strip() in EARLIER_RELAYS:
+            errors.print(f"The relay {name.strip()} is called {EARLIER_RELAYS[name.strip()]} now.", soft_wrap=True)
+    return ",".join(EARLIER_RELAYS.get(name.strip(), name) for name in names) if relays else relays
+
+
 ExecutorName = Annotated[str, typer.Option("--executor", help="local or celery")]
 StackName = Annotated[str, typer.Option("--stack", help="native (processes of this machine) or compose (containers)")]
 RelayName = Annotated[str | None, typer.Option(
-    "--relay", help="What tasks find in NEO4J_WORKER_URI: process (a driver for each pool process), worker (one for "
-                    "all), none. [default: process on celery, none on local]")]
+    "--relay", callback=_of_today, help="What tasks find in NEO4J_WORKER_URI: process (a shared driver for each pool "
+                                        "process), shared (one for all), none. [default: process on celery, none on "
+                                        "local]")]
 
 
 @app.command()
@@ -111,8 +122,9 @@ def compare(
                        ] = "default",
     executors: Annotated[str | None, typer.Option(help="Some of local,celery.")] = None,
     patterns: Annotated[str | None, typer.Option(help=f"Some of {','.join(profiles.DAG_OF_PATTERN)}.")] = None,
-    relays: Annotated[str | None, typer.Option(help="Some of none,process,worker, for the patterns that can be behind "
-                                                    "one (worker, hook).")] = None,
+    relays: Annotated[str | None, typer.Option(callback=_of_today, help="Some of none,process,shared, for the patterns "
+                                                                        "that can be behind one (worker, hook).")
+                      ] = None,
     tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run, up to 10000.")] = None,
     calls: Annotated[int | None, typer.Option(help="Calls of the database in each task.")] = None,
     hold: Annotated[float | None, typer.Option(help="Seconds a task holds its driver after its calls.")] = None,
@@ -382,7 +394,7 @@ def _existing(config: Settings, url: str, token: str | None, wanted: profiles.Pr
     depends = any(pattern in profiles.RELAYS_OF_PATTERN for pattern in wanted.patterns)
     if depends and len(wanted.relays) != 1:     # nobody else can tell what its tasks go through
         raise BadInput("the workers of an existing deployment are as they are",
-                       "say which driver its tasks find with --relays none, process or worker")
+                       "say which driver its tasks find with --relays none, process or shared")
     return ExistingStack(config, url, SecretStr(token), wanted.executors[0])
 
 
@@ -494,7 +506,7 @@ def _print_status(config: Settings, state: Any, services: list[Any]) -> None:
     for service in services:
         table.add_row(service.name, str(service.pid), service.url or "",
                       Text("serves", "green") if service.healthy else Text(str(service.problem), "red"))
-    through = "" if state.relay == "none" else f", tasks reach Neo4j by a driver per {state.relay}"
+    through = "" if state.relay == "none" else f", tasks reach Neo4j through shared drivers, scope {state.relay}"
     console.print(f"Airflow on [bold]{state.executor}[/bold], {state.slots} tasks at once{through}")
     console.print(table)
     where = {service.name: service.url for service in services}

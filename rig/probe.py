@@ -281,7 +281,7 @@ class Watch:
 
 
 def pattern_named(user_agent: str | None) -> str:
-    """Return the pattern that a connection's user agent names: those of the worker's driver are ``worker``."""
+    """Return the pattern that a connection's user agent names: those of shared drivers are ``worker``."""
     if user_agent == RELAY_AGENT:
         return "worker"
     owner = identity.parse(user_agent)

@@ -16,14 +16,17 @@ Layout of a run's folder::
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from rig.errors import BadInput
 
 Executor = Literal["LocalExecutor", "CeleryExecutor"]
-Relay = Literal["none", "process", "worker"]
+# What was recorded under an earlier name stays readable.
+EARLIER_RELAYS = {"worker": "shared"}
+Relay = Annotated[Literal["none", "process", "shared"], BeforeValidator(lambda name: EARLIER_RELAYS.get(name, name))]
+RELAYS: tuple[Relay, ...] = ("none", "process", "shared")
 
 EXHIBIT = "inherited"     # the pattern that shows what breaks
 
@@ -43,9 +46,10 @@ class Record(BaseModel):
 class Cell(Record):
     """One combination that is compared: the same in every repeat.
 
-    ``relay`` is by way of which driver the tasks reach the server: none but their own, one for each pool
-    process, or one for the whole worker. ``warm`` is set for the DAG run that follows a cold one on the same
-    workers; all others find workers that have just been started.
+    ``relay`` is the scope of the shared drivers through which the tasks reach the server: ``none`` for none but
+    their own, ``process`` for one for each pool process, ``shared`` for one for the whole worker. ``warm`` is
+    set for the DAG run that follows a cold one on the same workers; all others find workers that have just
+    been started.
     """
 
     executor: Executor
@@ -161,7 +165,7 @@ class TaskRecord(Record):
 
 def relay_on(executor: Executor, wanted: Relay) -> Relay:
     """Return the relay that an executor has where this one is wanted: LocalExecutor has no pool processes."""
-    return "worker" if wanted == "process" and executor == "LocalExecutor" else wanted
+    return "shared" if wanted == "process" and executor == "LocalExecutor" else wanted
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

@@ -54,7 +54,7 @@ def problems(found: Inspected) -> list[str]:
 
 def _heading(name: str, section: dict[str, Any]) -> str:
     upstreams = ", ".join(dict.fromkeys(driver["upstream"] for driver in section.get("drivers", [])))
-    scope = f", a driver per {section['scope']}" if "scope" in section else ""
+    scope = f", scope {section['scope']}" if "scope" in section else ""
     return f"{name}: {section['state']}{scope}{f', to {upstreams}' if upstreams else ''}"
 
 

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Literal, get_args
 
 from rig.errors import BadInput
-from rig.records import EXHIBIT, Cell, Executor, PlannedRun, Relay, relay_on
+from rig.records import EXHIBIT, RELAYS, Cell, Executor, PlannedRun, Relay, relay_on
 
 Driver = Literal["sync", "async"]
 Where = tuple[str, Executor]        # a pattern on an executor
@@ -18,11 +18,11 @@ EXECUTORS: dict[str, Executor] = {"local": "LocalExecutor", "celery": "CeleryExe
 # A pattern with no DAG of its own is run by the stress DAG, which takes any.
 DAG_OF_PATTERN = {"problematic": "neo4j_problematic_pattern", "improved": "neo4j_improved_pattern",
                   "hook": STRESS_DAG, "worker": "neo4j_worker_pattern", "inherited": STRESS_DAG}
-# By way of which drivers a pattern can reach the server. The others dial NEO4J_URI, whatever else there is.
+# Through which shared drivers a pattern can reach the server. The others dial NEO4J_URI, whatever else there is.
 RELAYS_OF_PATTERN: dict[str, tuple[Relay, ...]] = {
-    "worker": ("process", "worker"), "hook": ("none", "process", "worker")}
+    "worker": ("process", "shared"), "hook": RELAYS}
 SYNC_ONLY = ("hook", EXHIBIT)
-NAMELESS = ("hook",)            # its connections do not say whose they are, unless a worker's driver opens them
+NAMELESS = ("hook",)            # its connections do not say whose they are, unless a shared driver opens them
 MOST_TASKS = 10_000
 MOST_REPEATS = 100
 
@@ -63,7 +63,7 @@ PROFILES = {profile.name: profile for profile in (
             once=(("hook", "CeleryExecutor"), ("worker", "LocalExecutor")), left_out=(("hook", "LocalExecutor"),)),
     Profile("seed", "what the original demo ran: 100 tasks of 1 call, 32 at once", calls=1, slots=32, patterns=_PLAIN),
     Profile("full", "as default, with 5 repeats, every relay cold and warm, and the async driver too", repeats=5,
-            relays=get_args(Relay), warm=tuple(product(("worker", "hook"), get_args(Executor))),
+            relays=RELAYS, warm=tuple(product(("worker", "hook"), get_args(Executor))),
             drivers=("sync", "async"), observe=31.0),
 )}
 
@@ -93,8 +93,8 @@ def within(what: str, value: float, least: float, most: float) -> None:
 
 def relays(names: str) -> tuple[Relay, ...]:
     """Return the relays of a list like ``none,process``. Raises BadInput for one that is none."""
-    chosen = _listed(names, list(get_args(Relay)), "relay")
-    return tuple(relay for relay in get_args(Relay) if relay in chosen)
+    chosen = _listed(names, RELAYS, "relay")
+    return tuple(relay for relay in RELAYS if relay in chosen)
 
 
 def cells(profile: Profile) -> list[Cell]:
@@ -102,7 +102,7 @@ def cells(profile: Profile) -> list[Cell]:
     found = [cell for group in _groups(profile, 0) for cell in group]
     if not found:
         raise BadInput(f"no cell is left of {','.join(profile.patterns)} with relay {','.join(profile.relays)}",
-                       "worker needs a relay: take some of process,worker")
+                       "worker needs a relay: take some of process,shared")
     return found
 
 

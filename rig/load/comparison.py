@@ -95,7 +95,7 @@ def patterns(names: str) -> tuple[str, ...]:
 def _relay(executor: Executor, pattern: str) -> Relay:
     if pattern != "worker":
         return "none"
-    return "process" if executor == "CeleryExecutor" else "worker"
+    return "process" if executor == "CeleryExecutor" else "shared"
 
 
 def _left(record: LoadComparison, done: Sequence[CellTestRecord]) -> Iterator[tuple[int, Phase]]:

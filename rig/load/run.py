@@ -86,7 +86,7 @@ def _running(stack: Stack, wish: Wish) -> Iterator[tuple[StackState, bool]]:
     mine = not stack.is_there() or stack.state().keeper is not None
     if mine:
         executor = wish.executor or "LocalExecutor"
-        relay = wish.relay or ("process" if executor == "CeleryExecutor" else "worker")
+        relay = wish.relay or ("process" if executor == "CeleryExecutor" else "shared")
         state = stack.up(executor, slots=wish.slots, relay=relay, keeper=processes.this_process())
     else:
         state = _usable(stack, wish)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from patterns.registry import PATTERNS
 from rig import records
-from rig.records import Cell, Connection, DagRunRecord, PlannedRun, RunRecord, Sample, TaskRecord
+from rig.records import RELAYS, Cell, Connection, DagRunRecord, PlannedRun, RunRecord, Sample, TaskRecord
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,12 @@ AnyIndexed = TypeVar("AnyIndexed", bound=_Indexed)
 
 _EXECUTORS = ("LocalExecutor", "CeleryExecutor")
 _PATTERNS = tuple(PATTERNS)
-_RELAYS = ("none", "process", "worker")
 
 
 def cell_order(cell: Cell) -> tuple[int, int, str, int, bool, bool, str]:
     """Return a sort key: LocalExecutor first, the pattern that all others are compared with first."""
     known = _PATTERNS.index(cell.pattern) if cell.pattern in _PATTERNS else len(_PATTERNS)
-    return (_EXECUTORS.index(cell.executor), known, cell.pattern, _RELAYS.index(cell.relay), cell.driver != "sync",
+    return (_EXECUTORS.index(cell.executor), known, cell.pattern, RELAYS.index(cell.relay), cell.driver != "sync",
             cell.warm, cell.model_dump_json())
 
 

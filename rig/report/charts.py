@@ -15,10 +15,10 @@ from rig.metrics.raw import RawRun, Repeat
 from rig.metrics.timeline import Timeline, timeline
 from rig.report import phrases
 
-DASHES = {"none": "solid", "process": "6px,3px", "worker": "2px,2px", "none-async": "9px,3px,2px,3px",
-          "process-async": "6px,3px,2px,2px", "worker-async": "12px,3px",
-          "process-warm": "solid", "worker-warm": "2px,6px", "process-warm-async": "9px,6px",
-          "worker-warm-async": "2px,3px,6px,3px"}
+DASHES = {"none": "solid", "process": "6px,3px", "shared": "2px,2px", "none-async": "9px,3px,2px,3px",
+          "process-async": "6px,3px,2px,2px", "shared-async": "12px,3px",
+          "process-warm": "solid", "shared-warm": "2px,6px", "process-warm-async": "9px,6px",
+          "shared-warm-async": "2px,3px,6px,3px"}
 
 
 class Line(NamedTuple):

@@ -8,6 +8,7 @@ from rig.metrics.model import Contrast, MetricSummary, Side
 NOTHING = "\N{EN DASH}"
 
 _MINUS, _UNBROKEN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+_RELAYS = {"process": "relay per process", "shared": "shared relay"}
 _PATTERNS = frozenset({"problematic", "improved", "hook", "worker", "inherited"})
 _GLYPHS = {"LocalExecutor": "●", "CeleryExecutor": "▲"}
 
@@ -50,7 +51,7 @@ def direction(better: str | None) -> str:
 
 def variant(cell: Side) -> str:
     """Return what a cell runs, without its executor."""
-    more = [*([] if cell.relay == "none" else [f"relay per {cell.relay}"]), *(["warm"] if cell.warm else []),
+    more = [*([] if cell.relay == "none" else [_RELAYS[cell.relay]]), *(["warm"] if cell.warm else []),
             *([] if cell.driver == "sync" else ["async"])]
     return f"{cell.pattern} ({', '.join(more)})" if more else cell.pattern
 

@@ -19,7 +19,7 @@ from rig import environment
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, RigError, ServiceDied
 from rig.private_file import write_private
-from rig.records import Executor, Relay, relay_on
+from rig.records import EARLIER_RELAYS, Executor, Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, processes
 from rig.stack import compose_command as command
@@ -77,7 +77,7 @@ class _Wanted:
         return Compose(FILES[self.executor], {
             "RIG_SLOTS": str(self.slots), "RIG_PARALLELISM": str(self.parallelism),
             "CELERY_IMPORTS": ", ".join(f'"{module}"' for module in modules),
-            "WORKER_INIT_SCOPE": "worker" if self.relay == "worker" else "process",
+            "WORKER_INIT_SCOPE": "shared" if self.relay == "shared" else "process",
             "NEO4J_WORKER_ADDRESS": DRIVER_ADDRESS if self._has_host else ""})
 
     @property
@@ -339,10 +339,11 @@ def _executor(env: Mapping[str, str]) -> Executor:
 
 def _relay(scheduler: Mapping[str, str], worker: Mapping[str, str]) -> Relay:
     if not worker:
-        return "worker" if scheduler.get("NEO4J_WORKER_URI") else "none"
+        return "shared" if scheduler.get("NEO4J_WORKER_URI") else "none"
     if drivers.HOOKS not in worker.get(drivers.IMPORTS, ""):
         return "none"
-    return "worker" if worker.get("WORKER_INIT_SCOPE") == "worker" else "process"
+    scope = worker.get("WORKER_INIT_SCOPE", "process")
+    return "shared" if EARLIER_RELAYS.get(scope, scope) == "shared" else "process"
 
 
 def _neo4j_problem(state: StackState) -> str | None:

@@ -1,4 +1,4 @@
-"""The worker's driver in the stack: how ``worker_init`` joins the Celery worker, and LocalExecutor's driver host."""
+"""Shared drivers in the stack: how ``worker_init`` joins the Celery worker, and LocalExecutor's driver host."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def users_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _settings(state: StackState) -> dict[str, str]:
-    return {**users_settings(os.environ), "WORKER_INIT_SCOPE": "worker" if state.relay == "worker" else "process",
+    return {**users_settings(os.environ), "WORKER_INIT_SCOPE": "shared" if state.relay == "shared" else "process",
             "WORKER_INIT_RUNTIME_DIR": str(state.drivers_dir)}
 
 

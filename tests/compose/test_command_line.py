@@ -62,7 +62,7 @@ def test_an_existing_deployment_has_one_executor(rig: Rig) -> None:
 
 def test_an_existing_deployments_workers_are_not_changed_and_so_have_to_be_named(rig: Rig) -> None:
     rig.run("compare", "--airflow-url", URL, "--token", "x", "--executors", "celery").require_one_line(
-        "workers of an existing deployment are as they are", "--relays none, process or worker")
+        "workers of an existing deployment are as they are", "--relays none, process or shared")
 
 
 def test_an_existing_deployments_neo4j_has_to_be_named(rig: Rig) -> None:

@@ -51,7 +51,7 @@ def states(api: AirflowApi, result: Result, *tasks: str) -> list[str]:
 
 
 def test_status_says_by_what_tasks_reach_the_server(celery: Rig) -> None:
-    assert "tasks reach Neo4j by a driver per process" in celery.run("status").require().out
+    assert "tasks reach Neo4j through shared drivers, scope process" in celery.run("status").require().out
     assert json.loads(celery.run("status", "--json").require().out)["relay"] == "process"
 
 
@@ -109,7 +109,7 @@ def test_the_drivers_of_the_worker_are_shown_process_by_process(
     assert (section["state"], section["scope"], len(section["drivers"])) == ("serving", "process", 4)
     shown = celery.run("workers").require().out
     assert all(str(pid) in shown for pid in busy)
-    assert "serving, a driver per process" in shown
+    assert "serving, scope process" in shown
 
 
 def test_no_password_is_in_what_is_shown_of_the_workers(celery: Rig) -> None:
@@ -168,7 +168,7 @@ def test_an_existing_deployment_is_measured_as_it_is_and_left_alone(celery: Rig)
 @pytest.fixture(scope="module")
 def local(celery: Rig) -> Rig:
     """Switch the stack to LocalExecutor, with a driver host beside it."""
-    celery.run("switch", "local", "--relay", "worker").require()
+    celery.run("switch", "local", "--relay", "shared").require()
     return celery
 
 

@@ -132,7 +132,7 @@ def eight(tasks: int = 100) -> list[Cell]:
     return [*four(tasks), *(builders.cell("hook", executor, tasks=tasks) for executor in ("LocalExecutor",
                                                                                        "CeleryExecutor")),
             builders.cell("worker", "CeleryExecutor", "process", tasks=tasks),
-            builders.cell("worker", "CeleryExecutor", "worker", tasks=tasks)]
+            builders.cell("worker", "CeleryExecutor", "shared", tasks=tasks)]
 
 
 KINDS: dict[str, Callable[[int], list[Cell]]] = {"four": four, "eight": eight}

@@ -56,6 +56,13 @@ def test_what_was_typed_wrong_starts_nothing_and_writes_nothing(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", ["switch local --relay worker", "compare --resume nowhere --relays none,worker"])
+def test_the_earlier_name_of_a_relay_is_accepted_with_one_line_that_says_so(tmp_path: Path, arguments: str) -> None:
+    first, second = rig(tmp_path, *arguments.split()).stderr.splitlines()
+    assert first == "The relay worker is called shared now."
+    assert "no stack is running" in second or "no run 'nowhere'" in second
+
+
 def test_the_help_lists_every_command_with_what_it_does(tmp_path: Path) -> None:
     result = rig(tmp_path, "--help")
     assert (result.returncode, result.stderr) == (0, "")

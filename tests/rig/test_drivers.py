@@ -21,9 +21,9 @@ def stack(folder: Path, **changes: Any) -> StackState:
 
 
 @pytest.mark.parametrize(("executor", "asked", "given"), [
-    ("CeleryExecutor", "process", "process"), ("CeleryExecutor", "worker", "worker"),
-    ("CeleryExecutor", "none", "none"), ("LocalExecutor", "process", "worker"),
-    ("LocalExecutor", "worker", "worker"), ("LocalExecutor", "none", "none")])
+    ("CeleryExecutor", "process", "process"), ("CeleryExecutor", "shared", "shared"),
+    ("CeleryExecutor", "none", "none"), ("LocalExecutor", "process", "shared"),
+    ("LocalExecutor", "shared", "shared"), ("LocalExecutor", "none", "none")])
 def test_local_executor_has_one_driver_for_all_where_celery_has_one_for_each_process(
         executor: Executor, asked: Relay, given: Relay) -> None:
     assert relay_on(executor, asked) == given
@@ -45,9 +45,9 @@ def test_an_address_without_a_port_has_neo4js_own(tmp_path: Path) -> None:
 
 
 def test_a_worker_loads_the_hooks_by_one_setting(tmp_path: Path) -> None:
-    env = drivers.of_worker(stack(tmp_path, relay="worker"))
+    env = drivers.of_worker(stack(tmp_path, relay="shared"))
     assert json.loads(env["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"]) == {"imports": ["worker_init.hooks"]}
-    assert env["WORKER_INIT_SCOPE"] == "worker"
+    assert env["WORKER_INIT_SCOPE"] == "shared"
     assert env["WORKER_INIT_RUNTIME_DIR"] == str(tmp_path / "drivers")
 
 
@@ -55,8 +55,8 @@ def test_the_users_settings_of_the_drivers_reach_the_worker_but_not_those_that_t
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKER_INIT_MAX_SIZE", "2")
     monkeypatch.setenv("WORKER_INIT_SCOPE", "process")
-    env = drivers.of_worker(stack(tmp_path, relay="worker"))
-    assert (env["WORKER_INIT_MAX_SIZE"], env["WORKER_INIT_SCOPE"]) == ("2", "worker")
+    env = drivers.of_worker(stack(tmp_path, relay="shared"))
+    assert (env["WORKER_INIT_MAX_SIZE"], env["WORKER_INIT_SCOPE"]) == ("2", "shared")
     assert drivers.users_settings(os.environ)["WORKER_INIT_MAX_SIZE"] == "2"
 
 
@@ -70,7 +70,7 @@ def test_the_exhibit_is_loaded_only_where_it_is_asked_for(tmp_path: Path) -> Non
 
 
 def test_the_scheduler_is_told_what_the_host_has_written_and_forgets_an_earlier_one(tmp_path: Path) -> None:
-    made = stack(tmp_path, executor="LocalExecutor", relay="worker")
+    made = stack(tmp_path, executor="LocalExecutor", relay="shared")
     made.drivers_dir.mkdir()
     file = made.drivers_dir / "environment"
     file.write_text("NEO4J_WORKER_URI=bolt://127.0.0.1:9\nAIRFLOW_CONN_NEO4J_DEFAULT='{\"host\": \"a b\"}'\n")

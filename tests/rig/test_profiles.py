@@ -47,12 +47,12 @@ def ways(profile: Profile) -> dict[tuple[str, str], list[str]]:
 
 def test_a_worker_has_a_driver_for_each_process_on_celery_and_one_beside_local() -> None:
     assert ways(PROFILES["default"]) == {
-        ("Local", "problematic"): ["none"], ("Local", "improved"): ["none"], ("Local", "worker"): ["worker"],
+        ("Local", "problematic"): ["none"], ("Local", "improved"): ["none"], ("Local", "worker"): ["shared"],
         ("Celery", "problematic"): ["none"], ("Celery", "improved"): ["none"], ("Celery", "hook"): ["none", "process"],
         ("Celery", "worker"): ["process", "process warm"]}
     full = ways(PROFILES["full"])
-    assert full["Local", "worker"] == ["worker", "worker warm"]
-    assert full["Celery", "hook"] == ["none", "process", "process warm", "worker", "worker warm"]
+    assert full["Local", "worker"] == ["shared", "shared warm"]
+    assert full["Celery", "hook"] == ["none", "process", "process warm", "shared", "shared warm"]
 
 
 def test_a_warm_cell_comes_right_after_its_cold_one() -> None:
@@ -149,8 +149,8 @@ def test_a_bad_list_of_executors_is_told_what_there_is(names: str, message: str)
 
 
 def test_relays_are_taken_in_their_own_order() -> None:
-    assert profiles.relays("worker,none") == ("none", "worker")
-    with pytest.raises(BadInput, match=r"no relay 'pool' — take some of none,process,worker"):
+    assert profiles.relays("shared,none") == ("none", "shared")
+    with pytest.raises(BadInput, match=r"no relay 'pool' — take some of none,process,shared"):
         profiles.relays("pool")
 
 

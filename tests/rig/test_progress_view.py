@@ -268,5 +268,5 @@ def test_a_duration_is_shown_in_minutes_and_seconds(seconds: float, text: str) -
 def test_a_cell_is_named_by_what_sets_it_apart() -> None:
     cell = builders.cell()
     assert progress_view.cell_name(cell) == "LocalExecutor · problematic"
-    assert progress_view.cell_name(cell.model_copy(update={"driver": "async", "relay": "worker"})) == (
-        "LocalExecutor · problematic (async) via worker relay")
+    assert progress_view.cell_name(cell.model_copy(update={"driver": "async", "relay": "shared"})) == (
+        "LocalExecutor · problematic (async) via shared relay")

@@ -99,6 +99,15 @@ def test_the_runs_own_record_is_read_again(tmp_path: Path) -> None:
     assert records.read_run(tmp_path) == record
 
 
+def test_a_relay_that_was_recorded_under_its_earlier_name_is_read_as_the_same_one(tmp_path: Path) -> None:
+    record = builders.run(builders.plan(builders.cell("worker", relay="shared")))
+    records.write_run(tmp_path, record)
+    file = tmp_path / records.RUN_FILE
+    file.write_text(file.read_text().replace('"shared"', '"worker"'))
+    assert '"worker"' in file.read_text()
+    assert records.read_run(tmp_path) == record
+
+
 def test_the_runs_own_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     record = builders.run(builders.plan(builders.cell()))
     records.write_run(tmp_path, record)

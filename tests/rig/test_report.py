@@ -26,7 +26,7 @@ from tests.rig import builders, synthetic
 NUMBER = {"type": ["number", "null"]}
 SIDE = {"type": "object", "required": ["executor", "pattern", "relay"], "properties": {
     "executor": {"enum": ["LocalExecutor", "CeleryExecutor"]}, "pattern": {"type": "string"},
-    "relay": {"enum": ["none", "process", "worker"]}}}
+    "relay": {"enum": ["none", "process", "shared"]}}}
 INTERVAL = {"type": ["array", "null"], "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 METRIC = {"type": "object", "required": ["unit", "better", "raw", "median", "ci95", "reason"], "properties": {
     "unit": {"type": "string"}, "better": {"enum": ["lower", "higher", None]},
@@ -310,7 +310,7 @@ def test_there_is_a_page_whatever_is_missing(tmp_path: Path, kind: Any) -> None:
 def test_the_page_has_the_cells_and_every_metric(real_page: Page) -> None:
     for metric in metrics.METRICS + metrics.CONDITIONS:
         assert metric.name in real_page.text
-    for cell in ("problematic", "improved", "hook", "worker (relay per process)", "worker (relay per worker)"):
+    for cell in ("problematic", "improved", "hook", "worker (relay per process)", "worker (shared relay)"):
         assert cell in real_page.text
 
 
@@ -436,7 +436,7 @@ def test_a_cold_and_a_warm_run_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_every_stroke_has_a_dash() -> None:
-    for relay, warm, driver in product(("none", "process", "worker"), (False, True), ("sync", "async")):
+    for relay, warm, driver in product(("none", "process", "shared"), (False, True), ("sync", "async")):
         if relay != "none" or not warm:
             side = Side(executor="LocalExecutor", pattern="worker", relay=relay, driver=driver, warm=warm)
             assert phrases.stroke(side) in charts.DASHES

@@ -30,7 +30,7 @@ def shown(found: Inspected) -> str:
 def test_each_process_has_a_row_and_the_worker_its_sums_within_80_columns() -> None:
     section = {"state": "serving", "scope": "process", "drivers": [driver(0), driver(1, leases=5, processes=[])]}
     lines = shown({"celery@a": section}).splitlines()
-    assert "celery@a: serving, a driver per process, to bolt://db:7687" in lines[0]
+    assert "celery@a: serving, scope process, to bolt://db:7687" in lines[0]
     assert next(line for line in lines if line.strip().startswith("100")).split() == [
         "100", "up", "1", "2", "0", "7", "3", "5", "0", "0.25"]
     assert next(line for line in lines if line.strip().startswith("all")).split() == [

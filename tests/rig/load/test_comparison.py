@@ -49,7 +49,7 @@ def test_the_cells_are_all_there_in_an_order_of_the_seed_with_the_relay_that_the
     cells = comparing.planned(REQUEST)
     assert cells == comparing.planned(REQUEST)
     assert {(cell.executor, cell.pattern, cell.relay) for cell in cells} == {
-        ("LocalExecutor", "improved", "none"), ("LocalExecutor", "worker", "worker"),
+        ("LocalExecutor", "improved", "none"), ("LocalExecutor", "worker", "shared"),
         ("CeleryExecutor", "improved", "none"), ("CeleryExecutor", "worker", "process")}
 
 
