@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.on_airflow import console, on_a_stack, run_dag
+from patterns.facts import QUERY_TASK, STRESS_DAG
 from rig.airflow_api import AirflowApi
-from rig.experiment.profiles import STRESS_DAG
 from rig.metrics.intervals import percentile_90
 from rig.records import Relay
 from rig.settings import Settings
@@ -54,7 +54,7 @@ def measure(stack: NativeStack, scope: Relay, options: argparse.Namespace) -> It
 
 def _rows(stack: NativeStack, api: AirflowApi, conf: dict[str, Any]) -> list[dict[str, Any]]:
     run_id = run_dag(stack, api, STRESS_DAG, conf)
-    rows: list[dict[str, Any]] = api.returned(STRESS_DAG, run_id, "query", list(range(conf["tasks"])))
+    rows: list[dict[str, Any]] = api.returned(STRESS_DAG, run_id, QUERY_TASK, list(range(conf["tasks"])))
     return rows
 
 

@@ -15,11 +15,11 @@ import sys
 import time
 
 from benchmarks.on_airflow import console, on_a_stack, run_dag
-from rig.records import Executor
+from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
 
-DAG = "neo4j_improved_pattern"
+DAG = DAG_OF_PATTERN["improved"]
 EQUAL, TWICE, LOCAL = "CeleryExecutor, as many as slots", "CeleryExecutor, twice the slots", "LocalExecutor"
 CASES: dict[str, tuple[Executor, int]] = {
     EQUAL: ("CeleryExecutor", 1), TWICE: ("CeleryExecutor", 2), LOCAL: ("LocalExecutor", 1)}
@@ -29,7 +29,7 @@ def makespan(stack: NativeStack, executor: Executor, tasks: int) -> float:
     """Run the DAG on an executor that has just been started; return the seconds from first queued to last ended."""
     state = stack.switch(executor)
     with stack.api(state) as api, api.paused(DAG, False):
-        found = api.task_instances(DAG, run_dag(stack, api, DAG, {"tasks": tasks, "calls": 3, "hold": 2}), "query")
+        found = api.task_instances(DAG, run_dag(stack, api, DAG, {"tasks": tasks, "calls": 3, "hold": 2}), QUERY_TASK)
     seconds = [(api.seconds(one["queued_when"]) or 0.0, api.seconds(one["end_date"]) or 0.0) for one in found]
     return max(ended for _, ended in seconds) - min(queued for queued, _ in seconds)
 

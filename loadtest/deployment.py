@@ -3,9 +3,9 @@
 import httpx
 
 from loadtest.target import Target
+from patterns.facts import STRESS_DAG
 from rig.airflow_api import ApiError
 from rig.errors import BadInput
-from rig.experiment.profiles import STRESS_DAG
 
 
 def require_ready(target: Target, *, unpause: bool) -> None:

@@ -16,8 +16,8 @@ from gevent.event import AsyncResult
 
 from loadtest.options import conf_of
 from loadtest.target import Target
+from patterns.facts import QUERY_TASK, STRESS_DAG
 from rig.airflow_api import AirflowApi, ApiError
-from rig.experiment.profiles import QUERY_TASK, STRESS_DAG
 from rig.load.figures import percentile
 from rig.load.records import NOT_STARTED, Load, LoadRun
 

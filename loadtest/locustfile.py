@@ -21,8 +21,8 @@ from loadtest.deployment import require_ready
 from loadtest.master import Master
 from loadtest.process import NAP, Process
 from loadtest.watch import Watcher
+from patterns.facts import STRESS_DAG
 from rig.errors import RigError
-from rig.experiment.profiles import STRESS_DAG
 from rig.load.records import Load, Thresholds
 
 BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130

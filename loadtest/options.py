@@ -8,9 +8,10 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+from patterns.facts import LONGEST_HOLD, MOST_CALLS, MOST_TASKS
 from patterns.registry import PATTERNS
 from rig.errors import BadInput
-from rig.experiment.profiles import MOST_TASKS, within
+from rig.experiment.profiles import within
 from rig.load import schedule
 from rig.load.records import Load
 
@@ -20,7 +21,7 @@ CHOICES = {"pattern": tuple(name for name in PATTERNS if name != "inherited"), "
            "load_model": MODELS}
 # Name: lowest, highest value.
 BOUNDS: dict[str, tuple[float, float]] = {
-    "tasks": (1, MOST_TASKS), "calls": (1, 1000), "hold": (0, 3600), "arrival_rate": (0.001, 1000),
+    "tasks": (1, MOST_TASKS), "calls": (1, MOST_CALLS), "hold": (0, LONGEST_HOLD), "arrival_rate": (0.001, 1000),
     "duration": (1, 86_400), "step_time": (5, 3600), "run_limit": (5, 86_400)}
 MOST_ARRIVALS = 100_000
 

@@ -7,11 +7,10 @@ from typing import Self
 
 from pydantic import SecretStr
 
+from patterns.facts import EXECUTORS, Executor
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput
-from rig.experiment.profiles import EXECUTORS
 from rig.probe import Server
-from rig.records import Executor
 
 DEFAULT_AIRFLOW = "http://127.0.0.1:8080"
 
@@ -65,9 +64,9 @@ def _server(environ: Mapping[str, str]) -> Server | None:
 
 
 def _executor(name: str | None) -> Executor | None:
-    if name and name not in EXECUTORS.values():
-        raise BadInput(f"LOADTEST_EXECUTOR is {name}", f"set it to one of {', '.join(EXECUTORS.values())}")
-    return next((executor for executor in EXECUTORS.values() if executor == name), None)
+    if name and name not in EXECUTORS:
+        raise BadInput(f"LOADTEST_EXECUTOR is {name}", f"set it to one of {', '.join(EXECUTORS)}")
+    return next((executor for executor in EXECUTORS if executor == name), None)
 
 
 def _set(environ: Mapping[str, str], name: str, default: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
+from patterns.facts import LONGEST_HOLD, MOST_CALLS, MOST_TASKS
 from patterns.registry import PATTERNS
 from patterns.target import ALIAS, ROOT
 
@@ -17,11 +18,9 @@ if TYPE_CHECKING:
     from patterns.monitor import Summary
     from patterns.workload import Row
 
-MAX_TASKS = 10_000
-
 # Mapped tasks that one DAG run may have active. The executor's slots are what is compared, so nothing else
 # may be the limit; Airflow's default of 16 would be, and would make every executor look the same.
-MAX_ACTIVE_TASKS = MAX_TASKS
+MAX_ACTIVE_TASKS = MOST_TASKS
 
 TAGS = ["neo4j"]
 
@@ -29,13 +28,13 @@ TAGS = ["neo4j"]
 def workload_params(tasks: int = 100) -> dict[str, Param]:
     """Return the parameters of a DAG that runs the workload; ``tasks`` is the default of its own."""
     return {
-        "tasks": Param(tasks, type="integer", minimum=1, maximum=MAX_TASKS, title="Tasks",
+        "tasks": Param(tasks, type="integer", minimum=1, maximum=MOST_TASKS, title="Tasks",
                        description="How many tasks run the workload. More than 1,024 need Airflow's "
                                    "core.max_map_length raised."),
-        "calls": Param(3, type="integer", minimum=1, maximum=1000, title="Calls per task",
+        "calls": Param(3, type="integer", minimum=1, maximum=MOST_CALLS, title="Calls per task",
                        description="How often each task asks its pattern for a driver and runs one query. "
                                    "With 1, nothing can ever be reused."),
-        "hold": Param(2, type="number", minimum=0, maximum=3600, title="Hold (seconds)",
+        "hold": Param(2, type="number", minimum=0, maximum=LONGEST_HOLD, title="Hold (seconds)",
                       description="How long each task stays after its last call, with no session open and its "
                                   "drivers kept."),
         "driver": Param("sync", type="string", enum=["sync", "async"], title="Driver",

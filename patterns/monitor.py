@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, TypedDict
 from neo4j import Driver, GraphDatabase
 from neo4j.exceptions import Forbidden
 
+from patterns.facts import MONITOR_PATTERN
 from patterns.identity import Identity, parse, user_agent
 from patterns.target import ROOT, Target
 
@@ -85,7 +86,7 @@ def observe(environ: Mapping[str, str], alias: str = ROOT) -> Summary:
     connections, and the driver's own errors. A user without administrative rights sees its own connections.
     """
     target = Target.from_environment(environ, alias)
-    own = user_agent(Identity.of_this_process("monitor", alias))
+    own = user_agent(Identity.of_this_process(MONITOR_PATTERN, alias))
     with GraphDatabase.driver(target.uri, auth=target.auth, user_agent=own) as driver:
         listed = _list(driver, target)
     summary = summarise(connection for connection in listed if connection.user_agent != own)

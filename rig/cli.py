@@ -22,10 +22,11 @@ from rich.table import Column, Table
 from rich.text import Text
 from typer.exceptions import TyperException
 
+from patterns.facts import DAG_OF_PATTERN, LONGEST_HOLD, MOST_CALLS, MOST_TASKS, Executor
 from rig import settings as settings_module
 from rig.errors import BadInput, RigError
 from rig.experiment import profiles
-from rig.records import EARLIER_RELAYS, Executor, Relay, RunRecord
+from rig.records import EARLIER_RELAYS, Relay, RunRecord
 from rig.settings import Settings
 
 INTERRUPTED = 130
@@ -121,7 +122,7 @@ def compare(
     profile: Annotated[str, typer.Option(help="; ".join(f"{p.name}: {p.about}" for p in profiles.PROFILES.values()))
                        ] = "default",
     executors: Annotated[str | None, typer.Option(help="Some of local,celery.")] = None,
-    patterns: Annotated[str | None, typer.Option(help=f"Some of {','.join(profiles.DAG_OF_PATTERN)}.")] = None,
+    patterns: Annotated[str | None, typer.Option(help=f"Some of {','.join(DAG_OF_PATTERN)}.")] = None,
     relays: Annotated[str | None, typer.Option(callback=_of_today, help="Some of none,process,shared, for the patterns "
                                                                         "that can be behind one (worker, hook).")
                       ] = None,
@@ -415,7 +416,7 @@ def _preflight(config: Settings, on: str) -> None:
 
 def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str | None, relays: str | None,
              **numbers: float | None) -> profiles.Profile:
-    limits = {"tasks": profiles.MOST_TASKS, "calls": 1000, "hold": 3600, "repeats": profiles.MOST_REPEATS}
+    limits = {"tasks": MOST_TASKS, "calls": MOST_CALLS, "hold": LONGEST_HOLD, "repeats": profiles.MOST_REPEATS}
     given = {name: value for name, value in numbers.items() if value is not None}
     for name, value in given.items():
         profiles.within(f"--{name}", value, 0 if name == "hold" else 1, limits[name])

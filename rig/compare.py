@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from patterns.facts import DAG_OF_PATTERN, MONITOR_DAG, Executor
 from rig import environment, records, report, runs
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, RigError, ServiceDied
@@ -15,14 +16,13 @@ from rig.experiment.dag_run import CellRunner, conf_of, until_ended, until_idle
 from rig.experiment.profiles import Profile
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Server
-from rig.records import Cell, DagRunRecord, Executor, PlannedRun, Relay, RunRecord
+from rig.records import Cell, DagRunRecord, PlannedRun, Relay, RunRecord
 from rig.settings import Settings
 from rig.stack import lock, neo4j, processes
 from rig.stack.interface import Stack
 from rig.stack.state import StackState
 
-MONITOR = "neo4j_connection_monitor"
-WARM_UP_DAG = profiles.DAG_OF_PATTERN["improved"]
+WARM_UP_DAG = DAG_OF_PATTERN["improved"]
 FINISHED = ("success", "failed", "hung", "error")       # recorded results; only an interrupted run is run again
 
 
@@ -137,7 +137,7 @@ class Comparison:
             if reason := probe.can_list():
                 self._progress.note(f"connections cannot be listed with this user, their figures will be missing: "
                                     f"{reason}")
-            with self._stack.api(state) as api, api.paused(MONITOR, True):
+            with self._stack.api(state) as api, api.paused(MONITOR_DAG, True):
                 runner = CellRunner(self._stack, api, probe, folder, self._progress, observe=observe)
                 try:
                     self._warm_up(api, state.slots)
@@ -180,7 +180,7 @@ class Comparison:
         # Also where the executor stays the same: every cold DAG run is the first one of its scheduler and its worker.
         self._stack.switch(cell.executor, cell.relay, exhibit=cell.pattern == records.EXHIBIT)
         if cell.warm:       # its cold run was in another session, or failed
-            self._uncounted(api, profiles.DAG_OF_PATTERN[cell.pattern], conf_of(cold))
+            self._uncounted(api, DAG_OF_PATTERN[cell.pattern], conf_of(cold))
 
     def _recover(self, api: AirflowApi) -> None:
         """Make the stack fit for the next cell: what has died is started again, what hangs is ended."""

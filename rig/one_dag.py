@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from patterns.facts import QUERY_TASK
 from rig.airflow_api import AirflowApi, ApiError
 from rig.errors import BadInput
 from rig.experiment.dag_run import until_ended
@@ -45,7 +46,7 @@ def run(stack: Stack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome
             view.note(f"{dag_id}, run {run_id}, on {state.executor}")
             began = time.monotonic()
             last = until_ended(stack, api, dag_id, run_id, _teller(view))
-        tasks = Counter(task["state"] for task in api.task_instances(dag_id, run_id, "query"))
+        tasks = Counter(task["state"] for task in api.task_instances(dag_id, run_id, QUERY_TASK))
         counted = ", ".join(f"{count} {name}" for name, count in tasks.items())
         text = f"{last} after {time.monotonic() - began:.0f} s"
         return Outcome(last == "success", f"{text}: {counted}" if counted else text)

@@ -21,6 +21,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 from pydantic import SecretStr
 
 from patterns import identity
+from patterns.facts import MONITOR_PATTERN
 from rig.records import Connection, ProbeShare, Sample
 from worker_init.upstream import USER_AGENT as RELAY_AGENT
 
@@ -32,7 +33,6 @@ LIST_TRANSACTIONS = "SHOW TRANSACTIONS YIELD connectionId WHERE connectionId =~ 
 OWN_ID = "CALL dbms.listConnections() YIELD connectionId, userAgent WHERE userAgent = $agent RETURN connectionId"
 STARTED = "CALL dbms.queryJmx('java.lang:type=Runtime') YIELD attributes RETURN attributes.StartTime.value AS started"
 QUERIES_PER_SAMPLE = 2
-MONITOR = "monitor"     # the DAG that looks, as the probe does
 QUERIES_PER_MARKER = 2
 PREFIX = "bolt-"
 NAMELESS = ("the stock hook takes no user agent: its connections cannot be told from those of others who use this "
@@ -187,7 +187,7 @@ class Probe:
         if self._server.alone:
             return not (row.user_agent or "").startswith(USER_AGENT)
         owner = identity.parse(row.user_agent)
-        return row.user_agent == RELAY_AGENT or (owner is not None and owner.pattern != MONITOR)
+        return row.user_agent == RELAY_AGENT or (owner is not None and owner.pattern != MONITOR_PATTERN)
 
     def _list(self) -> tuple[list[Listed], set[int]]:
         with self._driver.session(fetch_size=-1) as session:

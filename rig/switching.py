@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+from patterns.facts import Executor
 from rig.errors import BadInput, Hung
 from rig.experiment.dag_run import until_idle
-from rig.records import Executor, Relay
+from rig.records import Relay
 from rig.stack.interface import Stack
 
 

@@ -8,10 +8,11 @@ from typing import Any, Literal
 from tenacity import Retrying, stop_after_delay, wait_fixed
 from tenacity.retry import retry_if_result
 
+from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, STRESS_DAG
 from rig import records
 from rig.airflow_api import ACTIVE, AirflowApi
 from rig.errors import Hung, RigError
-from rig.experiment.profiles import DAG_OF_PATTERN, NAMELESS, QUERY_TASK, STRESS_DAG
+from rig.experiment.profiles import NAMELESS
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Window
 from rig.records import EXHIBIT, Cell, DagRunRecord, PlannedRun, TaskRecord

@@ -4,26 +4,20 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, get_args
+from typing import Literal
 
+from patterns.facts import DAG_OF_PATTERN, EXECUTOR_OF_NAME, EXECUTORS, Executor
 from rig.errors import BadInput
-from rig.records import EXHIBIT, RELAYS, Cell, Executor, PlannedRun, Relay, relay_on
+from rig.records import EXHIBIT, RELAYS, Cell, PlannedRun, Relay, relay_on
 
 Driver = Literal["sync", "async"]
 Where = tuple[str, Executor]        # a pattern on an executor
 
-STRESS_DAG = "neo4j_stress_test"
-QUERY_TASK = "query"        # the mapped task that does the workload, in every DAG of a pattern
-EXECUTORS: dict[str, Executor] = {"local": "LocalExecutor", "celery": "CeleryExecutor"}
-# A pattern with no DAG of its own is run by the stress DAG, which takes any.
-DAG_OF_PATTERN = {"problematic": "neo4j_problematic_pattern", "improved": "neo4j_improved_pattern",
-                  "hook": STRESS_DAG, "worker": "neo4j_worker_pattern", "inherited": STRESS_DAG}
 # Through which shared drivers a pattern can reach the server. The others dial NEO4J_URI, whatever else there is.
 RELAYS_OF_PATTERN: dict[str, tuple[Relay, ...]] = {
     "worker": ("process", "shared"), "hook": RELAYS}
 SYNC_ONLY = ("hook", EXHIBIT)
 NAMELESS = ("hook",)            # its connections do not say whose they are, unless a shared driver opens them
-MOST_TASKS = 10_000
 MOST_REPEATS = 100
 
 
@@ -44,7 +38,7 @@ class Profile:
     hold: float = 2.0
     repeats: int = 3
     slots: int | None = None
-    executors: tuple[Executor, ...] = get_args(Executor)
+    executors: tuple[Executor, ...] = EXECUTORS
     patterns: tuple[str, ...] = ("problematic", "improved", "hook", "worker")
     relays: tuple[Relay, ...] = ("none", "process")
     warm: tuple[Where, ...] = (("worker", "CeleryExecutor"),)
@@ -63,7 +57,7 @@ PROFILES = {profile.name: profile for profile in (
             once=(("hook", "CeleryExecutor"), ("worker", "LocalExecutor")), left_out=(("hook", "LocalExecutor"),)),
     Profile("seed", "what the original demo ran: 100 tasks of 1 call, 32 at once", calls=1, slots=32, patterns=_PLAIN),
     Profile("full", "as default, with 5 repeats, every relay cold and warm, and the async driver too", repeats=5,
-            relays=RELAYS, warm=tuple(product(("worker", "hook"), get_args(Executor))),
+            relays=RELAYS, warm=tuple(product(("worker", "hook"), EXECUTORS)),
             drivers=("sync", "async"), observe=31.0),
 )}
 
@@ -77,7 +71,7 @@ def named(name: str) -> Profile:
 
 def executors(names: str) -> tuple[Executor, ...]:
     """Return the executors of a list like ``local,celery``. Raises BadInput for one that is none."""
-    return tuple(EXECUTORS[name] for name in _listed(names, list(EXECUTORS), "executor"))
+    return tuple(EXECUTOR_OF_NAME[name] for name in _listed(names, list(EXECUTOR_OF_NAME), "executor"))
 
 
 def patterns(names: str) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from patterns.facts import LONGEST_HOLD, MONITOR_DAG, MOST_CALLS, MOST_TASKS, STRESS_DAG, Executor
 from rig import records, runs
 from rig.errors import BadInput, RigError
 from rig.experiment import profiles
 from rig.experiment.dag_run import until_idle
-from rig.experiment.profiles import STRESS_DAG
 from rig.load import run as loading
 from rig.load import summary
 from rig.load.records import (
@@ -32,7 +32,7 @@ from rig.load.records import (
     read_tests,
 )
 from rig.load.run import Notes, Wish
-from rig.records import EXHIBIT, Executor, Relay
+from rig.records import EXHIBIT, Relay
 from rig.settings import Settings
 from rig.stack import lock, processes
 from rig.stack.interface import Stack
@@ -54,9 +54,9 @@ def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Pa
 
     Raises BadInput where nothing could be started.
     """
-    for what, value, most in (("--tasks", request.tasks, profiles.MOST_TASKS), ("--calls", request.calls, 1000)):
+    for what, value, most in (("--tasks", request.tasks, MOST_TASKS), ("--calls", request.calls, MOST_CALLS)):
         profiles.within(what, value, 1, most)
-    profiles.within("--hold", request.hold, 0, 3600)
+    profiles.within("--hold", request.hold, 0, LONGEST_HOLD)
     cells = planned(request)
     with lock.hold(settings.data_dir, request.command), _running(settings, stack, cells[0]):
         folder = runs.new_folder(settings.data_dir, PROFILE)
@@ -175,7 +175,7 @@ class _Runner:
         rate = self._record.step if phase == "knee" else self._rate_to_hold(number)
         self._view.note(f"{cell.name}: {'which rate holds' if phase == 'knee' else f'{rate:g} per second, held'}")
         state = self._prepare(cell)
-        with self._stack.api(state) as api, api.paused(STRESS_DAG, False), api.paused(loading.MONITOR, True):
+        with self._stack.api(state) as api, api.paused(STRESS_DAG, False), api.paused(MONITOR_DAG, True):
             ended = loading.locust(self._settings, self._stack, state, self._wish(cell, phase, rate), self._view)
             if ended.code == loading.INTERRUPTED:
                 raise KeyboardInterrupt

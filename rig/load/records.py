@@ -9,9 +9,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from patterns.facts import Executor
 from rig import records
 from rig.errors import BadInput
-from rig.records import Executor, Record, Relay
+from rig.records import Record, Relay
 
 LOAD_FILE = "load.json"
 COMPARISON_FILE = "comparison.json"     # of the folder that holds the tests of a comparison

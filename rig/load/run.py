@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from tenacity import Retrying, retry_if_result, wait_fixed
 
+from patterns.facts import MONITOR_DAG, STRESS_DAG, Executor
 from rig import runs
 from rig.errors import BadInput, RigError
-from rig.experiment.profiles import STRESS_DAG
-from rig.records import Executor, Relay
+from rig.records import Relay
 from rig.report import phrases
 from rig.settings import PROJECT, Settings
 from rig.stack import airflow, lock, ports, processes
@@ -27,7 +27,6 @@ from rig.stack.state import StackState
 LOCUSTFILE = PROJECT / "loadtest" / "locustfile.py"
 HOST = "127.0.0.1"
 PORT = 8089
-MONITOR = "neo4j_connection_monitor"
 LOOK_EVERY = 1.0        # seconds
 PATIENCE = 30.0         # seconds for Locust to end its users and write its files
 BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -76,7 +75,7 @@ def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
             stack.api(state) as api:
         if mine:
             api.set_paused(STRESS_DAG, paused=False)
-        with api.paused(MONITOR, True):
+        with api.paused(MONITOR_DAG, True):
             return locust(settings, stack, state, wish, view)
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from patterns.facts import EXECUTORS, Executor
 from rig.metrics.intervals import Number
 from rig.metrics.model import CellSummary, ClaimLevel, Condition, ExecutorClaim, SeedClaim
-from rig.records import Executor, RunRecord
+from rig.records import RunRecord
 
 CLAIM = "about 35 idle connections with problematic, 8 to 9 with improved: at least 75 % fewer"
 LEAST_REDUCTION = 0.75
@@ -19,10 +20,9 @@ def seed_claim(run: RunRecord, cells: Sequence[CellSummary]) -> SeedClaim:
     The seed reads levels off a chart, so that it is the peak that decides; the mean stands beside it.
     """
     conditions = _conditions(run, cells)
-    executors: list[Executor] = ["LocalExecutor", "CeleryExecutor"]
     return SeedClaim(
         claim=CLAIM, least_reduction=LEAST_REDUCTION, conditions=conditions,
-        executors=[_executor(name, cells) for name in executors if any(c.executor == name for c in cells)],
+        executors=[_executor(name, cells) for name in EXECUTORS if any(c.executor == name for c in cells)],
         same_conditions=all(condition.same for condition in conditions))
 
 

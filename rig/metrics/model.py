@@ -4,8 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from patterns.facts import Executor
 from rig.metrics.intervals import Interval, Number
-from rig.records import EXHIBIT, Executor, Relay
+from rig.records import EXHIBIT, Relay
 
 
 class Part(BaseModel):

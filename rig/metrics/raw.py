@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from patterns.facts import EXECUTORS
 from patterns.registry import PATTERNS
 from rig import records
 from rig.records import RELAYS, Cell, Connection, DagRunRecord, PlannedRun, RunRecord, Sample, TaskRecord
@@ -49,14 +50,13 @@ class _Indexed(Protocol):
 
 AnyIndexed = TypeVar("AnyIndexed", bound=_Indexed)
 
-_EXECUTORS = ("LocalExecutor", "CeleryExecutor")
 _PATTERNS = tuple(PATTERNS)
 
 
 def cell_order(cell: Cell) -> tuple[int, int, str, int, bool, bool, str]:
     """Return a sort key: LocalExecutor first, the pattern that all others are compared with first."""
     known = _PATTERNS.index(cell.pattern) if cell.pattern in _PATTERNS else len(_PATTERNS)
-    return (_EXECUTORS.index(cell.executor), known, cell.pattern, RELAYS.index(cell.relay), cell.driver != "sync",
+    return (EXECUTORS.index(cell.executor), known, cell.pattern, RELAYS.index(cell.relay), cell.driver != "sync",
             cell.warm, cell.model_dump_json())
 
 

@@ -8,18 +8,15 @@ from pathlib import Path
 import httpx
 from celery import Celery
 
+from patterns.facts import DAG_IDS, MOST_TASKS, Executor
 from rig.airflow_api import AirflowApi
 from rig.errors import RigError
 from rig.private_file import write_private
-from rig.records import Executor
 from rig.settings import Settings
 from rig.stack import postgres, redis
 from rig.stack.service import Check, Service
 from rig.stack.state import StackState
 
-DAG_IDS = ("neo4j_connection_monitor", "neo4j_improved_pattern", "neo4j_problematic_pattern", "neo4j_stress_test",
-           "neo4j_worker_clients", "neo4j_worker_pattern")
-STRESS_POOL = "neo4j_stress_test"
 COMMAND = Path(sys.executable).parent / "airflow"
 PASSWORDS_FILE = "passwords.json"
 
@@ -42,7 +39,7 @@ def environment(settings: Settings, state: StackState, home: Path) -> dict[str, 
             "FERNET_KEY": state.secrets.fernet.get_secret_value(), "EXECUTION_API_SERVER_URL": f"{api}/execution/",
             "SIMPLE_AUTH_MANAGER_USERS": f"{settings.airflow_username}:admin",
             "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / PASSWORDS_FILE),
-            "PARALLELISM": slots, "MAX_ACTIVE_TASKS_PER_DAG": slots, "MAX_MAP_LENGTH": "10000",
+            "PARALLELISM": slots, "MAX_ACTIVE_TASKS_PER_DAG": slots, "MAX_MAP_LENGTH": str(MOST_TASKS),
             "DEFAULT_POOL_TASK_SLOT_COUNT": str(max(128, parallelism(settings, state.slots))),
         },
         "DATABASE": {"SQL_ALCHEMY_CONN": database},

@@ -15,11 +15,12 @@ from typing import get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from patterns.facts import Executor
 from rig import environment
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, RigError, ServiceDied
 from rig.private_file import write_private
-from rig.records import EARLIER_RELAYS, Executor, Relay, relay_on
+from rig.records import EARLIER_RELAYS, Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, processes
 from rig.stack import compose_command as command

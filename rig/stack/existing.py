@@ -5,10 +5,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from patterns.facts import DAG_OF_PATTERN, Executor
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput
-from rig.experiment.profiles import DAG_OF_PATTERN
-from rig.records import Executor, Relay
+from rig.records import Relay
 from rig.settings import Settings
 from rig.stack.native import ServiceStatus
 from rig.stack.processes import Started

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from patterns.facts import Executor
 from rig.airflow_api import AirflowApi
-from rig.records import Executor, Relay
+from rig.records import Relay
 from rig.settings import Settings
 from rig.stack.native import ServiceStatus
 from rig.stack.processes import Started

@@ -11,10 +11,11 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from patterns.facts import STRESS_DAG, STRESS_POOL, Executor
 from rig import environment
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, ServiceDied
-from rig.records import Executor, Relay, relay_on
+from rig.records import Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
 from rig.stack import state as states
@@ -229,8 +230,8 @@ class NativeStack:
             rest = [*self._airflow_services(state, api), *self._executor_services(state, api)]
             self._launch(rest, state)
             self._wait([*stores, *rest], state)
-            api.ensure_pool(airflow.STRESS_POOL, airflow.parallelism(self.settings, state.slots),
-                            "neo4j_stress_test only")
+            api.ensure_pool(STRESS_POOL, airflow.parallelism(self.settings, state.slots),
+                            f"{STRESS_DAG} only")
 
     def _migrate(self, state: StackState) -> None:
         migration = airflow.migration(self._env(state), self._home)

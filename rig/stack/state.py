@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_serializer
 
+from patterns.facts import Executor
 from rig.errors import BadInput
 from rig.private_file import write_private
-from rig.records import Executor, Relay
+from rig.records import Relay
 from rig.stack.processes import Started
 
 STATE_FILE = "state.json"

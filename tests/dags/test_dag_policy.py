@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from patterns import facts
 from tests.dags.conftest import ROOT, DagBag
 
 FILES = sorted((ROOT / "dags").glob("*.py"))
 WORKLOADS = {"neo4j_problematic_pattern": 100, "neo4j_improved_pattern": 100, "neo4j_worker_pattern": 100,
              "neo4j_stress_test": 50}
-MONITOR = "neo4j_connection_monitor"
-CLIENTS = "neo4j_worker_clients"
+MONITOR, CLIENTS = facts.MONITOR_DAG, facts.CLIENTS_DAG
 DAGS = [*WORKLOADS, MONITOR, CLIENTS]
 
 PARSE = """
@@ -28,6 +28,7 @@ def test_the_folder_has_these_dags_and_no_errors(dag_bag: DagBag) -> None:
     assert dag_bag.import_errors == {}
     assert dag_bag.captured_warnings == {}
     assert sorted(dag_bag.dags) == sorted(DAGS)
+    assert tuple(sorted(dag_bag.dags)) == facts.DAG_IDS
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -72,7 +73,8 @@ def test_only_the_monitor_has_a_schedule_and_only_the_stress_test_runs_at_once(
 @pytest.mark.parametrize("dag_id", WORKLOADS)
 def test_a_workload_is_a_plan_and_a_mapped_query(dag_bag: DagBag, dag_id: str) -> None:
     dag = dag_bag.dags[dag_id]
-    assert [(task.task_id, task.is_mapped) for task in dag.topological_sort()] == [("plan", False), ("query", True)]
+    assert [(task.task_id, task.is_mapped) for task in dag.topological_sort()] == [
+        ("plan", False), (facts.QUERY_TASK, True)]
 
 
 @pytest.mark.parametrize("dag_id", WORKLOADS)
@@ -85,7 +87,7 @@ def test_nothing_but_the_executor_limits_a_run(dag_bag: DagBag, dag_id: str) -> 
 @pytest.mark.parametrize("dag_id", DAGS)
 def test_the_stress_test_has_a_pool_of_its_own_and_says_how_it_is_made(dag_bag: DagBag, dag_id: str) -> None:
     dag = dag_bag.dags[dag_id]
-    pool = dag_id if dag_id == "neo4j_stress_test" else "default_pool"
+    pool = facts.STRESS_POOL if dag_id == facts.STRESS_DAG else "default_pool"
     assert {task.pool for task in dag.tasks} == {pool}
     assert (f"airflow pools set {pool} 16 " in dag.doc_md) == (pool != "default_pool")
 

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from patterns.facts import EXECUTORS
 from rig.records import DagRunRecord
 from tests.e2e.rig_command import Result, Rig, a_rig
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.stack
 
 TINY = ("compare", "--profile", "quick", "--tasks", "6", "--hold", "0.5", "--calls", "2",
         "--executors", "local,celery", "--patterns", "problematic,improved")
-EXECUTORS, PATTERNS = ("LocalExecutor", "CeleryExecutor"), ("problematic", "improved")
+PATTERNS = ("problematic", "improved")
 RAW_FILES = {"run.json", "dag_runs.jsonl", "samples.jsonl", "connections.jsonl", "tasks.jsonl"}
 COMPARISON_LIMIT = 420      # seconds
 

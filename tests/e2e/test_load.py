@@ -19,8 +19,8 @@ import jwt
 import neo4j
 import pytest
 
+from patterns.facts import STRESS_DAG
 from rig.airflow_api import AirflowApi
-from rig.experiment.profiles import STRESS_DAG
 from rig.load.records import LoadRun, read_runs, read_series
 from rig.load.run import LOCUSTFILE
 from rig.probe import USER_AGENT

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from neo4j.exceptions import AuthError
 
+from patterns.facts import EXECUTORS
 from rig.airflow_api import AirflowApi
 from rig.records import DagRunRecord
 from tests.e2e.conftest import listening
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.stack
 
 ALWAYS = {"neo4j", "postgres", "redis", "airflow-apiserver", "airflow-dag-processor", "airflow-scheduler"}
 CELERY_ONLY = {"airflow-worker", "flower"}
-EXECUTORS = ("LocalExecutor", "CeleryExecutor")
 SMALL = {"tasks": 3, "calls": 2, "hold": 0.5}
 LONG = {"tasks": 2, "calls": 1, "hold": 15}
 

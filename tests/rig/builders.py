@@ -4,20 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from patterns.facts import Executor
 from patterns.identity import Identity, user_agent
 from rig import records
-from rig.records import (
-    Cell,
-    Connection,
-    DagRunRecord,
-    Executor,
-    PlannedRun,
-    ProbeShare,
-    Relay,
-    RunRecord,
-    Sample,
-    TaskRecord,
-)
+from rig.records import Cell, Connection, DagRunRecord, PlannedRun, ProbeShare, Relay, RunRecord, Sample, TaskRecord
 
 START = 1000.0
 ENVIRONMENT = {"versions": {"python": "3.11.7", "apache-airflow": "3.3.2", "neo4j-driver": "6.4.1",

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from rig.records import Cell, Connection, DagRunRecord, Executor, PlannedRun, Sample, TaskRecord
+from patterns.facts import EXECUTORS
+from rig.records import Cell, Connection, DagRunRecord, PlannedRun, Sample, TaskRecord
 from tests.rig import builders
 
 INTERVAL = 0.2
@@ -122,15 +123,13 @@ def _seen(index: int, opened: list[Open], samples: list[Sample]) -> Iterator[Con
 
 def four(tasks: int = 100) -> list[Cell]:
     """Return both executors with the two patterns that the seed compares."""
-    executors: list[Executor] = ["LocalExecutor", "CeleryExecutor"]
     return [builders.cell(pattern, executor, tasks=tasks)
-            for executor in executors for pattern in ("problematic", "improved")]
+            for executor in EXECUTORS for pattern in ("problematic", "improved")]
 
 
 def eight(tasks: int = 100) -> list[Cell]:
     """Return what the full comparison runs."""
-    return [*four(tasks), *(builders.cell("hook", executor, tasks=tasks) for executor in ("LocalExecutor",
-                                                                                       "CeleryExecutor")),
+    return [*four(tasks), *(builders.cell("hook", executor, tasks=tasks) for executor in EXECUTORS),
             builders.cell("worker", "CeleryExecutor", "process", tasks=tasks),
             builders.cell("worker", "CeleryExecutor", "shared", tasks=tasks)]
 

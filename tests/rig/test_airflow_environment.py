@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from patterns.facts import MOST_TASKS
 from rig.airflow_api import AirflowApi
-from rig.experiment.profiles import MOST_TASKS
 from rig.settings import PROJECT, Settings
 from rig.stack import airflow, neo4j, postgres, redis, state
 from rig.stack.native import AIRFLOW_FIRST, NativeStack

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rig.records import Executor, Relay, relay_on
+from patterns.facts import Executor
+from rig.records import Relay, relay_on
 from rig.stack import drivers, state
 from rig.stack.state import StackState
 from worker_init.targets import parse_connection

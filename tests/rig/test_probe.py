@@ -21,6 +21,7 @@ import pytest
 from pydantic import SecretStr
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
+from patterns.facts import MONITOR_PATTERN
 from rig import probe as probes
 from rig.probe import Probe, Server, Window
 from rig.records import Sample
@@ -356,7 +357,7 @@ def test_beside_other_users_the_count_is_a_lower_bound_of_what_names_itself(cell
         for pid in (1, 2, 3):
             cell.keep(agent(pid))
         cell.keep("someone else's program")
-        cell.keep(agent(4, pattern=probes.MONITOR))
+        cell.keep(agent(4, pattern=MONITOR_PATTERN))
         samples.until(lambda sample: len(sample.open) == 3)
     assert (window.opened.count, window.opened.exact) == (3, False)
     assert window.opened.reason

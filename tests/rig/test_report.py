@@ -14,11 +14,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from rich.console import Console
 
+from patterns.facts import Executor
 from rig import cli, metrics, records, report
 from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, summarise
 from rig.metrics.model import Contrast, Side
-from rig.records import Cell, Executor, RunRecord
+from rig.records import Cell, RunRecord
 from rig.report import charts, headline, phrases
 from rig.report.limitations import limitations
 from tests.rig import builders, synthetic
