@@ -1,16 +1,13 @@
-"""The arrows between the packages go one way: what runs inside other people's workers knows nothing of what measures it.
+"""The arrows between the packages go one way: what runs in other people's workers knows nothing of what measures it.
 
 An import inside a function counts too, and so does a module that is named in a string, for ``import_module`` or
 ``python -m``.
 """
 
-import ast
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from rig.settings import PROJECT
+from tests.imports import imported
 
 MAY_IMPORT: dict[str, set[str]] = {
     "worker_init": set(),
@@ -22,26 +19,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 PACKAGES = {*MAY_IMPORT, "benchmarks", "examples", "testing", "tests"}
 
 
-def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the name of each module that a file imports or names in a string."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.lineno, node.module
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and is_module(node.value):
-            yield node.lineno, node.value
-
-
-def is_module(text: str) -> bool:
-    """Say whether a text is the dotted name of one of our modules, with a name in it or without."""
-    folders = text.partition(":")[0].split(".")
-    return len(folders) > 1 and (PROJECT.joinpath(*folders[:-1]) / f"{folders[-1]}.py").exists()
-
-
 @pytest.mark.parametrize("package", sorted(MAY_IMPORT))
 def test_no_arrow_runs_back_up(package: str) -> None:
+    files = sorted((PROJECT / package).rglob("*.py"))
     forbidden = PACKAGES - MAY_IMPORT[package] - {package}
+    assert files
     assert [f"{path.relative_to(PROJECT)}:{line} imports {module}"
-            for path in sorted((PROJECT / package).rglob("*.py")) for line, module in imported(path)
-            if module.split(".")[0] in forbidden] == []
+            for path in files for line, module in imported(path) if module.split(".")[0] in forbidden] == []
