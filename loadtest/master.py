@@ -35,6 +35,7 @@ from rig.load.records import (
     Thresholds,
 )
 from rig.load.schedule import stages_of
+from rig.whole_file import write_whole
 
 KEPT = 7200             # samples for the page: two hours
 UNHEARD = 10.0          # seconds after which the silence of a process counts as its end
@@ -134,9 +135,7 @@ class LoadTest:
         return {client.id for client in runner.clients.missing} if isinstance(runner, MasterRunner) else set()
 
     def _write(self) -> None:
-        part = self.folder / f"{LOAD_FILE}.part"
-        part.write_text(self._record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        part.replace(self.folder / LOAD_FILE)
+        write_whole(self.folder / LOAD_FILE, self._record.model_dump_json(indent=2) + "\n")
 
 
 class Master:

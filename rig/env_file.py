@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rig.errors import BadInput
-from rig.private_file import write_private
+from rig.whole_file import write_private
 
 ENV_FILE = Path(__file__).resolve().parents[1] / ".env"
 AIRFLOWS_UID = 50000      # what the official image calls `airflow`: containers are not to run as root

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from rig.errors import BadInput
+from rig.whole_file import write_whole
 
 Executor = Literal["LocalExecutor", "CeleryExecutor"]
 # What was recorded under an earlier name stays readable.
@@ -212,9 +213,7 @@ def read_run(folder: Path) -> RunRecord:
 
 def write_run(folder: Path, record: RunRecord) -> None:
     """Write the run's own record whole or not at all."""
-    part = folder / f"{RUN_FILE}.part"
-    part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / RUN_FILE)
+    write_whole(folder / RUN_FILE, record.model_dump_json(indent=2) + "\n")
 
 
 def _first(error: ValidationError) -> str:

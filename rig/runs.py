@@ -8,6 +8,7 @@ from rig import records
 from rig.errors import BadInput
 from rig.load.records import COMPARISON_FILE, LOAD_FILE
 from rig.records import RunRecord
+from rig.whole_file import replacing
 
 LATEST = "latest"
 
@@ -58,7 +59,5 @@ def keep_only(folder: Path, indexes: set[int]) -> None:
     for name, kind in kinds.items():
         path = folder / name
         kept = [line for line in records.read(path, kind) if getattr(line, "index") in indexes]  # noqa: B009
-        part = path.with_name(f"{name}.part")
-        part.unlink(missing_ok=True)
-        records.append(part, kept)
-        part.replace(path)
+        with replacing(path) as part:
+            records.append(part, kept)

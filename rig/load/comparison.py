@@ -37,6 +37,7 @@ from rig.settings import Settings
 from rig.stack import lock, processes
 from rig.stack.interface import Stack
 from rig.stack.state import StackState
+from rig.whole_file import write_whole
 
 PROFILE = "load-comparison"
 IDLE_SECONDS = 120.0    # within which what is left of a test has to end
@@ -212,6 +213,4 @@ class _Runner:
         self._write()
 
     def _write(self) -> None:
-        part = self._folder / f"{COMPARISON_FILE}.part"
-        part.write_text(self._record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        part.replace(self._folder / COMPARISON_FILE)
+        write_whole(self._folder / COMPARISON_FILE, self._record.model_dump_json(indent=2) + "\n")

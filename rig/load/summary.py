@@ -10,6 +10,7 @@ from rig.load.figures import outcome, steady_figures, window
 from rig.load.records import Load, LoadRun, LoadSample, LoadTestRecord, read_runs, read_series, read_test
 from rig.load.schedule import stages_of
 from rig.load.verdict import broken
+from rig.whole_file import write_whole
 
 SUMMARY_FILE = "summary.json"
 EARLY_MINUTE = 3        # of a soak: by then all that starts late has started
@@ -71,6 +72,4 @@ def _soak(load: Load, series: list[LoadSample]) -> dict[str, Any] | None:
 
 def write(folder: Path, summary: dict[str, Any]) -> None:
     """Write a test's summary whole or not at all."""
-    part = folder / f"{SUMMARY_FILE}.part"
-    part.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / SUMMARY_FILE)
+    write_whole(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")

@@ -11,6 +11,7 @@ from rig.metrics import load, summary_of
 from rig.report import load_comparison, load_page
 from rig.report.page import html
 from rig.report.terminal import table
+from rig.whole_file import write_whole
 
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
@@ -28,17 +29,11 @@ def write(folder: Path) -> Path:
     of_loads = next((made for file, made in _OF_LOADS.items() if (folder / file).exists()), None)
     if of_loads is not None:
         load_summary, page = of_loads(folder)
-        _write_whole(folder / SUMMARY_FILE, json.dumps(load_summary, indent=2) + "\n")
+        write_whole(folder / SUMMARY_FILE, json.dumps(load_summary, indent=2) + "\n")
     else:
         raw = load(folder)
         summary = summary_of(raw)
         page = html(raw, summary)
-        _write_whole(folder / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
-    _write_whole(folder / REPORT_FILE, page)
+        write_whole(folder / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
+    write_whole(folder / REPORT_FILE, page)
     return folder / REPORT_FILE
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -11,11 +11,11 @@ from celery import Celery
 from patterns.facts import DAG_IDS, MOST_TASKS, Executor
 from rig.airflow_api import AirflowApi
 from rig.errors import RigError
-from rig.private_file import write_private
 from rig.settings import Settings
 from rig.stack import postgres, redis
 from rig.stack.service import Check, Service
 from rig.stack.state import StackState
+from rig.whole_file import write_private
 
 COMMAND = Path(sys.executable).parent / "airflow"
 PASSWORDS_FILE = "passwords.json"

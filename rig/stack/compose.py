@@ -19,7 +19,6 @@ from patterns.facts import Executor
 from rig import environment
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, RigError, ServiceDied
-from rig.private_file import write_private
 from rig.records import EARLIER_RELAYS, Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, processes
@@ -29,6 +28,7 @@ from rig.stack.native import OnStep, ServiceStatus
 from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, last_lines
 from rig.stack.state import Secrets, StackState
+from rig.whole_file import write_private
 
 FILES: Mapping[Executor, Sequence[str]] = {"LocalExecutor": command.LOCAL_FILES,
                                            "CeleryExecutor": command.CELERY_FILES}

@@ -8,8 +8,8 @@ import neo4j
 from neo4j.exceptions import AuthError, ClientError, DriverError, Neo4jError
 
 from rig.errors import BadInput
-from rig.private_file import write_private
 from rig.stack.service import Check, Service
+from rig.whole_file import write_private
 
 MAIN_CLASS = "org.neo4j.server.Neo4jCommunity"
 FIRST_PASSWORD = "neo4j"    # noqa: S105 - every new server has it, and lets nobody in until it is changed

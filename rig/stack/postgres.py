@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg2
 
 from rig.errors import RigError
-from rig.private_file import write_private
 from rig.stack.service import Check, Service
+from rig.whole_file import write_private
 
 # 16 of the two that the wheel carries: what Airflow's own compose file runs. The package itself is not imported:
 # it would set up folders of its own.

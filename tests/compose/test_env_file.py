@@ -88,7 +88,7 @@ def test_a_file_that_is_no_text_is_one_line(dotenv: Path) -> None:
 
 def test_make_env_needs_nothing_but_python(tmp_path: Path) -> None:
     """In a copy of its own, with no packages at all."""
-    for name in ("__init__.py", "env_file.py", "errors.py", "private_file.py"):
+    for name in ("__init__.py", "env_file.py", "errors.py", "whole_file.py"):
         target = tmp_path / "rig" / name
         target.parent.mkdir(exist_ok=True)
         target.write_text((PROJECT / "rig" / name).read_text())

@@ -9,7 +9,6 @@ import pytest
 from pydantic import SecretStr
 
 from rig.errors import BadInput
-from rig.private_file import write_private
 from rig.stack import processes, state
 from rig.stack.state import Secrets, ServiceState, StackState
 from tests.rig.full_disk import full_disk
@@ -55,14 +54,6 @@ def test_only_this_user_can_read_the_file_whatever_the_umask(made: StackState, t
             assert mode(tmp_path / state.STATE_FILE) == 0o600
     finally:
         os.umask(before)
-
-
-def test_a_file_that_others_could_read_is_private_once_it_was_written(tmp_path: Path) -> None:
-    path = tmp_path / "passwords.json"
-    path.write_text("old")
-    path.chmod(0o644)
-    write_private(path, "new")
-    assert (path.read_text(), mode(path)) == ("new", 0o600)
 
 
 def test_it_is_written_whole_or_not_at_all(made: StackState, tmp_path: Path) -> None:
