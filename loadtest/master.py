@@ -23,18 +23,9 @@ from loadtest.watch import EVERY, Share, Watcher, by_pattern
 from rig import records, runs
 from rig.load import schedule, summary
 from rig.load.figures import LEFT_SECONDS, opened_by_run
-from rig.load.records import (
-    LOAD_FILE,
-    LOAD_RUNS_FILE,
-    SERIES_FILE,
-    Deployment,
-    Load,
-    LoadRun,
-    LoadSample,
-    LoadTestRecord,
-    Thresholds,
-)
+from rig.load.records import Deployment, Load, LoadRun, LoadSample, LoadTestRecord, Thresholds
 from rig.load.schedule import stages_of
+from rig.records import LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE
 from rig.whole_file import write_whole
 
 KEPT = 7200             # samples for the page: two hours

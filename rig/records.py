@@ -12,6 +12,17 @@ Layout of a run's folder::
     tasks.jsonl         TaskRecord: every mapped task
     summary.json        made from the files above
     report.html         made from the files above
+
+That of a load test, whose records are in :mod:`rig.load.records`, has the last two as well, and::
+
+    load.json           LoadTestRecord: what was asked for
+    load_runs.jsonl     LoadRun: one line for each DAG run
+    series.jsonl        LoadSample: one line for each second
+
+The folder of a comparison of loads holds the folders of its load tests, the last two, and::
+
+    comparison.json     LoadComparison: what was asked for, and how far it came
+    load_tests.jsonl    CellTestRecord: the load tests that were run to their end
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,10 +31,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from patterns.facts import Executor
 from rig.errors import BadInput
 from rig.whole_file import write_whole
 
-Executor = Literal["LocalExecutor", "CeleryExecutor"]
 # What was recorded under an earlier name stays readable.
 EARLIER_RELAYS = {"worker": "shared"}
 Relay = Annotated[Literal["none", "process", "shared"], BeforeValidator(lambda name: EARLIER_RELAYS.get(name, name))]
@@ -36,6 +47,15 @@ DAG_RUNS_FILE = "dag_runs.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 CONNECTIONS_FILE = "connections.jsonl"
 TASKS_FILE = "tasks.jsonl"
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+
+LOAD_FILE = "load.json"
+LOAD_RUNS_FILE = "load_runs.jsonl"
+SERIES_FILE = "series.jsonl"
+
+COMPARISON_FILE = "comparison.json"
+TESTS_FILE = "load_tests.jsonl"
 
 
 class Record(BaseModel):

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rig import records
 from rig.errors import BadInput
-from rig.load.records import COMPARISON_FILE, LOAD_FILE
-from rig.records import RunRecord
+from rig.records import COMPARISON_FILE, LOAD_FILE, RunRecord
 from rig.whole_file import replacing
 
 LATEST = "latest"

@@ -16,7 +16,6 @@ def replacing(path: Path) -> Iterator[Path]:
     What an earlier process left there is removed first, and nothing is left there afterwards.
     """
     part = path.with_name(f"{path.name}.part")
-
     part.unlink(missing_ok=True)
     try:
         yield part

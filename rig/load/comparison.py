@@ -20,19 +20,9 @@ from rig.experiment import profiles
 from rig.experiment.dag_run import until_idle
 from rig.load import run as loading
 from rig.load import summary
-from rig.load.records import (
-    COMPARISON_FILE,
-    TESTS_FILE,
-    CellTestRecord,
-    LoadCell,
-    LoadComparison,
-    LoadPlan,
-    Phase,
-    read_comparison,
-    read_tests,
-)
+from rig.load.records import CellTestRecord, LoadCell, LoadComparison, LoadPlan, Phase, read_comparison, read_tests
 from rig.load.run import Notes, Wish
-from rig.records import EXHIBIT, Relay
+from rig.records import COMPARISON_FILE, EXHIBIT, TESTS_FILE, Relay
 from rig.settings import Settings
 from rig.stack import lock, processes
 from rig.stack.interface import Stack

@@ -12,13 +12,7 @@ from pydantic import Field, ValidationError
 from patterns.facts import Executor
 from rig import records
 from rig.errors import BadInput
-from rig.records import Record, Relay
-
-LOAD_FILE = "load.json"
-COMPARISON_FILE = "comparison.json"     # of the folder that holds the tests of a comparison
-LOAD_RUNS_FILE = "load_runs.jsonl"
-SERIES_FILE = "series.jsonl"
-TESTS_FILE = "load_tests.jsonl"
+from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, TESTS_FILE, Record, Relay
 
 NOT_STARTED: Literal["not started"] = "not started"
 State = Literal["success", "failed", "unfinished", "not started", "interrupted"]

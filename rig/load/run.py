@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_result, wait_fixed
 from patterns.facts import MONITOR_DAG, STRESS_DAG, Executor
 from rig import runs
 from rig.errors import BadInput, RigError
-from rig.records import Relay
+from rig.records import SERIES_FILE, SUMMARY_FILE, Relay
 from rig.report import phrases
 from rig.settings import PROJECT, Settings
 from rig.stack import airflow, lock, ports, processes
@@ -226,7 +226,7 @@ def _known(value: int | None) -> str:
 
 
 def _last_sample(folder: Path) -> dict[str, Any] | None:
-    path = folder / "series.jsonl"
+    path = folder / SERIES_FILE
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     try:
         found: dict[str, Any] = json.loads(lines[-2])       # the last one may be half written
@@ -270,7 +270,7 @@ def _new_ones(before: set[Path], results: Path) -> list[Path]:
 def verdict(folder: Path) -> Mapping[str, Any]:
     """Return the summary of a test. Raises BadInput where it has none."""
     try:
-        found: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
+        found: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_bytes())
     except (OSError, ValueError) as error:
         raise BadInput(f"{folder} holds no summary of a load test", "`rig report` makes it again") from error
     return found

@@ -10,9 +10,9 @@ from rig.load.figures import outcome, steady_figures, window
 from rig.load.records import Load, LoadRun, LoadSample, LoadTestRecord, read_runs, read_series, read_test
 from rig.load.schedule import stages_of
 from rig.load.verdict import broken
+from rig.records import SUMMARY_FILE
 from rig.whole_file import write_whole
 
-SUMMARY_FILE = "summary.json"
 EARLY_MINUTE = 3        # of a soak: by then all that starts late has started
 
 

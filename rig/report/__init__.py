@@ -6,19 +6,16 @@ A load test's folder has the same two files, and other raw ones.
 import json
 from pathlib import Path
 
-from rig.load.records import COMPARISON_FILE, LOAD_FILE
 from rig.metrics import load, summary_of
+from rig.records import COMPARISON_FILE, LOAD_FILE, REPORT_FILE, SUMMARY_FILE
 from rig.report import load_comparison, load_page
 from rig.report.page import html
 from rig.report.terminal import table
 from rig.whole_file import write_whole
 
-SUMMARY_FILE = "summary.json"
-REPORT_FILE = "report.html"
-
 _OF_LOADS = {COMPARISON_FILE: load_comparison.report, LOAD_FILE: load_page.report}
 
-__all__ = ["REPORT_FILE", "SUMMARY_FILE", "table", "write"]
+__all__ = ["table", "write"]
 
 
 def write(folder: Path) -> Path:

@@ -104,7 +104,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def real_page(real: Path) -> Page:
-    return Page((real / report.REPORT_FILE).read_text(encoding="utf-8"))
+    return Page((real / records.REPORT_FILE).read_text(encoding="utf-8"))
 
 
 def changed(folder: Path, **changes: Any) -> Path:
@@ -156,11 +156,11 @@ def violations(summary: Any) -> list[str]:
 def test_the_summary_keeps_its_schema_whatever_is_missing(tmp_path: Path, kind: Any) -> None:
     report.write(kind(tmp_path))
 
-    assert violations(json.loads((tmp_path / report.SUMMARY_FILE).read_text())) == []
+    assert violations(json.loads((tmp_path / records.SUMMARY_FILE).read_text())) == []
 
 
 def test_the_summary_of_a_full_run_keeps_its_schema(real: Path) -> None:
-    summary = json.loads((real / report.SUMMARY_FILE).read_text())
+    summary = json.loads((real / records.SUMMARY_FILE).read_text())
 
     assert violations(summary) == []
     assert len(summary["cells"]) == 8
@@ -169,7 +169,7 @@ def test_the_summary_of_a_full_run_keeps_its_schema(real: Path) -> None:
 
 def test_a_report_is_made_again_from_the_raw_files_alone(tmp_path: Path) -> None:
     folder = builders.tiny(tmp_path, repeats=3)
-    first = {path.name: path.read_bytes() for path in (report.write(folder), folder / report.SUMMARY_FILE)}
+    first = {path.name: path.read_bytes() for path in (report.write(folder), folder / records.SUMMARY_FILE)}
     for name in first:
         (folder / name).unlink()
     report.write(folder)
@@ -184,13 +184,13 @@ def test_a_report_that_cannot_be_made_leaves_the_last_one_alone(tmp_path: Path) 
 
     with pytest.raises(BadInput):
         report.write(tmp_path)
-    assert (tmp_path / report.REPORT_FILE).read_bytes() == before
+    assert (tmp_path / records.REPORT_FILE).read_bytes() == before
 
 
 def test_a_page_that_fails_half_way_leaves_both_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = builders.tiny(tmp_path)
     report.write(folder)
-    before = [(folder / name).read_bytes() for name in (report.REPORT_FILE, report.SUMMARY_FILE)]
+    before = [(folder / name).read_bytes() for name in (records.REPORT_FILE, records.SUMMARY_FILE)]
     changed(folder, profile="other")
 
     def fail(*_: object) -> str:
@@ -199,7 +199,7 @@ def test_a_page_that_fails_half_way_leaves_both_files_alone(tmp_path: Path, monk
 
     with pytest.raises(OSError, match="no page"):
         report.write(folder)
-    assert [(folder / name).read_bytes() for name in (report.REPORT_FILE, report.SUMMARY_FILE)] == before
+    assert [(folder / name).read_bytes() for name in (records.REPORT_FILE, records.SUMMARY_FILE)] == before
 
 
 # A page that needs nothing
@@ -231,7 +231,7 @@ def test_the_charts_are_drawn_without_a_network(real: Path, tmp_path: Path) -> N
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
          "--proxy-server=http://127.0.0.1:9", f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000",
          "--dump-dom",
-         f"file://{real / report.REPORT_FILE}"], capture_output=True, text=True, timeout=120, check=True)
+         f"file://{real / records.REPORT_FILE}"], capture_output=True, text=True, timeout=120, check=True)
     drawn = Page(done.stdout)
 
     panels = [attributes for _, attributes in drawn.elements if "data-chart" in attributes]
@@ -240,7 +240,7 @@ def test_the_charts_are_drawn_without_a_network(real: Path, tmp_path: Path) -> N
     assert done.stdout.count('class="main-svg"') >= len(panels)
     # The browser's own pages complain too, for one when there is no network; what ours says has its address.
     said = re.findall(r'CONSOLE:\d+\] "(.*?)", source: (\S*)', done.stderr, re.DOTALL)
-    assert [message for message, source in said if source.endswith(report.REPORT_FILE)] == []
+    assert [message for message, source in said if source.endswith(records.REPORT_FILE)] == []
 
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -269,8 +269,8 @@ def test_no_secret_reaches_the_report(tmp_path: Path) -> None:
         builders.task(0, 1, 2, 3, state="failed", reason="AuthError for neo4j://neo4j:s3cret@db")])
     report.write(folder)
 
-    assert "s3cret" not in (folder / report.REPORT_FILE).read_text()
-    assert "s3cret" not in (folder / report.SUMMARY_FILE).read_text()
+    assert "s3cret" not in (folder / records.REPORT_FILE).read_text()
+    assert "s3cret" not in (folder / records.SUMMARY_FILE).read_text()
 
 
 # A page for everybody

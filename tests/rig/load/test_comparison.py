@@ -10,11 +10,6 @@ from rig.errors import BadInput
 from rig.load import comparison as comparing
 from rig.load.comparison import Request
 from rig.load.records import (
-    COMPARISON_FILE,
-    LOAD_FILE,
-    LOAD_RUNS_FILE,
-    SERIES_FILE,
-    TESTS_FILE,
     CellTestRecord,
     Deployment,
     Load,
@@ -26,6 +21,7 @@ from rig.load.records import (
     Thresholds,
 )
 from rig.load.summary import summarise
+from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, TESTS_FILE
 from rig.report.phrases import NOTHING
 from tests.rig.load.lines import load, run, sample
 
