@@ -1,10 +1,10 @@
-# Two commands do all: `make compare` and `make test`. Options go on by ARGS: make compare ARGS='--profile quick'
+# Two commands do everything: `make compare` and `make test`. Options are passed in ARGS: make compare ARGS='--profile quick'
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery load down status workers env test lint lock clean
+.PHONY: help compare up up-celery load down status workers env check test lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ status: .venv  ## what runs, where it listens, how to log in
 
 env:  ## write .env with random secrets for the compose files; what is in it already stays
 	@$(PYTHON) -m rig.env_file
+
+check: .venv/.test lint  ## style, types, and every test that needs no server: under two minutes
+	$(BIN)/python -m tests.server_free -q -n 2 --dist loadfile $(ARGS)
 
 test: .venv/.test lint  ## every check: style, types, unit tests, and tests on the real stack
 	$(BIN)/pytest $(ARGS)

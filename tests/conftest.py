@@ -13,6 +13,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from rig.settings import Settings
 from rig.stack import neo4j, neo4j_jars, ports, processes
 from rig.stack.processes import MARK
+from tests.server_marks import starts
 
 
 def pytest_configure() -> None:
@@ -55,6 +56,7 @@ class Neo4jServer:
 
 
 @pytest.fixture(scope="session")
+@starts("neo4j")
 def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neo4jServer]:
     server = Neo4jServer(tmp_path_factory.mktemp("neo4j"), ports.choose(0, variable="a test"), uuid.uuid4().hex)
     server.start()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.compose.deployment import CELERY, Deployment, a_deployment, has_compose, has_engine, missing_images
+from tests.server_marks import starts
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,7 @@ def compose_files(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 
 
 @pytest.fixture(scope="session")
+@starts("compose")
 def engine(compose_files: Deployment) -> None:
     """Skip, with the reason, where nothing can be run."""
     if reason := has_engine():

@@ -6,6 +6,7 @@ import psutil
 import pytest
 
 from tests.e2e.rig_command import Rig, a_rig
+from tests.server_marks import starts
 from tests.waiting import eventually
 
 
@@ -17,6 +18,7 @@ def rig() -> Iterator[Rig]:
 
 
 @pytest.fixture(scope="module")
+@starts("stack")
 def stack() -> Iterator[Rig]:
     """Give the tests of a module a stack that is up, on LocalExecutor at first. It must leave nothing behind."""
     with a_rig() as made:
@@ -29,6 +31,7 @@ def stack() -> Iterator[Rig]:
 
 
 @pytest.fixture(scope="module")
+@starts("stack")
 def celery() -> Iterator[Rig]:
     """Give the tests of a module a stack that is up on CeleryExecutor, whose workers load the hooks. Likewise."""
     with a_rig() as made:

@@ -9,8 +9,6 @@ from rig.stack import ports
 from tests.conftest import Neo4jServer
 from tests.e2e.rig_command import Rig
 
-pytestmark = pytest.mark.stack
-
 
 @pytest.fixture(autouse=True)
 def _nothing_is_started(rig: Rig) -> Iterator[None]:

@@ -249,6 +249,7 @@ def page_of(url: str) -> Iterator[Any]:
     assert errors == []
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_a_user_starts_a_test_on_the_page_and_sees_the_connections(celery: Rig, tested: Path, tmp_path: Path) -> None:
     port = ports.choose(0, variable="a test")

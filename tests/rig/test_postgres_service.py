@@ -21,6 +21,7 @@ from rig.stack.service import Service
 from tests.patterns.task_process import forked
 from tests.rig import kernel_sockets
 from tests.rig.serving import serving
+from tests.server_marks import starts
 
 PASSWORD = "correct-horse-battery"
 AS_ROOT = os.geteuid() == 0
@@ -55,6 +56,7 @@ def postgres_in(folder: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
+@starts("postgres")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with postgres_in(tmp_path_factory.mktemp("postgres")) as server:
         yield server
@@ -113,6 +115,7 @@ def test_its_password_is_in_no_argument_and_in_no_file(running: Running) -> None
     assert not list(folder.parent.glob("initdb-password"))
 
 
+@pytest.mark.postgres
 def test_it_is_found_by_the_mark_of_its_stack_and_takes_its_children_with_it(tmp_path: Path) -> None:
     with postgres_in(tmp_path) as server:
         leader = psutil.Process(server.process.pid)
@@ -123,6 +126,7 @@ def test_it_is_found_by_the_mark_of_its_stack_and_takes_its_children_with_it(tmp
         assert not psutil.wait_procs(children, timeout=30)[1]
 
 
+@pytest.mark.postgres
 def test_a_client_that_stays_connected_does_not_hold_up_its_end(tmp_path: Path) -> None:
     with postgres_in(tmp_path) as server:
         connection = server.connect()
@@ -150,6 +154,7 @@ def test_without_a_user_to_step_down_to_the_reason_is_said(monkeypatch: pytest.M
     assert postgres.can_step_down() == "root, and there is no user 'no-such-user' for Postgres to run as"
 
 
+@pytest.mark.postgres
 def test_an_ordinary_user_runs_it_in_the_folder_of_the_stack() -> None:
     if not AS_ROOT:
         with tempfile.TemporaryDirectory() as folder, postgres_in(Path(folder)) as server:

@@ -18,6 +18,7 @@ from rig.stack.processes import MARK, Started
 from rig.stack.service import Service
 from tests.rig import kernel_sockets
 from tests.rig.serving import serving
+from tests.server_marks import starts
 
 PASSWORD = "correct-horse-battery"
 
@@ -36,6 +37,7 @@ class Running(NamedTuple):
 
 
 @pytest.fixture(scope="module")
+@starts("broker")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder, port = tmp_path_factory.mktemp("redis"), choose(0, variable="a test")
     service = redis_service.service(folder / "data", port, PASSWORD, {**os.environ, MARK: str(folder / "data")})
@@ -87,6 +89,7 @@ def test_it_keeps_nothing_on_the_disk(running: Running) -> None:
     assert [path.name for path in running.folder.iterdir()] == ["redis.conf"]
 
 
+@pytest.mark.broker
 def test_a_folder_with_a_space_in_its_name_will_do(tmp_path: Path) -> None:
     service = redis_service.service(tmp_path / "my results", choose(0, variable="a test"), PASSWORD, dict(os.environ))
     with serving(service, tmp_path / "redis.log") as process:

@@ -223,6 +223,7 @@ def test_the_page_forbids_the_browser_to_load_anything(real_page: Page) -> None:
     assert "*" not in policy
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_the_charts_are_drawn_without_a_network(real: Path, tmp_path: Path) -> None:
     assert CHROMIUM is not None

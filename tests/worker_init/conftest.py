@@ -7,6 +7,7 @@ import neo4j
 import pytest
 
 from tests.conftest import Neo4jServer as SessionNeo4j
+from tests.server_marks import starts
 from tests.worker_init.servers import Neo4jServer, Serving, redis_server, serving
 
 
@@ -16,6 +17,7 @@ def server(neo4j_server: SessionNeo4j) -> Neo4jServer:
 
 
 @pytest.fixture(scope="session")
+@starts("broker")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with redis_server(tmp_path_factory.mktemp("redis")) as url:
         yield url
