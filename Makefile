@@ -42,6 +42,7 @@ test: .venv/.test lint  ## every check: style, types, unit tests, and tests on t
 lint: .venv/.test
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 worker_init
 
 lock: .venv  ## resolve the requirements anew (needs uv)
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \

@@ -7,13 +7,12 @@ from typing import Any
 
 def run(work: Coroutine[Any, Any, int]) -> int:
     """Run a host's main coroutine, on uvloop where that is installed: a third less work for each transaction."""
-    with asyncio.Runner(loop_factory=_factory()) as runner:
-        return runner.run(work)
+    return _runner()(work)
 
 
-def _factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
     try:
-        from uvloop import new_event_loop  # noqa: PLC0415 - not a requirement; Airflow brings it
+        from uvloop import run as run_on_uvloop  # noqa: PLC0415 - not a requirement; Airflow brings it
     except ImportError:
-        return asyncio.new_event_loop
-    return new_event_loop
+        return asyncio.run
+    return run_on_uvloop

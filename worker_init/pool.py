@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from worker_init.errors import UpstreamFailure
@@ -38,7 +38,7 @@ class Limits(NamedTuple):
     liveness_check: float
 
 
-class State(StrEnum):
+class State(str, Enum):
     """What the pool last knew of its server, or what it was told."""
 
     NEW = "new"
@@ -46,6 +46,9 @@ class State(StrEnum):
     DOWN = "down"
     DRAINING = "draining"
     CLOSED = "closed"
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 class Borrower(Protocol):
