@@ -83,6 +83,39 @@ def _chunks(raw: bytes) -> Iterator[bytes]:
         at += 2 + size
 
 
+class Unchunker:
+    """Follows the chunks of one message: which of its bytes on the wire are its body.
+
+    ``ended`` says that the message is over.
+    """
+
+    __slots__ = ("_header", "_left", "ended")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._left = 0
+        # The first byte of a chunk's length whose second one is not here yet.
+        self._header = b""
+
+    def feed(self, block: bytes, at: int = 0, stop: int | None = None) -> list[tuple[int, int]]:
+        """Return the spans of ``block[at:stop]`` that hold the body, in order: (start, stop) of each."""
+        stop = len(block) if stop is None else stop
+        spans: list[tuple[int, int]] = []
+        while at < stop and not self.ended:
+            if self._left:
+                end = min(at + self._left, stop)
+                spans.append((at, end))
+                self._left -= end - at
+            else:
+                end = min(at + 2 - len(self._header), stop)
+                self._header += block[at:end]
+                if len(self._header) == 2:
+                    self._left, self._header = int.from_bytes(self._header, "big"), b""
+                    self.ended = not self._left
+            at = end
+        return spans
+
+
 class Scanner:
     """Follows the messages in a stream, block by block.
 

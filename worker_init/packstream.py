@@ -1,15 +1,15 @@
-"""The part of PackStream that a relay needs: to read a few fields, and to write its own answers.
+"""The part of PackStream that a relay needs: to read a few fields, to pass over others, and to write its own answers.
 
-Structures (nodes, dates, points ...) are read as :class:`Structure` and never written.
+Structures (nodes, dates, points ...) are read as :class:`Structure` and never written. Values may nest as deep as they
+like: nothing here calls itself. How deep is too deep is for the server to say.
 """
 
+import re
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from worker_init.errors import ProtocolViolation
-
-# A value that nests deeper than this is nothing a driver sends in a field that the relay reads.
-_DEEPEST = 100
 
 
 class Structure(NamedTuple):
@@ -19,36 +19,36 @@ class Structure(NamedTuple):
     fields: list[Any]
 
 
+# Writing
+
 def pack(value: Any) -> bytes:
     """Return the value's bytes. Raises TypeError for what the relay has no reason to send."""
     out = bytearray()
-    _pack(value, out)
+    to_do = [value]
+    while to_do:
+        item = to_do.pop()
+        if isinstance(item, dict):
+            out += _size(len(item), 0xA0, 0xD8)
+            for pair in reversed(item.items()):
+                to_do += reversed(pair)
+        elif isinstance(item, list | tuple):
+            out += _size(len(item), 0x90, 0xD4)
+            to_do += reversed(item)
+        else:
+            out += _single(item)
     return bytes(out)
 
 
-def _pack(value: Any, out: bytearray) -> None:
+def _single(value: Any) -> bytes:
+    """Return the bytes of a value that holds no others."""
     if value is None:
-        out.append(0xC0)
-    elif isinstance(value, bool | int | float):
-        out += _number(value)
-    elif isinstance(value, str):
+        return b"\xc0"
+    if isinstance(value, bool | int | float):
+        return _number(value)
+    if isinstance(value, str):
         encoded = value.encode()
-        out += _size(len(encoded), 0x80, 0xD0) + encoded
-    elif isinstance(value, list | tuple):
-        out += _size(len(value), 0x90, 0xD4)
-        for item in value:
-            _pack(item, out)
-    elif isinstance(value, dict):
-        _pack_map(value, out)
-    else:
-        raise TypeError(f"{type(value).__name__} has no place in a message of the relay")
-
-
-def _pack_map(value: dict[str, Any], out: bytearray) -> None:
-    out += _size(len(value), 0xA0, 0xD8)
-    for key, item in value.items():
-        _pack(key, out)
-        _pack(item, out)
+        return _size(len(encoded), 0x80, 0xD0) + encoded
+    raise TypeError(f"{type(value).__name__} has no place in a message of the relay")
 
 
 def _number(value: float) -> bytes:
@@ -76,14 +76,78 @@ def _size(count: int, tiny: int, marker: int) -> bytes:
     return struct.pack(">BI", marker + 2, count)
 
 
+def with_entries(data: bytes, added: dict[str, Any]) -> bytes:
+    """Return a map's bytes with more entries in it; what it holds stays byte for byte as it is."""
+    _, count, at = _head(data, 0, data[0])
+    entries = (pack(part) for entry in added.items() for part in entry)
+    return b"".join((_size(count + len(added), 0xA0, 0xD8), data[at:], *entries))
+
+
+# Heads: the marker, and for values of variable size the count behind it
+
+_TEXT, _LIST, _MAP, _STRUCTURE, _BYTES = 0x80, 0x90, 0xA0, 0xB0, 0xCC
+# How many values one item of a list, a structure, a map has.
+_VALUES_EACH = {_LIST: 1, _STRUCTURE: 1, _MAP: 2}
+# Markers with a count behind them: what they are, and the count's width. Texts and bytes count bytes.
+_SIZED = {first + power: (kind, 1 << power) for first, kind in (
+    (0xCC, _BYTES), (0xD0, _TEXT), (0xD4, _LIST), (0xD8, _MAP)) for power in range(3)}
+_SCALARS = {0xC1: ">d", 0xC8: ">b", 0xC9: ">h", 0xCA: ">i", 0xCB: ">q"}
+_CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
+_UUID = 0xE0  # PackStream 2
+
+
+def _fixed_size(marker: int) -> int:
+    """Return how many bytes a value with this marker takes, 0 where the marker alone does not say."""
+    if marker < 0x80 or marker >= 0xF0 or marker in _CONSTANTS:
+        return 1
+    if 0x80 <= marker < 0x90:
+        return 1 + marker - 0x80
+    if marker in _SCALARS:
+        return 1 + struct.calcsize(_SCALARS[marker])
+    return 17 if marker == _UUID else 0
+
+
+def _head_size(marker: int) -> int:
+    """Return how many bytes the head of a value of variable size takes, 0 for a marker that is none of them."""
+    if marker & 0xF0 == _STRUCTURE:
+        return 2
+    if marker & 0xF0 in (_LIST, _MAP):
+        return 1
+    return 1 + _SIZED[marker][1] if marker in _SIZED else 0
+
+
+_FIXED_SIZES = bytes(map(_fixed_size, range(256)))
+_HEAD_SIZES = bytes(map(_head_size, range(256)))
+
+
+def _head(data: bytes, at: int, marker: int) -> tuple[int, int, int]:
+    """Return what a value of variable size is, its count, and where what it holds begins."""
+    size = _HEAD_SIZES[marker]
+    if not size:
+        raise ProtocolViolation(f"PackStream knows no marker {marker:#x}")
+    end = at + size
+    if marker in _SIZED:
+        return _SIZED[marker][0], int.from_bytes(_slice(data, at + 1, end), "big"), end
+    return marker & 0xF0, marker & 0x0F, end
+
+
+def _slice(data: bytes, start: int, stop: int) -> bytes:
+    if stop > len(data):
+        raise IndexError("the message ends within a value")
+    return data[start:stop]
+
+
+# Reading
+
 def unpack(data: bytes, offset: int = 0) -> tuple[Any, int]:
     """Return the value that begins at ``offset`` and the offset after it.
 
-    Raises ProtocolViolation where the bytes are not PackStream, or end within the value.
+    Bytes of a text that are no UTF-8 become U+FFFD, as in Neo4j. Raises ProtocolViolation where the bytes are not
+    PackStream, or end within the value.
     """
     try:
-        return _unpack(data, offset, 0)
-    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        return _unpack(data, offset)
+    except (IndexError, struct.error) as error:
         raise ProtocolViolation(f"no PackStream at byte {offset}: {error}") from error
 
 
@@ -95,156 +159,208 @@ def unpack_map(data: bytes, offset: int = 0) -> tuple[dict[str, Any], int]:
     return value, end
 
 
+def _unpack(data: bytes, at: int) -> tuple[Any, int]:
+    items: list[Any] = []
+    size, kind, tag = 1, _LIST, 0
+    outer: list[tuple[list[Any], int, int, int]] = []
+    while True:
+        while len(items) < size:
+            marker = data[at]
+            if leaf := _LEAVES[marker]:
+                value, at = leaf(data, at)
+                items.append(value)
+            else:
+                outer.append((items, size, kind, tag))
+                kind, count, start = _head(data, at, marker)
+                items, size, tag = [], count * _VALUES_EACH[kind], data[start - 1]
+                at = start
+        if not outer:
+            return items[0], at
+        value = _container(kind, tag, items)
+        items, size, kind, tag = outer.pop()
+        items.append(value)
+
+
+def _container(kind: int, tag: int, items: list[Any]) -> Any:
+    if kind == _LIST:
+        return items
+    if kind == _STRUCTURE:
+        return Structure(tag, items)
+    for key in items[::2]:
+        if not isinstance(key, str):
+            raise ProtocolViolation("a map has a key that is no text")
+    return dict(zip(items[::2], items[1::2], strict=True))
+
+
+def _tiny_integer(data: bytes, at: int) -> tuple[int, int]:
+    return data[at], at + 1
+
+
+def _negative_integer(data: bytes, at: int) -> tuple[int, int]:
+    return data[at] - 0x100, at + 1
+
+
+def _constant(data: bytes, at: int) -> tuple[bool | None, int]:
+    return _CONSTANTS[data[at]], at + 1
+
+
+def _tiny_text(data: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + (data[at] & 0x0F)
+    return str(_slice(data, at + 1, end), "utf-8", "replace"), end
+
+
+def _text(data: bytes, at: int) -> tuple[str, int]:
+    _, count, at = _head(data, at, data[at])
+    return str(_slice(data, at, at + count), "utf-8", "replace"), at + count
+
+
+def _scalar(data: bytes, at: int) -> tuple[Any, int]:
+    return struct.unpack_from(_SCALARS[data[at]], data, at + 1)[0], at + _FIXED_SIZES[data[at]]
+
+
+def _bytes(data: bytes, at: int) -> tuple[bytes, int]:
+    _, count, at = _head(data, at, data[at])
+    return bytes(_slice(data, at, at + count)), at + count
+
+
+def _uuid(data: bytes, at: int) -> tuple[bytes, int]:
+    return bytes(_slice(data, at + 1, at + 17)), at + 17
+
+
+_Leaf = Callable[[bytes, int], tuple[Any, int]]
+
+
+def _leaf(marker: int) -> _Leaf | None:
+    """Return what reads values with this marker; None: they hold others, or there are none."""
+    if marker < 0x80 or marker >= 0xF0:
+        return _tiny_integer if marker < 0x80 else _negative_integer
+    if marker in _CONSTANTS or marker in _SCALARS:
+        return _constant if marker in _CONSTANTS else _scalar
+    if marker & 0xF0 == _TEXT or marker == _UUID:
+        return _tiny_text if marker & 0xF0 == _TEXT else _uuid
+    kinds: dict[int, _Leaf] = {_TEXT: _text, _BYTES: _bytes}
+    return kinds.get(_SIZED[marker][0]) if marker in _SIZED else None
+
+
+_LEAVES = [_leaf(marker) for marker in range(256)]
+
+
+# Passing over
+
 def skip(data: bytes, offset: int = 0) -> int:
     """Return the offset after the value that begins at ``offset``, without making the value.
 
-    The parameters of a query may be millions of values, and all clients of a host wait meanwhile. Raises
-    ProtocolViolation as :func:`unpack` does.
+    Raises ProtocolViolation as :func:`unpack` does, but for keys that are no text. It takes as long as the value is
+    large: :class:`Skipper` does the same step by step.
     """
-    at, left, fixed = offset, 1, _FIXED_SIZES
-    try:
-        while left:
-            left -= 1
-            marker = data[at]
-            if size := fixed[marker]:
-                at += size
-            else:
-                at, count = _skip_head(data, at, marker)
-                left += count
-    except (IndexError, struct.error) as error:
-        raise ProtocolViolation(f"no PackStream at byte {offset}: {error}") from error
-    if at > len(data):
-        raise ProtocolViolation(f"no PackStream at byte {offset}: the message ends within a value")
+    skipper, at = Skipper(), offset
+    while not skipper.done:
+        at = skipper.feed(data, at)
+        if at == len(data) and not skipper.done:
+            raise ProtocolViolation(f"no PackStream at byte {offset}: the message ends within a value")
     return at
 
 
-def _skip_head(data: bytes, at: int, marker: int) -> tuple[int, int]:
-    """Return where a value of variable size goes on, and how many values it holds there."""
-    kind, low = marker & 0xF0, marker & 0x0F
-    if kind in _VALUES_EACH:
-        return at + (2 if kind == 0xB0 else 1), low * _VALUES_EACH[kind]
-    if marker not in _SIZED:
-        raise ProtocolViolation(f"PackStream knows no marker {marker:#x}")
-    kind, width = _SIZED[marker]
-    count, at = _count(data, at + 1, width)
-    return (at, count * _VALUES_EACH[kind]) if kind in _VALUES_EACH else (at + count, 0)
+# Numbers of one size that follow each other, such as a vector's, are passed over by a pattern, ten times as fast.
+_FEWEST_IN_A_RUN = 16
+_MOST_IN_A_RUN = 4096
+# So many values of a run cost about as much time as one by itself.
+_AS_ONE = 8
+_ONE_BYTE = re.compile(rb"[\x00-\x7f\xf0-\xff\xc0\xc2\xc3]{0,%d}" % _MOST_IN_A_RUN).match
+_RUNS = {marker: _ONE_BYTE for marker in range(256) if _FIXED_SIZES[marker] == 1 and marker != _TEXT} | {
+    marker: re.compile(rb"(?:\x%02x.{%d}){0,%d}" % (marker, _FIXED_SIZES[marker] - 1, _MOST_IN_A_RUN), re.DOTALL).match
+    for marker in _SCALARS}
 
 
-# How many values one item of a list, a structure, a map has.
-_VALUES_EACH = {0x90: 1, 0xB0: 1, 0xA0: 2}
-# Markers with a count behind them: what they are, and the count's width. Texts and bytes count bytes.
-_SIZED = ({0xCC + n: (0x80, 1 << n) for n in range(3)} | {0xD0 + n: (0x80, 1 << n) for n in range(3)}
-          | {0xD4 + n: (0x90, 1 << n) for n in range(3)} | {0xD8 + n: (0xA0, 1 << n) for n in range(3)})
+class Skipper:
+    """Passes over values whose bytes come piece by piece, and keeps none of them.
 
+    ``values`` says how many there are, one after the other: 2 for the query and the parameters of a RUN. ``done`` says
+    whether the last of them has ended.
+    """
 
-def _fixed_size(marker: int) -> int:
-    """Return how many bytes a value with this marker takes, 0 where the marker alone does not say."""
-    if marker < 0x80 or marker >= 0xF0 or marker in _CONSTANTS:
-        return 1
-    if 0x80 <= marker < 0x90:
-        return 1 + marker - 0x80
-    if marker in _SCALARS:
-        return 1 + struct.calcsize(_SCALARS[marker])
-    return 17 if marker == 0xE0 else 0
+    __slots__ = ("_bytes_left", "_head", "_values_left")
 
+    def __init__(self, values: int = 1) -> None:
+        self._values_left = values
+        # Of a value that is known, but not here to its end.
+        self._bytes_left = 0
+        # A head of which only the beginning is here: less than five bytes.
+        self._head = b""
 
-def with_entries(data: bytes, added: dict[str, Any]) -> bytes:
-    """Return a map's bytes with more entries in it; what it holds stays byte for byte as it is."""
-    if data[0] & 0xF0 == 0xA0:
-        at, count = 1, data[0] & 0x0F
-    else:
-        count, at = _count(data, 1, _SIZED[data[0]][1])
-    out = bytearray(_size(count + len(added), 0xA0, 0xD8) + data[at:])
-    for key, item in added.items():
-        _pack(key, out)
-        _pack(item, out)
-    return bytes(out)
+    @property
+    def done(self) -> bool:
+        """Whether all values have ended."""
+        return not (self._values_left or self._bytes_left)
 
+    def feed(self, data: bytes, at: int = 0, stop: int | None = None, *, budget: int = 20_000) -> int:
+        """Pass over what of the values is in ``data[at:stop]``; return the offset that was reached.
 
-def _unpack(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    marker = data[at]
-    at += 1
-    if marker < 0x80 or marker >= 0xF0:
-        return marker if marker < 0x80 else marker - 0x100, at
-    kind, low = marker & 0xF0, marker & 0x0F
-    if kind == 0x80:
-        return _text(data, at, low)
-    if kind == 0xC0:
-        return _scalar(data, at, marker)
-    if marker == 0xE0:  # UUID, PackStream 2
-        return _slice(data, at, 16)
-    if depth == _DEEPEST:
-        raise ProtocolViolation(f"values nest deeper than {_DEEPEST}")
-    if kind == 0xB0:
-        fields, end = _list(data, at + 1, low, depth)
-        return Structure(data[at], fields), end
-    return _sized(data, at, marker, depth)
+        If the values are not done, ``stop`` means that more bytes are needed, and less than that that about as many
+        values as ``budget`` have been looked at: call again with the offset. Raises ProtocolViolation where a marker is
+        unknown.
+        """
+        stop = len(data) if stop is None else stop
+        if self._head:
+            at = self._complete_head(data, at, stop)
+        at = self._within(at + self._bytes_left, stop)
+        while self._values_left and at < stop and budget > 0:
+            reached, passed = self._run(data, at, stop)
+            if not passed:
+                reached, passed = self._one_by_one(data, at, stop, budget)
+            at, budget = self._within(reached, stop), budget - passed
+        return at
 
+    def _within(self, reached: int, stop: int) -> int:
+        """Note how much of a value lies behind ``stop``."""
+        self._bytes_left = max(reached - stop, 0)
+        return min(reached, stop)
 
-def _sized(data: bytes, at: int, marker: int, depth: int) -> tuple[Any, int]:
-    """Read a list, a map or a text: its count is in the marker, or in the bytes after it."""
-    kind, count = marker & 0xF0, marker & 0x0F
-    if kind == 0xD0:
-        kind = {0: 0x80, 1: 0x90, 2: 0xA0}.get(count >> 2, 0)
-        width = 1 << (count & 3)
-        if not kind or width > 4:
-            raise ProtocolViolation(f"PackStream knows no marker {marker:#x}")
-        count, at = _count(data, at, width)
-    if kind == 0x80:
-        return _text(data, at, count)
-    if kind == 0x90:
-        return _list(data, at, count, depth)
-    if kind == 0xA0:
-        return _map(data, at, count, depth)
-    raise ProtocolViolation(f"PackStream knows no marker {marker:#x}")
+    def _complete_head(self, data: bytes, at: int, stop: int) -> int:
+        marker = self._head[0]
+        end = min(at + _HEAD_SIZES[marker] - len(self._head), stop)
+        self._head += data[at:end]
+        if len(self._head) == _HEAD_SIZES[marker]:
+            self._bytes_left, self._values_left = self._opened(self._head, 0, marker, self._values_left)
+            self._bytes_left -= len(self._head)
+            self._head = b""
+        return end
 
+    @staticmethod
+    def _opened(data: bytes, at: int, marker: int, values_left: int) -> tuple[int, int]:
+        """Return where a value of variable size goes on, and how many values are left there."""
+        kind, count, at = _head(data, at, marker)
+        if kind in _VALUES_EACH:
+            return at, values_left - 1 + count * _VALUES_EACH[kind]
+        return at + count, values_left - 1
 
-_SCALARS = {0xC1: ">d", 0xC8: ">b", 0xC9: ">h", 0xCA: ">i", 0xCB: ">q"}
-_CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
+    def _run(self, data: bytes, at: int, stop: int) -> tuple[int, int]:
+        """Return where the numbers of one size end that begin here, and what they cost; 0 for too few."""
+        if self._values_left < _FEWEST_IN_A_RUN or not (pattern := _RUNS.get(data[at])):
+            return at, 0
+        size = _FIXED_SIZES[data[at]]
+        run = pattern(data, at, min(stop, at + self._values_left * size))
+        end = run.end() if run else at
+        values = (end - at) // size
+        self._values_left -= values
+        return end, -(-values // _AS_ONE)
 
-
-def _scalar(data: bytes, at: int, marker: int) -> tuple[Any, int]:
-    if marker in _CONSTANTS:
-        return _CONSTANTS[marker], at
-    if layout := _SCALARS.get(marker):
-        return struct.unpack_from(layout, data, at)[0], at + struct.calcsize(layout)
-    if marker in (0xCC, 0xCD, 0xCE):
-        width = 1 << (marker - 0xCC)
-        count, at = _count(data, at, width)
-        return _slice(data, at, count)
-    raise ProtocolViolation(f"PackStream knows no marker {marker:#x}")
-
-
-def _count(data: bytes, at: int, width: int) -> tuple[int, int]:
-    raw, end = _slice(data, at, width)
-    return int.from_bytes(raw, "big"), end
-
-
-def _slice(data: bytes, at: int, count: int) -> tuple[bytes, int]:
-    if at + count > len(data):
-        raise IndexError("the message ends within a value")
-    return bytes(data[at:at + count]), at + count
-
-
-def _text(data: bytes, at: int, count: int) -> tuple[str, int]:
-    encoded, end = _slice(data, at, count)
-    return encoded.decode(), end
-
-
-def _list(data: bytes, at: int, count: int, depth: int) -> tuple[list[Any], int]:
-    items = []
-    for _ in range(count):
-        item, at = _unpack(data, at, depth + 1)
-        items.append(item)
-    return items, at
-
-
-def _map(data: bytes, at: int, count: int, depth: int) -> tuple[dict[str, Any], int]:
-    items = {}
-    for _ in range(count):
-        key, at = _unpack(data, at, depth + 1)
-        items[str(key)], at = _unpack(data, at, depth + 1)
-    return items, at
-
-
-_FIXED_SIZES = bytes(_fixed_size(marker) for marker in range(256))
+    def _one_by_one(self, data: bytes, at: int, stop: int, budget: int) -> tuple[int, int]:
+        """Return where so many values end, or where a long list begins, and how many they were."""
+        left, fixed, passed = self._values_left, _FIXED_SIZES, 0
+        while left and at < stop and passed < budget:
+            passed += 1
+            marker = data[at]
+            if size := fixed[marker]:
+                at += size
+                left -= 1
+            elif at + _HEAD_SIZES[marker] > stop:
+                self._head = bytes(data[at:stop])
+                at = stop
+            else:
+                before = left
+                at, left = self._opened(data, at, marker, left)
+                if left - before >= _FEWEST_IN_A_RUN:
+                    break
+        self._values_left = left
+        return at, passed

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.worker_init.reference import Found, NoTag, ReferenceScanner
+from tests.worker_init.pure.reference import Found, NoTag, ReferenceScanner
 from worker_init.bolt import Scanner, Tag, body_of
 from worker_init.errors import ProtocolViolation
 
@@ -85,7 +85,6 @@ def check(blocks: list[bytes]) -> None:
 
 
 @given(streams, cuts)
-@settings(deadline=None)
 @example(bytes.fromhex("0003b17090000000" "03b1719000000003b170900000"), [300])
 def test_every_cut_of_every_stream_says_the_same(wire: bytes, sizes: list[int]) -> None:
     check([wire])
@@ -93,7 +92,6 @@ def test_every_cut_of_every_stream_says_the_same(wire: bytes, sizes: list[int]) 
 
 
 @given(streams.filter(lambda wire: len(wire) < 400))
-@settings(deadline=None)
 def test_single_bytes_say_the_same(wire: bytes) -> None:
     check([bytes((byte,)) for byte in wire])
     check(cut(wire, [1, 2]))
@@ -101,19 +99,17 @@ def test_single_bytes_say_the_same(wire: bytes) -> None:
 
 @given(st.lists(messages(st.sampled_from([1, 65_533, 65_534, 140_000])), min_size=1, max_size=3).map(b"".join),
        st.lists(st.integers(100, 70_000), min_size=1, max_size=4))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_messages_of_more_than_a_chunk_say_the_same(wire: bytes, sizes: list[int]) -> None:
     check(cut(wire, sizes))
 
 
 @given(streams, st.integers(0, 400), cuts)
-@settings(deadline=None)
 def test_a_stream_that_ends_within_a_message_says_the_same(wire: bytes, end: int, sizes: list[int]) -> None:
     check(cut(wire[:end], sizes))
 
 
 @given(st.binary(max_size=200), cuts)
-@settings(deadline=None)
 def test_any_bytes_say_the_same_or_are_refused_by_both(wire: bytes, sizes: list[int]) -> None:
     blocks = cut(wire, sizes)
     try:
