@@ -1,24 +1,25 @@
 """The orchestrator of a comparison: it knows the parts, and the parts do not know each other."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patterns.facts import DAG_OF_PATTERN, MONITOR_DAG, Executor
+from patterns.facts import DAG_OF_PATTERN, MONITOR_DAG
 from rig import environment, records, report, runs
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, RigError, ServiceDied
 from rig.experiment import profiles
-from rig.experiment.dag_run import CellRunner, conf_of, until_ended, until_idle
+from rig.experiment.dag_run import CellRunner, conf_of, leave_idle, until_ended
 from rig.experiment.profiles import Profile
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Server
-from rig.records import Cell, DagRunRecord, PlannedRun, Relay, RunRecord
+from rig.records import Cell, DagRunRecord, PlannedRun, RunRecord
 from rig.settings import Settings
-from rig.stack import lock, neo4j, processes
+from rig.stack import lock, neo4j
+from rig.stack.borrowing import Needs, Start, borrowed
 from rig.stack.interface import Stack
 from rig.stack.state import StackState
 
@@ -52,7 +53,7 @@ class Comparison:
         """
         slots = request.profile.slots or self._settings.slots
         planned = profiles.plan(request.profile, request.seed)
-        with lock.hold(self._settings.data_dir, request.command), self._running(planned[0], slots) as state:
+        with lock.hold(self._settings.data_dir, request.command), self._stack_for(planned, slots) as state:
             folder = runs.new_folder(self._settings.data_dir, request.profile.name)
             record = RunRecord(
                 run=folder.name, profile=request.profile.name, seed=request.seed, slots=slots,
@@ -72,47 +73,17 @@ class Comparison:
         if not left:
             raise BadInput(f"nothing is left of {record.run}: all of its {len(done)} DAG runs were run",
                            "`rig report` makes its report again")
-        with lock.hold(self._settings.data_dir, command), self._running(left[0], record.slots) as state:
+        with lock.hold(self._settings.data_dir, command), self._stack_for(left, record.slots) as state:
             _require_same_versions(record, self._environment(state))
             runs.keep_only(folder, done)
             return self._go(folder, record, state, left)
 
     # --- parts ---------------------------------------------------------------------------------
 
-    @contextmanager
-    def _running(self, first: PlannedRun, slots: int) -> Iterator[StackState]:
-        """Use the stack that the user has up, or bring one up for as long as the block takes."""
-        mine = not self._stack.is_there() or self._stack.state().keeper is not None
-        keeper = processes.this_process()
-        state = self._stack.up(first.cell.executor, slots=slots, keeper=keeper) if mine else self._usable(slots)
-        before = state.executor, state.relay
-        try:
-            yield state
-        finally:
-            if mine:
-                self._stack.down()
-            else:
-                self._put_back(*before)
-
-    def _put_back(self, executor: Executor, relay: Relay) -> None:
-        """Leave the user's stack on the executor that it was found on."""
-        if not self._stack.is_there():      # taken down meanwhile
-            return
-        state = self._stack.state()
-        if (state.executor, state.relay, state.exhibit) != (executor, relay, False):
-            self._stack.switch(executor, relay)
-
-    def _usable(self, slots: int) -> StackState:
-        state = self._stack.state()
-        self._stack.require_alive()
-        if state.slots != slots:
-            raise BadInput(f"the running stack has {state.slots} slots and this comparison needs {slots}",
-                           "`rig down` first: the comparison then starts its own")
-        with self._stack.api(state) as api:
-            if busy := api.active_runs():
-                raise BadInput(f"DAG runs are in progress and would be counted: {', '.join(busy)}",
-                               "wait for them, or `rig down` first")
-        return state
+    def _stack_for(self, todo: Sequence[PlannedRun], slots: int) -> AbstractContextManager[StackState]:
+        needed = {WARM_UP_DAG, *(DAG_OF_PATTERN[planned.cell.pattern] for planned in todo)}
+        first = todo[0].cell
+        return borrowed(self._stack, Start(first.executor, "none", slots), Needs(needed, slots=slots))
 
     def _go(self, folder: Path, record: RunRecord, state: StackState, todo: list[PlannedRun]) -> RunRecord:
         record = record.model_copy(update={"status": "running", "reason": None})
@@ -145,7 +116,7 @@ class Comparison:
                         self._run_one(runner, api, planned)
                 except KeyboardInterrupt:
                     if state.keeper is None:    # else the stack goes down, and all that runs with it
-                        self._leave_idle(api)
+                        leave_idle(api)
                     raise
         finally:
             probe.close()
@@ -187,16 +158,10 @@ class Comparison:
         dead = self._stack.dead()
         self._progress.note(f"starting again: {', '.join(dead) or 'the executor'}")
         self._stack.restart(dead)
-        self._leave_idle(api)
+        leave_idle(api)
         self._warmed = None
         state = self._stack.state()
         self._stack.switch(state.executor, state.relay)
-
-    def _leave_idle(self, api: AirflowApi) -> None:
-        for run in api.active_runs():
-            api.fail_run(*run.split("/", 1))
-        if still := until_idle(api, limit=60):
-            raise RigError(f"DAG runs that cannot be ended: {', '.join(still)}", "`rig down` ends them")
 
     def _environment(self, state: StackState) -> dict[str, Any]:
         return environment.describe(self._server_version(state), self._stack.versions())

@@ -173,3 +173,9 @@ def until_idle(api: AirflowApi, limit: float) -> list[str]:
                     retry_error_callback=lambda state: state.outcome and state.outcome.result())(api.active_runs) or []
 
 
+def leave_idle(api: AirflowApi) -> None:
+    """End all DAG runs that are queued or running. Raises RigError where one goes on for a minute more."""
+    for run in api.active_runs():
+        api.fail_run(*run.split("/", 1))
+    if still := until_idle(api, limit=60):
+        raise RigError(f"DAG runs that cannot be ended: {', '.join(still)}", "`rig down` ends them")

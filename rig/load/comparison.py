@@ -8,7 +8,6 @@ the comparison's.
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,14 +16,15 @@ from patterns.facts import LONGEST_HOLD, MONITOR_DAG, MOST_CALLS, MOST_TASKS, ST
 from rig import records, runs
 from rig.errors import BadInput, RigError
 from rig.experiment import profiles
-from rig.experiment.dag_run import until_idle
+from rig.experiment.dag_run import leave_idle, until_idle
 from rig.load import run as loading
 from rig.load import summary
 from rig.load.records import CellTestRecord, LoadCell, LoadComparison, LoadPlan, Phase, read_comparison, read_tests
 from rig.load.run import Notes, Wish
 from rig.records import COMPARISON_FILE, EXHIBIT, TESTS_FILE, Relay
 from rig.settings import Settings
-from rig.stack import lock, processes
+from rig.stack import lock
+from rig.stack.borrowing import Needs, Start, borrowed
 from rig.stack.interface import Stack
 from rig.stack.state import StackState
 from rig.whole_file import write_whole
@@ -49,10 +49,11 @@ def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Pa
         profiles.within(what, value, 1, most)
     profiles.within("--hold", request.hold, 0, LONGEST_HOLD)
     cells = planned(request)
-    with lock.hold(settings.data_dir, request.command), _running(settings, stack, cells[0]):
+    with lock.hold(settings.data_dir, request.command), \
+            borrowed(stack, _start(cells[0], settings.slots), Needs({STRESS_DAG})) as state:
         folder = runs.new_folder(settings.data_dir, PROFILE)
         record = LoadComparison(**request.model_dump(include=set(LoadPlan.model_fields)), run=folder.name,
-                                slots=settings.slots, status="running", started_at=time.time(), cells=cells)
+                                slots=state.slots, status="running", started_at=time.time(), cells=cells)
         _Runner(settings, stack, folder, record, view).run()
     return folder
 
@@ -63,7 +64,8 @@ def resume(settings: Settings, stack: Stack, folder: Path, command: str, view: N
     left = list(_left(record, read_tests(folder)))
     if not left:
         raise BadInput(f"nothing is left of {record.run}", "`rig report` makes its report again")
-    with lock.hold(settings.data_dir, command), _running(settings, stack, record.cells[left[0][0]]):
+    with lock.hold(settings.data_dir, command), \
+            borrowed(stack, _start(record.cells[left[0][0]], record.slots), Needs({STRESS_DAG}, slots=record.slots)):
         _Runner(settings, stack, folder, record, view).run()
 
 
@@ -110,26 +112,8 @@ def _next_held(record: LoadPlan, of_cell: Sequence[CellTestRecord]) -> float | N
     return rate if rate > 0 else None
 
 
-@contextmanager
-def _running(settings: Settings, stack: Stack, first: LoadCell) -> Iterator[StackState]:
-    """Use the stack that the user has up, and leave it as it was; or bring one up for as long as the block takes."""
-    if not stack.is_there() or stack.state().keeper is not None:
-        state = stack.up(first.executor, slots=settings.slots, relay=first.relay, keeper=processes.this_process())
-        try:
-            yield state
-        finally:
-            stack.down()
-        return
-    stack.require_alive()
-    before = stack.state()
-    with stack.api(before) as api:
-        if busy := api.active_runs():
-            raise BadInput(f"DAG runs are in progress: {', '.join(busy)}", "wait for them, or `rig down` first")
-    try:
-        yield before
-    finally:
-        if stack.is_there():
-            stack.switch(before.executor, before.relay)
+def _start(first: LoadCell, slots: int) -> Start:
+    return Start(first.executor, first.relay, slots)
 
 
 def _held(test: Mapping[str, Any]) -> float | None:
@@ -158,8 +142,16 @@ class _Runner:
             self._end("complete", None)
         except KeyboardInterrupt:
             self._end("interrupted", "stopped by the user")
+            self._leave_idle()
         except RigError as error:
             self._end("failed", str(error))
+
+    def _leave_idle(self) -> None:
+        """End what the user's own stack still runs of this: it is switched back now, and tasks would be run twice."""
+        state = self._stack.state()
+        if state.keeper is None:
+            with self._stack.api(state) as api:
+                leave_idle(api)
 
     def _one(self, number: int, phase: Phase) -> None:
         cell = self._record.cells[number]

@@ -15,11 +15,13 @@ from tenacity import Retrying, retry_if_result, wait_fixed
 
 from patterns.facts import MONITOR_DAG, STRESS_DAG, Executor
 from rig import runs
+from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, RigError
 from rig.records import SERIES_FILE, SUMMARY_FILE, Relay
 from rig.report import phrases
 from rig.settings import PROJECT, Settings
-from rig.stack import airflow, lock, ports, processes
+from rig.stack import airflow, lock, ports
+from rig.stack.borrowing import Needs, Start, borrowed
 from rig.stack.interface import Stack
 from rig.stack.processes import MARK
 from rig.stack.state import StackState
@@ -71,44 +73,25 @@ def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
     Raises BadInput where nothing can be started, a RigError of the stack's start as it is.
     """
     ports.choose(wish.port, variable="--port", host=HOST)
-    with lock.hold(settings.data_dir, wish.command), _running(stack, wish) as (state, mine), \
+    needs = Needs({STRESS_DAG}, executor=wish.executor, relay=wish.relay)
+    with lock.hold(settings.data_dir, wish.command), borrowed(stack, _start(wish), needs) as state, \
             stack.api(state) as api:
-        if mine:
+        if state.keeper:        # nobody else uses it
             api.set_paused(STRESS_DAG, paused=False)
+        _require_unpaused(api, wish)
         with api.paused(MONITOR_DAG, True):
             return locust(settings, stack, state, wish, view)
 
 
-@contextmanager
-def _running(stack: Stack, wish: Wish) -> Iterator[tuple[StackState, bool]]:
-    """Use the stack that the user has up, or bring one up for as long as the block takes; say whether it is ours."""
-    mine = not stack.is_there() or stack.state().keeper is not None
-    if mine:
-        executor = wish.executor or "LocalExecutor"
-        relay = wish.relay or ("process" if executor == "CeleryExecutor" else "shared")
-        state = stack.up(executor, slots=wish.slots, relay=relay, keeper=processes.this_process())
-    else:
-        state = _usable(stack, wish)
-    try:
-        yield state, mine
-    finally:
-        if mine:
-            stack.down()
+def _start(wish: Wish) -> Start:
+    executor = wish.executor or "LocalExecutor"
+    return Start(executor, wish.relay or ("process" if executor == "CeleryExecutor" else "shared"), wish.slots)
 
 
-def _usable(stack: Stack, wish: Wish) -> StackState:
-    state = stack.state()
-    stack.require_alive()
-    if wish.executor not in {None, state.executor}:
-        raise BadInput(f"the running stack is on {state.executor}",
-                       "`rig switch` changes it; after `rig down` the test starts its own")
-    with stack.api(state) as api:
-        if STRESS_DAG not in api.dag_ids():
-            raise BadInput(f"there is no DAG {STRESS_DAG} in the running stack", "`rig down`, then start again")
-        if api.is_paused(STRESS_DAG) and not wish.unpause and wish.headless:
-            raise BadInput(f"{STRESS_DAG} is paused: its runs would wait for ever",
-                           "unpause it on Airflow's page, or let --unpause do it")
-    return state
+def _require_unpaused(api: AirflowApi, wish: Wish) -> None:
+    if wish.headless and not wish.unpause and api.is_paused(STRESS_DAG):
+        raise BadInput(f"{STRESS_DAG} is paused: its runs would wait for ever",
+                       "unpause it on Airflow's page, or let --unpause do it")
 
 
 def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view: Notes) -> Ended:

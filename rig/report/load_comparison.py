@@ -71,12 +71,13 @@ def panels(found: dict[str, Any]) -> list[Panel]:
 
 def table(folder: Path) -> Table:
     """Return a row for each cell, for the terminal."""
+    found = summarise(folder)
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
-                 caption="rates per second; latencies in s, p95, at the rate that held")
+                 caption=f"{found['slots']} slots; rates per second; latencies in s, p95, at the rate that held")
     for title, justify in (("cell", "left"), ("holds", "right"), ("run", "right"), ("queued", "right"),
                            ("opened/s", "right"), ("opened\nper run", "right"), ("failed", "right")):
         made.add_column(title, justify="left" if justify == "left" else "right")
-    for cell in summarise(folder)["cells"]:
+    for cell in found["cells"]:
         held = cell["held"] or {}
         latencies = held.get("latencies", {})
         made.add_row(

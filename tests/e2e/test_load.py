@@ -159,7 +159,7 @@ def test_thresholds_that_are_not_kept_are_exit_code_1_with_two_processes_and_one
     assert int(entries(last_test(celery))["run"]["Request Count"]) == 5
 
 
-def test_a_process_that_is_killed_makes_the_test_fail(celery: Rig, tested: Path) -> None:
+def test_a_process_that_is_killed_makes_the_test_fail(celery: Rig, api: AirflowApi, tested: Path) -> None:
     before = last_test(celery)
     running = celery.start("load", "--headless", "--processes", "2", "--tasks", "1", "--hold", "0", "--rate", "0.5",
                            "--time", "20")
@@ -169,6 +169,16 @@ def test_a_process_that_is_killed_makes_the_test_fail(celery: Rig, tested: Path)
     youngest.kill()
     assert "1 of Locust's 2 processes ended in the middle" in running.end(90).require(1).err
     assert locusts(celery) == []
+    eventually(lambda: not api.active_runs(), what="the DAG runs that it had in flight do not end")
+
+
+def test_dag_runs_in_progress_are_one_line_since_they_would_be_counted(
+        celery: Rig, api: AirflowApi, tested: Path) -> None:
+    before = last_test(celery)
+    run = api.trigger(STRESS_DAG, {"tasks": 1, "hold": 60})
+    celery.run("load", "--headless", "--unpause").require_one_line("in progress", f"{STRESS_DAG}/{run}")
+    assert last_test(celery) == before
+    api.fail_run(STRESS_DAG, run)
 
 
 def probes(rig: Rig) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from patterns.facts import STRESS_DAG
 from rig import records, report, runs
 from rig.errors import BadInput
 from rig.load import comparison as comparing
@@ -19,11 +20,15 @@ from rig.load.records import (
     LoadTestRecord,
     Phase,
     Thresholds,
+    read_comparison,
 )
 from rig.load.summary import summarise
 from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, TESTS_FILE
 from rig.report.phrases import NOTHING
 from tests.rig.load.lines import load, run, sample
+from tests.rig.plain_settings import PlainSettings
+from tests.rig.pretended_stack import PretendedStack
+from tests.rig.test_drivers import stack as state_of
 
 REQUEST = Request(executors=("LocalExecutor", "CeleryExecutor"), patterns=("improved", "worker"), tasks=10, calls=3,
                   hold=0.2, step=0.1, steps=4, step_seconds=45, held_seconds=180, seed=1, command="rig compare --load")
@@ -98,6 +103,57 @@ def write_test(folder: Path, status: Any, of: Load, lines: list[LoadRun]) -> Non
 def test_the_exhibit_has_no_rate() -> None:
     with pytest.raises(BadInput, match="inherited"):
         comparing.patterns("worker,inherited")
+
+
+class Silent:
+    """Says nothing."""
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def test_on_a_running_stack_its_slots_are_recorded_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "_left", lambda *_: iter(()))       # it ends before its first test
+    running = PretendedStack(tmp_path, state_of(tmp_path, slots=32))
+    made = comparing.start(PlainSettings(data_dir=tmp_path), running.seen_as, REQUEST, Silent())
+    assert read_comparison(made).slots == 32
+    assert "<dt>slots</dt><dd>32</dd>" in report.write(made).read_text("utf-8")
+    assert "32 slots" in str(report.load_comparison.table(made).caption)
+
+
+def test_an_interrupt_leaves_a_running_stack_idle_before_it_is_switched_back(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = PretendedStack(tmp_path, state_of(tmp_path))
+    before = running.state().executor
+    busy_at_switch: list[list[str]] = []
+
+    def interrupted(*_: object) -> None:
+        running.switch("LocalExecutor", "none")
+        monkeypatch.setattr(running, "switch", lambda *_, **__: busy_at_switch.append(running.airflow.active_runs()))
+        running.airflow.busy.append(f"{STRESS_DAG}/run-1")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparing._Runner, "_one", interrupted)
+    made = comparing.start(PlainSettings(data_dir=tmp_path), running.seen_as, REQUEST, Silent())
+    assert read_comparison(made).status == "interrupted"
+    assert before == "CeleryExecutor"
+    assert busy_at_switch == [[]]
+
+
+def test_to_go_on_with_it_a_running_stack_needs_the_same_slots(folder: Path) -> None:
+    (folder / TESTS_FILE).unlink()
+    running = PretendedStack(folder, state_of(folder, slots=32))
+    with pytest.raises(BadInput, match="has 32 slots, and 16 are needed"):
+        comparing.resume(PlainSettings(data_dir=folder.parent), running.seen_as, folder, "rig", Silent())
+
+
+def test_to_go_on_with_it_a_stack_of_its_own_has_as_many_slots_as_before(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing._Runner, "run", lambda _: None)
+    (folder / COMPARISON_FILE).write_text(comparison(slots=8).model_dump_json())
+    nothing = PretendedStack(folder)
+    comparing.resume(PlainSettings(data_dir=folder.parent), nothing.seen_as, folder, "rig", Silent())
+    assert [call[-1] for call in nothing.asked if call[0] == "up"] == [8]
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""A stack that only remembers what was asked of it: for what is done around its servers, which take minutes."""
+
+
+from pathlib import Path
+from typing import Any, Self, cast
+
+from patterns.facts import STRESS_DAG, Executor
+from rig.airflow_api import AirflowApi
+from rig.errors import ServiceDied
+from rig.records import Relay
+from rig.stack.interface import Stack
+from rig.stack.processes import Started
+from rig.stack.state import StackState
+from tests.rig.test_drivers import stack as state_of
+
+
+class PretendedApi:
+    """Airflow's API, with these DAGs and these DAG runs in progress."""
+
+    def __init__(self, dags: set[str], busy: list[str]) -> None:
+        self._dags, self.busy = dags, busy
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def dag_ids(self) -> list[str]:
+        return sorted(self._dags)
+
+    def active_runs(self) -> list[str]:
+        return list(self.busy)
+
+    def fail_run(self, dag_id: str, run_id: str) -> None:
+        self.busy.remove(f"{dag_id}/{run_id}")
+
+
+class PretendedStack:
+    """A stack, ``running`` or not. ``asked`` has what was asked of it, in order."""
+
+    def __init__(self, folder: Path, running: StackState | None = None, *, dags: set[str] | None = None,
+                 busy: list[str] | None = None, dead: list[str] | None = None) -> None:
+        self.running = running
+        self.asked: list[tuple[Any, ...]] = []
+        self._folder, self._dead = folder, dead or []
+        self.airflow = PretendedApi({STRESS_DAG} if dags is None else dags, busy or [])
+
+    @property
+    def seen_as(self) -> Stack:
+        """Itself, as its users see it."""
+        return cast("Stack", self)
+
+    def is_there(self) -> bool:
+        return self.running is not None
+
+    def state(self) -> StackState:
+        assert self.running is not None
+        return self.running
+
+    def require_alive(self) -> None:
+        for name in self._dead:
+            raise ServiceDied(f"{name} has ended by itself")
+
+    def api(self, _: StackState) -> AirflowApi:
+        return cast("AirflowApi", self.airflow)
+
+    def up(self, executor: Executor, *, slots: int, relay: Relay = "none", keeper: Started | None = None) -> StackState:
+        self.asked.append(("up", executor, relay, slots))
+        self.running = state_of(self._folder, executor=executor, relay=relay, slots=slots, keeper=keeper)
+        return self.running
+
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
+        self.asked.append(("switch", executor, relay))
+        self.running = self.state().model_copy(update={"executor": executor, "relay": relay, "exhibit": exhibit})
+        return self.running
+
+    def down(self) -> None:
+        self.asked.append(("down",))
+        self.running = None
