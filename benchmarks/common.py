@@ -17,8 +17,8 @@ import neo4j
 import psutil
 
 from rig.stack import ports
-from tests.conftest import Neo4jServer as StartedNeo4j
-from tests.worker_init.servers import Neo4jServer, redis_server
+from testing.neo4j_server import StartedNeo4j
+from testing.servers import Neo4jServer, redis_server
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 
 from benchmarks.common import conditions, neo4j_and_redis, parser, read_pss, read_seconds, say, write
-from tests.worker_init.servers import Neo4jServer
-from tests.worker_init.waiting import LIMIT, wait_until
-from tests.worker_init.workers import Worker, celery_worker
+from testing.servers import Neo4jServer
+from testing.waiting import LIMIT, wait_until
+from testing.workers import Worker, celery_worker
 
 
 def pool_processes(worker: Worker) -> list[psutil.Process]:

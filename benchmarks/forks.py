@@ -13,8 +13,8 @@ from typing import Any
 from celery.exceptions import TimeoutError as ResultTimeout
 
 from benchmarks.common import conditions, neo4j_and_redis, parser, say, write
-from tests.worker_init.servers import Neo4jServer
-from tests.worker_init.workers import Worker, celery_worker
+from testing.servers import Neo4jServer
+from testing.workers import Worker, celery_worker
 
 _BATCH = 500
 _HUNG_SECONDS = 120

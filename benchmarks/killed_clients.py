@@ -24,9 +24,8 @@ from typing import Any
 import neo4j
 
 from benchmarks.common import conditions, neo4j_of, parser, say, write
-from tests.worker_init.faults import FILLER, ROWS
-from tests.worker_init.probes import ENDLESS
-from tests.worker_init.servers import Neo4jServer, Serving, serving
+from testing.queries import ENDLESS, FILLER, ROWS
+from testing.servers import Neo4jServer, Serving, serving
 from worker_init.control import find_folders, read_status
 
 _MODES = ("transaction", "paused stream", "full stream", "long query")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.common import conditions, neo4j_and_redis, parser, say, write
-from tests.worker_init.servers import Neo4jServer
-from tests.worker_init.waiting import LIMIT, wait_until
-from tests.worker_init.workers import celery_worker
+from testing.servers import Neo4jServer
+from testing.waiting import LIMIT, wait_until
+from testing.workers import celery_worker
 from worker_init.control import find_folders, read_status
 from worker_init.errors import WorkerInitError
 

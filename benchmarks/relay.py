@@ -25,8 +25,8 @@ import neo4j
 
 from benchmarks import hop
 from benchmarks.common import conditions, neo4j_of, parser, read_seconds, say, write
-from tests.worker_init.faults import certificate
-from tests.worker_init.servers import Neo4jServer, Serving, serving
+from testing.certificates import certificate
+from testing.servers import Neo4jServer, Serving, serving
 
 Work = Callable[[], object]
 _BLOCKS = 30

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from rig import env_file
 from rig.airflow_api import AirflowApi, ApiError
-from tests import waiting
+from testing import waiting
 from tests.compose.deployment import CELERY, Deployment
 
 ENDED = {"success", "failed"}

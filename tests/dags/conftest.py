@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def migrated(airflow_environ: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def run_dag(migrated: dict[str, str], neo4j_server: Neo4jServer) -> Callable[..., Ended]:
+def run_dag(migrated: dict[str, str], neo4j_server: StartedNeo4j) -> Callable[..., Ended]:
     environ = migrated | {
         "NEO4J_URI": neo4j_server.uri, "NEO4J_USERNAME": neo4j_server.username,
         "NEO4J_PASSWORD": neo4j_server.password, "NEO4J_DATABASE": neo4j_server.database}

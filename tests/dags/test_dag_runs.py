@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 from tests.dags.conftest import Ended
 from tests.patterns.tampering import tampering_proxy
 from tests.patterns.test_hook import connection_to
@@ -46,7 +46,7 @@ def test_several_patterns_alternate_task_by_task(run_dag: RunDag) -> None:
 
 
 def test_a_task_whose_nonce_does_not_come_back_fails_and_leaves_its_row(
-        run_dag: RunDag, neo4j_server: Neo4jServer) -> None:
+        run_dag: RunDag, neo4j_server: StartedNeo4j) -> None:
     with tampering_proxy(neo4j_server.uri) as uri:
         ended = run_dag("neo4j_improved_pattern", {"tasks": 2, "hold": 0}, NEO4J_URI=uri)
     assert (ended.state, ended.states("query")) == ("failed", ["failed"] * 2)
@@ -75,7 +75,7 @@ def test_the_monitor_logs_a_table_and_returns_it(run_dag: RunDag) -> None:
 
 
 def test_every_client_reaches_the_server_by_itself_where_no_worker_has_a_driver(
-        run_dag: RunDag, neo4j_server: Neo4jServer) -> None:
+        run_dag: RunDag, neo4j_server: StartedNeo4j) -> None:
     ended = run_dag("neo4j_worker_clients", {}, AIRFLOW_CONN_NEO4J_DEFAULT=connection_to(neo4j_server))
     clients = ["driver", "async_driver", "environment", "hook"]
     assert ended.state == "success"
@@ -85,7 +85,7 @@ def test_every_client_reaches_the_server_by_itself_where_no_worker_has_a_driver(
                        for client in clients]
 
 
-def test_a_client_that_went_past_the_worker_fails(run_dag: RunDag, neo4j_server: Neo4jServer) -> None:
+def test_a_client_that_went_past_the_worker_fails(run_dag: RunDag, neo4j_server: StartedNeo4j) -> None:
     with tampering_proxy(neo4j_server.uri) as uri:     # as if it were the worker's: any other address will do
         ended = run_dag("neo4j_worker_clients", {}, AIRFLOW_CONN_NEO4J_DEFAULT=connection_to(neo4j_server),
                         NEO4J_WORKER_URI=uri, NEO4J_WORKER_USERNAME=neo4j_server.username,

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from testing.waiting import eventually
 from tests.e2e.rig_command import Rig, a_rig
 from tests.server_marks import starts
-from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from rig.records import DAG_RUNS_FILE, DagRunRecord, read
 from rig.settings import Settings
 from rig.stack import state as states
 from rig.stack.state import StackState
-from tests.waiting import eventually
+from testing.waiting import eventually
 
 RIG = (str(Path(sys.executable).parent / "rig"),)
 OWNER = "E2E_OWNER"     # in the environment of all that a test's rig starts, whatever the rig itself marks it with

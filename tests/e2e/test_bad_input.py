@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from rig.stack import ports
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 from tests.e2e.rig_command import Rig
 
 
@@ -103,12 +103,12 @@ def test_a_neo4j_without_a_password_is_refused(rig: Rig) -> None:
     rig.run("up", NEO4J_URI="bolt://127.0.0.1:7687").require_one_line("NEO4J_PASSWORD")
 
 
-def test_a_wrong_password_of_neo4j_is_said_and_not_shown(rig: Rig, neo4j_server: Neo4jServer) -> None:
+def test_a_wrong_password_of_neo4j_is_said_and_not_shown(rig: Rig, neo4j_server: StartedNeo4j) -> None:
     line = rig.run("compare", NEO4J_URI=neo4j_server.uri, NEO4J_PASSWORD="not-the-password").require_one_line(
         neo4j_server.uri, "refuses the user 'neo4j'", "NEO4J_PASSWORD")
     assert "not-the-password" not in line
 
 
-def test_a_database_that_neo4j_does_not_have_is_named(rig: Rig, neo4j_server: Neo4jServer) -> None:
+def test_a_database_that_neo4j_does_not_have_is_named(rig: Rig, neo4j_server: StartedNeo4j) -> None:
     rig.run("up", NEO4J_URI=neo4j_server.uri, NEO4J_PASSWORD=neo4j_server.password,
             NEO4J_DATABASE="nowhere").require_one_line("nowhere", "NEO4J_DATABASE")

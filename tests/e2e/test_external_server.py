@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from rig.stack import processes
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 from tests.e2e import ordinary_user
 from tests.e2e.refusing_proxy import RefusingProxy
 from tests.e2e.rig_command import Result, Rig, a_rig
@@ -37,7 +37,7 @@ class Compared:
 
 
 @pytest.fixture(scope="module")
-def server(neo4j_server: Neo4jServer) -> Iterator[RefusingProxy]:
+def server(neo4j_server: StartedNeo4j) -> Iterator[RefusingProxy]:
     """Put a proxy before the server: it can be made to refuse while the stack stays as it is."""
     with closing(RefusingProxy(neo4j_server.uri)) as proxy:
         yield proxy
@@ -57,7 +57,7 @@ def ordinary() -> Iterator[Rig | str]:
 
 
 @pytest.fixture(scope="module")
-def stack(ordinary: Rig | str, server: RefusingProxy, neo4j_server: Neo4jServer) -> Iterator[Rig]:
+def stack(ordinary: Rig | str, server: RefusingProxy, neo4j_server: StartedNeo4j) -> Iterator[Rig]:
     with a_rig() as fallback:
         made = fallback if isinstance(ordinary, str) else ordinary
         made.settings.update(NEO4J_URI=server.uri, NEO4J_PASSWORD=neo4j_server.password)
@@ -96,7 +96,7 @@ def test_the_stack_runs_as_an_ordinary_user(stack: Rig, ordinary: Rig | str) -> 
 
 
 def test_the_password_of_the_users_own_server_is_not_shown(
-        stack: Rig, server: RefusingProxy, neo4j_server: Neo4jServer) -> None:
+        stack: Rig, server: RefusingProxy, neo4j_server: StartedNeo4j) -> None:
     shown = stack.run("status").require().out
     assert server.uri in shown
     assert neo4j_server.password not in shown

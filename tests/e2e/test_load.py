@@ -25,8 +25,8 @@ from rig.load.records import LoadRun, read_runs, read_series
 from rig.load.run import LOCUSTFILE
 from rig.probe import USER_AGENT
 from rig.stack import ports
+from testing.waiting import eventually
 from tests.e2e.rig_command import Rig
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.stack
 

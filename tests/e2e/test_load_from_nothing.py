@@ -7,8 +7,8 @@ import pytest
 
 from rig.load.records import read_runs
 from rig.stack import ports
+from testing.waiting import eventually
 from tests.e2e.rig_command import Rig
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.stack
 

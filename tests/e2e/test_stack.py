@@ -19,9 +19,9 @@ from neo4j.exceptions import AuthError
 from patterns.facts import EXECUTORS
 from rig.airflow_api import AirflowApi
 from rig.records import DagRunRecord
+from testing.waiting import eventually
 from tests.e2e.conftest import listening
 from tests.e2e.rig_command import Result, Rig
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.stack
 

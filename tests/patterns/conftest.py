@@ -12,7 +12,7 @@ from patterns.connection import DatabaseConnection
 from patterns.problematic import ProblematicDatabaseConnection
 from patterns.registry import load
 from patterns.workload import DriverKind, Row, Task, run_task
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 from tests.patterns.server_view import ServerView
 
 
@@ -52,13 +52,13 @@ async def _verified(connection: DatabaseConnection, alias: str) -> AsyncDriver:
 
 
 @pytest.fixture
-def environ(neo4j_server: Neo4jServer) -> dict[str, str]:
+def environ(neo4j_server: StartedNeo4j) -> dict[str, str]:
     return {"NEO4J_URI": neo4j_server.uri, "NEO4J_USERNAME": neo4j_server.username,
             "NEO4J_PASSWORD": neo4j_server.password, "NEO4J_DATABASE": neo4j_server.database}
 
 
 @pytest.fixture
-def view(neo4j_server: Neo4jServer) -> ServerView:
+def view(neo4j_server: StartedNeo4j) -> ServerView:
     return ServerView(neo4j_server)
 
 

@@ -8,7 +8,7 @@ from neo4j import GraphDatabase
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from patterns.identity import Identity, parse
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class Open(NamedTuple):
 class ServerView:
     """Asks the server, each time with a connection of its own: it works whatever happened to the server."""
 
-    def __init__(self, server: Neo4jServer) -> None:
+    def __init__(self, server: StartedNeo4j) -> None:
         self._server = server
 
     def query(self, text: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from neo4j.exceptions import ServiceUnavailable
 
 from patterns import event_loop, kept_drivers
 from patterns.improved import ImprovedDatabaseConnection
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 from tests.patterns.conftest import Twin
 from tests.patterns.server_view import ServerView
 from tests.patterns.task_process import forked
@@ -63,7 +63,7 @@ def test_coroutines_that_ask_at_once_get_the_same_driver(improved: Twin) -> None
 
 
 def test_a_broken_driver_is_replaced_closed_and_reported(
-        improved: Twin, neo4j_server: Neo4jServer, view: ServerView, caplog: pytest.LogCaptureFixture) -> None:
+        improved: Twin, neo4j_server: StartedNeo4j, view: ServerView, caplog: pytest.LogCaptureFixture) -> None:
     connection = improved.connection()
     first = improved.get(connection)
     neo4j_server.stop()

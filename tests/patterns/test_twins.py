@@ -13,7 +13,7 @@ from neo4j.exceptions import AuthError, ServiceUnavailable
 
 from patterns import __version__
 from patterns.identity import Identity
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 from tests.patterns.conftest import Twin
 from tests.patterns.server_view import ServerView
 from tests.patterns.tampering import tampering_proxy
@@ -110,7 +110,7 @@ def test_the_password_is_in_no_log_line(twin: Twin, caplog: pytest.LogCaptureFix
 
 
 def test_a_server_that_answers_nothing_raises_and_is_used_again_when_it_is_back(
-        twin: Twin, neo4j_server: Neo4jServer, view: ServerView) -> None:
+        twin: Twin, neo4j_server: StartedNeo4j, view: ServerView) -> None:
     twin.run(1)
     neo4j_server.stop()
     try:
@@ -122,7 +122,7 @@ def test_a_server_that_answers_nothing_raises_and_is_used_again_when_it_is_back(
     assert len(view.open(twin.alias)) == twin.connections(3)
 
 
-def test_a_restarted_server_is_used_again(twin: Twin, neo4j_server: Neo4jServer, view: ServerView) -> None:
+def test_a_restarted_server_is_used_again(twin: Twin, neo4j_server: StartedNeo4j, view: ServerView) -> None:
     connection = twin.connection()
     twin.get(connection)
     neo4j_server.restart()

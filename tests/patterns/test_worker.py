@@ -9,7 +9,7 @@ from patterns import event_loop, kept_drivers
 from patterns.registry import load
 from patterns.target import ROOT, SettingError
 from patterns.workload import DriverKind, Row, Task, run_task
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 from tests.patterns.server_view import ServerView
 from tests.patterns.task_process import forked
 
@@ -19,7 +19,7 @@ KINDS: list[DriverKind] = ["sync", "async"]
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, neo4j_server: Neo4jServer) -> Iterator[None]:
+def _environment(monkeypatch: pytest.MonkeyPatch, neo4j_server: StartedNeo4j) -> Iterator[None]:
     for name in ("URI", "USERNAME", "PASSWORD", "DATABASE"):
         monkeypatch.setenv(f"NEO4J_{name}", getattr(neo4j_server, name.lower()))
         monkeypatch.delenv(f"NEO4J_WORKER_{name}", raising=False)
@@ -37,7 +37,7 @@ def test_a_task_makes_one_driver_and_the_next_one_in_its_process_none(kind: Driv
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_goes_where_the_worker_says(kind: DriverKind, monkeypatch: pytest.MonkeyPatch, neo4j_server: Neo4jServer,
+def test_it_goes_where_the_worker_says(kind: DriverKind, monkeypatch: pytest.MonkeyPatch, neo4j_server: StartedNeo4j,
                                        ) -> None:
     # Nothing answers at NEO4J_URI: only the worker's address can have been used.
     with socket.create_server(("127.0.0.1", 0)) as nobody:
@@ -48,7 +48,7 @@ def test_it_goes_where_the_worker_says(kind: DriverKind, monkeypatch: pytest.Mon
         assert run(kind)["wrong"] == 0
 
 
-def test_another_alias_goes_where_its_own_variables_say(monkeypatch: pytest.MonkeyPatch, neo4j_server: Neo4jServer,
+def test_another_alias_goes_where_its_own_variables_say(monkeypatch: pytest.MonkeyPatch, neo4j_server: StartedNeo4j,
                                                         view: ServerView) -> None:
     monkeypatch.setenv("NEO4J_WORKER_URI", "bolt://127.0.0.1:1")
     assert run("sync", alias="reports")["wrong"] == 0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rig.settings import Settings
 from rig.stack import neo4j, neo4j_jars, ports
 from rig.stack.processes import MARK, Started
-from tests.rig.serving import serving
+from testing.services import running_service
 
 
 class OwnNeo4j(NamedTuple):
@@ -28,7 +28,7 @@ def own_neo4j(folder: Path, configured: Mapping[str, str]) -> Iterator[OwnNeo4j]
     service = neo4j.service(folder, neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None), port, heap="512m",
                             password=password, env={**os.environ, MARK: str(folder)})
     _configure(folder / "conf" / "neo4j.conf", configured)
-    with serving(service, folder / "neo4j.log") as process:
+    with running_service(service, folder / "neo4j.log") as process:
         yield OwnNeo4j(f"bolt://127.0.0.1:{port}", password, process)
 
 

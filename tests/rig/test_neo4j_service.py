@@ -15,7 +15,7 @@ from rig.stack import neo4j as neo4j_service
 from rig.stack import neo4j_jars, processes
 from rig.stack.ports import choose
 from rig.stack.service import Service
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 from tests.rig import kernel_sockets
 
 PASSWORD = "correct-horse"
@@ -27,7 +27,7 @@ def service(folder: Path, port: int, password: str) -> Service:
     return neo4j_service.service(folder, folder, port, heap="512m", password=password, env={})
 
 
-def query(server: Neo4jServer, password: str) -> int:
+def query(server: StartedNeo4j, password: str) -> int:
     with neo4j.GraphDatabase.driver(server.uri, auth=("neo4j", password)) as driver:
         return int(driver.execute_query("RETURN 1 AS one").records[0]["one"])
 
@@ -53,32 +53,32 @@ def test_it_does_not_serve_before_it_is_started(tmp_path: Path) -> None:
     assert "\n" not in reason
 
 
-def test_its_check_is_content_and_it_answers_with_its_password(neo4j_server: Neo4jServer, tmp_path: Path) -> None:
+def test_its_check_is_content_and_it_answers_with_its_password(neo4j_server: StartedNeo4j, tmp_path: Path) -> None:
     assert service(tmp_path, neo4j_server.port, neo4j_server.password).check() is None
     assert query(neo4j_server, neo4j_server.password) == 1
 
 
-def test_the_password_that_every_new_server_has_no_longer_works(neo4j_server: Neo4jServer) -> None:
+def test_the_password_that_every_new_server_has_no_longer_works(neo4j_server: StartedNeo4j) -> None:
     with pytest.raises(AuthError):
         query(neo4j_server, neo4j_service.FIRST_PASSWORD)
     assert query(neo4j_server, neo4j_server.password) == 1
 
 
 def test_the_check_does_not_take_over_a_server_that_has_another_password(
-        neo4j_server: Neo4jServer, tmp_path: Path) -> None:
+        neo4j_server: StartedNeo4j, tmp_path: Path) -> None:
     reason = service(tmp_path, neo4j_server.port, "another-password").check()
     assert reason
     assert "unauthorized" in reason
     assert query(neo4j_server, neo4j_server.password) == 1
 
 
-def test_nothing_listens_but_bolt_and_only_on_loopback(neo4j_server: Neo4jServer) -> None:
+def test_nothing_listens_but_bolt_and_only_on_loopback(neo4j_server: StartedNeo4j) -> None:
     assert neo4j_server.process
     # Of TCP: where the machine has a bridge, such as Docker's, Neo4j has a UDP socket too that talks to nobody.
     assert kernel_sockets.listening(neo4j_server.process, "tcp") == {("127.0.0.1", neo4j_server.port)}
 
 
-def test_its_password_is_where_nobody_can_read_it(neo4j_server: Neo4jServer, tmp_path: Path) -> None:
+def test_its_password_is_where_nobody_can_read_it(neo4j_server: StartedNeo4j, tmp_path: Path) -> None:
     assert neo4j_server.process
     assert neo4j_server.password not in kernel_sockets.arguments(neo4j_server.process)
     one = service(tmp_path, neo4j_server.port, neo4j_server.password)
@@ -89,12 +89,12 @@ def test_its_password_is_where_nobody_can_read_it(neo4j_server: Neo4jServer, tmp
     assert not [path for path in texts if path.is_file() and neo4j_server.password.encode() in path.read_bytes()]
 
 
-def test_it_is_found_by_the_mark_of_its_stack(neo4j_server: Neo4jServer) -> None:
+def test_it_is_found_by_the_mark_of_its_stack(neo4j_server: StartedNeo4j) -> None:
     assert neo4j_server.process
     assert [process.pid for process in processes.marked(str(neo4j_server.folder))] == [neo4j_server.process.pid]
 
 
-def test_it_sends_no_usage_report(neo4j_server: Neo4jServer) -> None:
+def test_it_sends_no_usage_report(neo4j_server: StartedNeo4j) -> None:
     with neo4j.GraphDatabase.driver(neo4j_server.uri, auth=("neo4j", neo4j_server.password)) as driver:
         rows = driver.execute_query("SHOW SETTINGS YIELD name, value WHERE name IN $names RETURN name, value",
                                     names=["dbms.usage_report.enabled", "server.http.enabled", "server.https.enabled"])
@@ -105,19 +105,19 @@ def test_it_sends_no_usage_report(neo4j_server: Neo4jServer) -> None:
 # --- a server of the user's own --------------------------------------------------------------------
 
 
-def test_its_version_is_the_locked_one(neo4j_server: Neo4jServer) -> None:
+def test_its_version_is_the_locked_one(neo4j_server: StartedNeo4j) -> None:
     assert neo4j_service.require(neo4j_server.uri, "neo4j", neo4j_server.password, "neo4j") == (
         f"{neo4j_jars.version()} community")
 
 
-def test_a_wrong_user_or_password_names_their_variables(neo4j_server: Neo4jServer) -> None:
+def test_a_wrong_user_or_password_names_their_variables(neo4j_server: StartedNeo4j) -> None:
     # A name that is none: the server would lock the right one out for a while.
     line = refusal(neo4j_server.uri, "mallory")
     assert "refuses the user 'mallory': " in line
     assert line.endswith("check NEO4J_USERNAME and NEO4J_PASSWORD")
 
 
-def test_a_database_that_is_not_there_names_its_variable(neo4j_server: Neo4jServer) -> None:
+def test_a_database_that_is_not_there_names_its_variable(neo4j_server: StartedNeo4j) -> None:
     line = refusal(neo4j_server.uri, password=neo4j_server.password, database="nowhere")
     assert "nowhere" in line
     assert line.endswith("check NEO4J_DATABASE")
@@ -135,7 +135,7 @@ def test_a_name_that_nobody_knows_is_one_line(scheme: str) -> None:
     assert "check NEO4J_URI" in refusal(f"{scheme}://no-such-host.invalid")
 
 
-def test_a_server_without_tls_that_is_asked_for_it_is_one_line(neo4j_server: Neo4jServer) -> None:
+def test_a_server_without_tls_that_is_asked_for_it_is_one_line(neo4j_server: StartedNeo4j) -> None:
     assert "check NEO4J_URI" in refusal(neo4j_server.uri.replace("bolt:", "bolt+s:"))
 
 
@@ -153,7 +153,7 @@ def test_a_server_that_is_none_of_neo4js_is_one_line() -> None:
         thread.join()
 
 
-def test_a_user_who_has_to_change_the_password_first_is_told_so(neo4j_server: Neo4jServer) -> None:
+def test_a_user_who_has_to_change_the_password_first_is_told_so(neo4j_server: StartedNeo4j) -> None:
     with neo4j.GraphDatabase.driver(neo4j_server.uri, auth=("neo4j", neo4j_server.password)) as driver:
         driver.execute_query("CREATE OR REPLACE USER newcomer SET PASSWORD 'first-one' CHANGE REQUIRED",
                              database_="system")

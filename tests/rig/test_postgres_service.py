@@ -18,9 +18,9 @@ from rig.stack import postgres, processes, state
 from rig.stack.ports import choose
 from rig.stack.processes import MARK, Started
 from rig.stack.service import Service
+from testing.services import running_service
 from tests.patterns.task_process import forked
 from tests.rig import kernel_sockets
-from tests.rig.serving import serving
 from tests.server_marks import starts
 
 PASSWORD = "correct-horse-battery"
@@ -48,7 +48,7 @@ def postgres_in(folder: Path) -> Iterator[Running]:
     port, moved = choose(0, variable="a test"), postgres.prepare(folder / "postgres", outside, PASSWORD)
     try:
         service = postgres.service(folder / "postgres", moved, port, PASSWORD, {**os.environ, MARK: str(folder)})
-        with serving(service, folder / "postgres.log") as process:
+        with running_service(service, folder / "postgres.log") as process:
             yield Running(service, process, moved, port)
     finally:
         if moved:

@@ -26,7 +26,7 @@ from rig import probe as probes
 from rig.probe import Probe, Server, Window
 from rig.records import Sample
 from rig.stack.ports import choose
-from tests.conftest import Neo4jServer
+from testing.neo4j_server import StartedNeo4j
 from tests.rig import kernel_sockets
 from tests.rig.builders import agent
 from tests.rig.counting_proxy import CountingProxy, counting_proxy
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.neo4j
 class Cell:
     """A cell's drivers, as a pattern opens them: through the counting proxy."""
 
-    def __init__(self, server: Neo4jServer, uri: str, stack: ExitStack) -> None:
+    def __init__(self, server: StartedNeo4j, uri: str, stack: ExitStack) -> None:
         self._server = server
         self._uri = uri
         self._stack = stack
@@ -64,7 +64,7 @@ class Cell:
 
 
 @pytest.fixture
-def server(neo4j_server: Neo4jServer) -> Neo4jServer:
+def server(neo4j_server: StartedNeo4j) -> StartedNeo4j:
     """Return the session's server with nobody on it, whatever tests before have left."""
     me = "a test that wants to be alone"
     with neo4j.GraphDatabase.driver(neo4j_server.uri, auth=("neo4j", neo4j_server.password), user_agent=me) as driver:
@@ -79,13 +79,13 @@ def server(neo4j_server: Neo4jServer) -> Neo4jServer:
 
 
 @pytest.fixture
-def proxy(server: Neo4jServer) -> Iterator[CountingProxy]:
+def proxy(server: StartedNeo4j) -> Iterator[CountingProxy]:
     with counting_proxy(server.uri) as counting:
         yield counting
 
 
 @pytest.fixture
-def cell(server: Neo4jServer, proxy: CountingProxy) -> Iterator[Cell]:
+def cell(server: StartedNeo4j, proxy: CountingProxy) -> Iterator[Cell]:
     with ExitStack() as stack:
         yield Cell(server, proxy.uri, stack)
 
@@ -97,7 +97,7 @@ def probing(uri: str, password: str, *, alone: bool = True) -> Iterator[Probe]:
 
 
 @pytest.fixture
-def probe(server: Neo4jServer) -> Iterator[Probe]:
+def probe(server: StartedNeo4j) -> Iterator[Probe]:
     with probing(server.uri, server.password) as one:
         yield one
 
@@ -194,7 +194,7 @@ def test_a_look_has_what_is_open_by_the_pattern_that_it_names(cell: Cell, probe:
 
 
 def test_on_a_shared_server_a_watch_counts_what_a_look_has_seen_and_no_more(
-        cell: Cell, server: Neo4jServer) -> None:
+        cell: Cell, server: StartedNeo4j) -> None:
     cell.keep(agent(1))
     with probing(server.uri, server.password, alone=False) as visitor:
         watch = visitor.watch()
@@ -217,7 +217,7 @@ def test_every_window_counts_its_own(cell: Cell, proxy: CountingProxy, probe: Pr
     assert proxy.accepted == 9
 
 
-def test_open_connections_are_those_that_the_kernel_knows(cell: Cell, server: Neo4jServer, probe: Probe) -> None:
+def test_open_connections_are_those_that_the_kernel_knows(cell: Cell, server: StartedNeo4j, probe: Probe) -> None:
     process = server.process
     assert process
     with probe.window(0, samples := Samples()):
@@ -248,7 +248,7 @@ def test_the_probes_own_connections_are_excluded_and_stated(probe: Probe) -> Non
 
 
 def test_a_sampler_that_has_to_connect_anew_is_still_not_counted(
-        cell: Cell, server: Neo4jServer, probe: Probe) -> None:
+        cell: Cell, server: StartedNeo4j, probe: Probe) -> None:
     killer = cell.keep()
     with probe.window(0, samples := Samples()) as window:
         samples.until(lambda _: True)
@@ -288,7 +288,7 @@ def test_running_and_idle_are_told_apart_by_an_open_transaction(cell: Cell, prob
         assert samples.until(lambda sample: not sample.running).open == idle.open
 
 
-def test_what_a_sample_saw_of_a_connection_is_kept(cell: Cell, server: Neo4jServer, probe: Probe) -> None:
+def test_what_a_sample_saw_of_a_connection_is_kept(cell: Cell, server: StartedNeo4j, probe: Probe) -> None:
     with probe.window(7, samples := Samples()) as window:
         driver = neo4j.GraphDatabase.driver(server.uri, auth=("neo4j", server.password), user_agent=agent(42))
         driver.verify_connectivity()
@@ -304,7 +304,7 @@ def test_what_a_sample_saw_of_a_connection_is_kept(cell: Cell, server: Neo4jServ
 
 
 def test_a_connection_that_has_not_said_who_it_is_counts_and_is_named_once_it_has(
-        server: Neo4jServer, probe: Probe) -> None:
+        server: StartedNeo4j, probe: Probe) -> None:
     with (probe.window(0, samples := Samples()) as window,
           socket.create_connection(("127.0.0.1", server.port))):
         silent = samples.until(lambda sample: bool(sample.open)).open[0]
@@ -351,7 +351,7 @@ def test_the_interval_that_was_achieved_is_what_the_samples_times_give(probe: Pr
 # --- a server with other users ---------------------------------------------------------------------
 
 
-def test_beside_other_users_the_count_is_a_lower_bound_of_what_names_itself(cell: Cell, server: Neo4jServer) -> None:
+def test_beside_other_users_the_count_is_a_lower_bound_of_what_names_itself(cell: Cell, server: StartedNeo4j) -> None:
     with (probing(server.uri, server.password, alone=False) as probe,
           probe.window(0, samples := Samples()) as window):
         for pid in (1, 2, 3):
@@ -368,7 +368,7 @@ def test_beside_other_users_the_count_is_a_lower_bound_of_what_names_itself(cell
 # --- when it cannot be known -----------------------------------------------------------------------
 
 
-def test_beside_other_users_a_workers_driver_counts_as_ours_and_only_once(cell: Cell, server: Neo4jServer) -> None:
+def test_beside_other_users_a_workers_driver_counts_as_ours_and_only_once(cell: Cell, server: StartedNeo4j) -> None:
     cell.keep(RELAY_AGENT)      # a worker that is warm: open before the window, and not opened in it
     with (probing(server.uri, server.password, alone=False) as probe,
           probe.window(0, samples := Samples()) as window):
@@ -377,7 +377,7 @@ def test_beside_other_users_a_workers_driver_counts_as_ours_and_only_once(cell: 
     assert (window.opened.count, window.opened.exact) == (1, False)
 
 
-def test_beside_other_users_connections_without_a_name_are_not_counted_at_all(server: Neo4jServer) -> None:
+def test_beside_other_users_connections_without_a_name_are_not_counted_at_all(server: StartedNeo4j) -> None:
     with (probing(server.uri, server.password, alone=False) as probe,
           probe.window(0, nobody, nameless=True) as window):
         window.wait_until_closed(SOON, since=time.time())
@@ -410,7 +410,7 @@ def test_a_server_that_is_away_gives_null_with_the_reason_and_holds_nobody_up() 
 
 
 def test_a_server_that_goes_away_in_the_window_gives_null_and_keeps_its_samples(
-        cell: Cell, proxy: CountingProxy, server: Neo4jServer) -> None:
+        cell: Cell, proxy: CountingProxy, server: StartedNeo4j) -> None:
     with (probing(proxy.uri, server.password) as probe, probe.window(0, samples := Samples()) as window):
         cell.keep()
         samples.until(lambda sample: len(sample.open) == 1)
@@ -423,7 +423,7 @@ def test_a_server_that_goes_away_in_the_window_gives_null_and_keeps_its_samples(
     assert window.connections
 
 
-def test_a_user_who_is_refused_is_told_the_servers_reason(server: Neo4jServer) -> None:
+def test_a_user_who_is_refused_is_told_the_servers_reason(server: StartedNeo4j) -> None:
     # A name that is none: the server would lock the right one out for a while.
     with closing(Probe(Server(server.uri, "mallory", SecretStr("x" * 8), alone=True), INTERVAL)) as probe:
         reason = probe.can_list()
@@ -444,7 +444,7 @@ def test_who_may_list_has_nothing_missing(probe: Probe) -> None:
 
 
 def test_a_restart_in_the_window_gives_null_however_many_are_opened_after_it(
-        cell: Cell, server: Neo4jServer, probe: Probe) -> None:
+        cell: Cell, server: StartedNeo4j, probe: Probe) -> None:
     with probe.window(0, nobody) as window:
         cell.keep()
         before = next_id(server)
@@ -460,7 +460,7 @@ def test_a_restart_in_the_window_gives_null_however_many_are_opened_after_it(
     assert opened.reason == "the server was started anew within the window"
 
 
-def next_id(server: Neo4jServer) -> int:
+def next_id(server: StartedNeo4j) -> int:
     """Return the id that the server gives to a connection now."""
     with neo4j.GraphDatabase.driver(server.uri, auth=("neo4j", server.password), user_agent="next id") as driver:
         row = driver.execute_query("CALL dbms.listConnections() YIELD connectionId, userAgent "
@@ -469,7 +469,7 @@ def next_id(server: Neo4jServer) -> int:
 
 
 @pytest.fixture
-def novice(server: Neo4jServer) -> Iterator[Server]:
+def novice(server: StartedNeo4j) -> Iterator[Server]:
     """Return the server as a user sees it who may do nothing yet: Community knows no other such user."""
     with neo4j.GraphDatabase.driver(server.uri, auth=("neo4j", server.password)) as driver:
         driver.execute_query("CREATE USER novice SET PASSWORD 'first-one' CHANGE REQUIRED", database_="system")
@@ -557,7 +557,7 @@ def test_a_window_without_a_probe_says_that_it_has_not_ended() -> None:
     assert Window(0).opened.reason == "the window has not ended"
 
 
-def test_the_password_is_in_no_text_of_the_server(server: Neo4jServer) -> None:
+def test_the_password_is_in_no_text_of_the_server(server: StartedNeo4j) -> None:
     one = Server(server.uri, "neo4j", SecretStr(server.password), alone=True)
     assert server.password not in f"{one!r} {one}"
 

@@ -16,8 +16,8 @@ from rig.stack import redis as redis_service
 from rig.stack.ports import choose
 from rig.stack.processes import MARK, Started
 from rig.stack.service import Service
+from testing.services import running_service
 from tests.rig import kernel_sockets
-from tests.rig.serving import serving
 from tests.server_marks import starts
 
 PASSWORD = "correct-horse-battery"
@@ -41,7 +41,7 @@ class Running(NamedTuple):
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder, port = tmp_path_factory.mktemp("redis"), choose(0, variable="a test")
     service = redis_service.service(folder / "data", port, PASSWORD, {**os.environ, MARK: str(folder / "data")})
-    with serving(service, folder / "redis.log") as process:
+    with running_service(service, folder / "redis.log") as process:
         yield Running(service, process, folder / "data", port)
 
 
@@ -92,7 +92,7 @@ def test_it_keeps_nothing_on_the_disk(running: Running) -> None:
 @pytest.mark.broker
 def test_a_folder_with_a_space_in_its_name_will_do(tmp_path: Path) -> None:
     service = redis_service.service(tmp_path / "my results", choose(0, variable="a test"), PASSWORD, dict(os.environ))
-    with serving(service, tmp_path / "redis.log") as process:
+    with running_service(service, tmp_path / "redis.log") as process:
         assert service.check() is None
     assert processes.find(process) is None
     assert service.check(), "it is stopped and is said to serve"

@@ -6,13 +6,13 @@ from pathlib import Path
 import neo4j
 import pytest
 
-from tests.conftest import Neo4jServer as SessionNeo4j
+from testing.neo4j_server import StartedNeo4j
+from testing.servers import Neo4jServer, Serving, redis_server, serving
 from tests.server_marks import starts
-from tests.worker_init.servers import Neo4jServer, Serving, redis_server, serving
 
 
 @pytest.fixture(scope="session")
-def server(neo4j_server: SessionNeo4j) -> Neo4jServer:
+def server(neo4j_server: StartedNeo4j) -> Neo4jServer:
     return Neo4jServer(neo4j_server.uri, neo4j_server.username, neo4j_server.password)
 
 

@@ -1,7 +1,6 @@
 """Ways to make things go wrong: a network that fails, clients that misbehave or die."""
 
 import asyncio
-import datetime
 import os
 import signal
 import socket
@@ -14,19 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from tests.worker_init.probes import ENDLESS
-from tests.worker_init.waiting import Answer
+from testing.certificates import certificate
+from testing.queries import ENDLESS, FILLER, ROWS
+from testing.waiting import Answer
 from worker_init.handshake import MAGIC, MANIFEST
 
-# Neo4j goes on with a result that its client does not read, and keeps it: 30 MB at once fill every buffer on the way,
-# the rest comes slowly, so that the transaction neither ends nor fills the heap.
-ROWS = ("UNWIND range(1,100000) AS x CALL (x) { UNWIND range(1, CASE WHEN x < 1500 THEN 1 ELSE 20000 END) AS y "
-        "RETURN count(y) AS n } RETURN x, n, $filler AS s")
-FILLER = "a" * 20_000
 _CLIENT = f"""
 import sys, time, neo4j
 uri, user, password, mode = sys.argv[1:]
@@ -235,17 +226,3 @@ def tls_hop(folder: Path, target_port: int) -> Iterator[int]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-
-
-def certificate(folder: Path) -> Path:
-    """Write a certificate for 127.0.0.1 with its key, which nobody else trusts."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-                   .serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
-                   .not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256()))
-    path = folder / "certificate.pem"
-    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return path

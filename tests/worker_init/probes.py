@@ -17,6 +17,8 @@ from neo4j.exceptions import Neo4jError
 from neo4j.spatial import CartesianPoint, WGS84Point
 from neo4j.time import DateTime, Duration, Time
 
+from testing.queries import ENDLESS
+
 
 class Way(NamedTuple):
     """A way to the server: directly, or through a relay."""
@@ -29,9 +31,6 @@ class Way(NamedTuple):
         """Return another driver for the same way."""
         return neo4j.GraphDatabase.driver(self.uri, **cast("Any", {"auth": self.auth} | config))
 
-
-# Hours of work that no planner can leave out: whoever sees it end has seen it ended.
-ENDLESS = "UNWIND range(1,1000000000000) AS x WITH x WHERE x%7=8 RETURN count(x)"
 
 Probe = Callable[[Way], Any]
 PROBES: list[Probe] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker_init.servers import Neo4jServer, serving
+from testing.servers import Neo4jServer, serving
 from worker_init.targets import Address, Credentials, parse_connection, upstreams_of
 
 hooks: Any = pytest.importorskip("airflow.providers.neo4j.hooks.neo4j", reason="the Neo4j provider is not installed")

@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks import footprint, forks, killed_clients, killed_host, relay
 from rig.settings import PROJECT
-from tests.waiting import eventually
-from tests.worker_init.servers import Neo4jServer
+from testing.servers import Neo4jServer
+from testing.waiting import eventually
 
 pytestmark = pytest.mark.neo4j
 Run = Callable[..., dict[str, Any]]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.worker_init.servers import Neo4jServer
-from tests.worker_init.waiting import LIMIT, wait_until
-from tests.worker_init.workers import CHECKOUT, StartWorker, Worker, celery_worker
+from testing.servers import Neo4jServer
+from testing.waiting import LIMIT, wait_until
+from testing.workers import CHECKOUT, StartWorker, Worker, celery_worker
 from worker_init.control import find_folders
 
 pytestmark = pytest.mark.neo4j

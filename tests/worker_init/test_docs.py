@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker_init.servers import Serving
+from testing.servers import Serving
 from worker_init.control import find_folders, read_status
 from worker_init.settings import PREFIX, VARIABLES
 

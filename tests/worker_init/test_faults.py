@@ -16,9 +16,9 @@ import pytest
 from neo4j.exceptions import AuthError, DatabaseUnavailable, IncompleteCommit, ServiceUnavailable, TransientError
 
 from rig.stack import ports
+from testing.servers import Neo4jServer, Serving, serving
+from testing.waiting import wait_until, wait_until_stable
 from tests.worker_init.faults import client_in, kill, proxy
-from tests.worker_init.servers import Neo4jServer, Serving, serving
-from tests.worker_init.waiting import wait_until, wait_until_stable
 from worker_init.bolt import Tag, message
 from worker_init.control import find_folders, read_status
 from worker_init.handshake import MAGIC

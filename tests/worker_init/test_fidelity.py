@@ -9,9 +9,10 @@ from typing import Any
 import neo4j
 import pytest
 
+from testing.queries import ENDLESS
+from testing.servers import Neo4jServer, Serving, serving
 from tests.worker_init.faults import tls_hop
-from tests.worker_init.probes import ENDLESS, PROBES, Probe, Way, caught, databases
-from tests.worker_init.servers import Neo4jServer, Serving, serving
+from tests.worker_init.probes import PROBES, Probe, Way, caught, databases
 from worker_init.control import find_folders, read_status
 
 pytestmark = pytest.mark.neo4j

@@ -17,7 +17,7 @@ import pytest
 
 from rig.settings import Settings
 from rig.stack import neo4j_jars
-from tests.worker_init.servers import Neo4jServer, Serving, serving
+from testing.servers import Neo4jServer, Serving, serving
 from worker_init.control import find_folders, read_status
 
 pytestmark = pytest.mark.neo4j

@@ -6,8 +6,8 @@ from typing import Any
 import neo4j
 import pytest
 
+from testing.servers import serving
 from tests.worker_init.cluster import Cluster, cluster
-from tests.worker_init.servers import serving
 
 HOMES: dict[str | None, str] = {None: "sales", "alice": "stock", "bob": "staff"}
 

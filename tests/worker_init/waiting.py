@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from tests.waiting import eventually
+from testing.waiting import eventually
 
 Answer = TypeVar("Answer")
 # Ample on a machine with much else to do: who waits this long has found a fault.

@@ -1,4 +1,4 @@
-"""Real services of the stack for a test: started by the rig's own means, awaited, and stopped after it."""
+"""Real services of the stack, outside it: started by the rig's own means, awaited, and stopped."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ PATIENCE = 5    # seconds for a clean end: nothing of it is kept
 
 
 @contextmanager
-def serving(service: Service, log: Path) -> Iterator[Started]:
+def running_service(service: Service, log: Path) -> Iterator[Started]:
     """Run a service for as long as the block takes; it serves when the block begins."""
     started = processes.start(service.command, env=service.env, log=log, cwd=service.cwd, user=service.user)
     try:

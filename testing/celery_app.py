@@ -1,4 +1,4 @@
-"""A plain Celery app for the tests: its tasks run in the pool process, or fork as Airflow's do."""
+"""A plain Celery app for tests and benchmarks: its tasks run in the pool process, or fork as Airflow's do."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from celery import Celery
 from neo4j.exceptions import IncompleteCommit  # here, so that not every fork has to import the driver
 
 import worker_init
-from tests.worker_init.waiting import wait_until
+from testing.waiting import wait_until
 
 app = Celery("worker_init_tests", broker=os.environ.get("TEST_BROKER"), backend=os.environ.get("TEST_RESULTS"))
 app.conf.update(imports=["worker_init.hooks"], worker_prefetch_multiplier=1, task_acks_late=True,

@@ -1,4 +1,4 @@
-"""Real Celery workers, for the tests and the benchmarks."""
+"""Real Celery workers, whose app is :mod:`testing.celery_app`."""
 
 import os
 import subprocess
@@ -10,15 +10,15 @@ from typing import Any
 
 from celery import Celery
 
-from tests.worker_init.servers import Neo4jServer
-from tests.worker_init.waiting import LIMIT, wait_until
+from testing.servers import Neo4jServer
+from testing.waiting import LIMIT, wait_until
 
-_APP = "tests.worker_init.celery_app"
-CHECKOUT = Path(__file__).resolve().parents[2]
+_APP = "testing.celery_app"
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 class Tasks:
-    """The tasks of :mod:`tests.worker_init.celery_app` by their names, to be sent."""
+    """The tasks of :mod:`testing.celery_app` by their names, to be sent."""
 
     def __init__(self, app: Any) -> None:
         self._app = app

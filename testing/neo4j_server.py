@@ -1,0 +1,48 @@
+"""A Neo4j of the rig's own kind, outside any stack."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from rig.settings import Settings
+from rig.stack import neo4j, neo4j_jars, processes
+from rig.stack.processes import MARK
+
+
+@dataclass
+class StartedNeo4j:
+    """A Neo4j that its user may stop and start."""
+
+    folder: Path
+    port: int
+    password: str
+    username: str = "neo4j"
+    database: str = "neo4j"
+    process: processes.Started | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where it listens."""
+        return f"bolt://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Return once it serves."""
+        jars = neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None)
+        service = neo4j.service(self.folder, jars, self.port, heap="512m", password=self.password,
+                                env={**os.environ, MARK: str(self.folder)})
+        self.process = processes.start(service.command, env=service.env, log=self.folder / "neo4j.log",
+                                       cwd=service.cwd)
+        Retrying(retry=retry_if_result(bool), stop=stop_after_delay(120), wait=wait_fixed(0.2))(service.check)
+
+    def stop(self) -> None:
+        """Return once it has ended; nothing happens where it does not run."""
+        if self.process:
+            processes.stop(self.process, timeout=30)
+        self.process = None
+
+    def restart(self) -> None:
+        """Stop and start it, on the same port and with its data."""
+        self.stop()
+        self.start()

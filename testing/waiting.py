@@ -1,0 +1,37 @@
+"""Waiting for what has to become true, never for a time to pass."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+Answer = TypeVar("Answer")
+# Seconds. Ample on a machine with much else to do: a wait this long means a fault.
+LIMIT = 60.0
+
+
+def eventually(question: Callable[[], Answer], limit: float = LIMIT, every: float = 0.1,
+               what: str = "it is not so") -> Answer:
+    """Return the first answer that is truthy. Fails with the last one after ``limit`` seconds."""
+    try:
+        return Retrying(retry=retry_if_result(lambda answer: not answer), stop=stop_after_delay(limit),
+                        wait=wait_fixed(every))(question)
+    except RetryError as error:
+        raise AssertionError(f"not within {limit:g} s: {what}; the last answer was "
+                             f"{error.last_attempt.result()!r}") from None
+
+
+def wait_until(check: Callable[[], Answer], what: str, seconds: float = LIMIT) -> Answer:
+    """Return the check's first true answer; fail where there is none in time."""
+    return eventually(check, seconds, 0.02, what)
+
+
+def wait_until_stable(measure: Callable[[], Answer], what: str, *, for_seconds: float = 1.0) -> Answer:
+    """Return what is measured once it has not changed for so long; fail where it goes on changing, or is None."""
+    seen: list[Answer] = []
+
+    def is_stable() -> bool:
+        seen.append(measure())
+        return len(seen) > 1 and seen[-1] == seen[-2] and seen[-1] is not None
+    eventually(is_stable, LIMIT, for_seconds, what)
+    return seen[-1]
