@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from patterns.registry import PATTERNS
 from rig.metrics.intervals import Interval, Number
 from rig.metrics.model import Contrast, MetricSummary, Side
 
@@ -9,7 +10,6 @@ NOTHING = "\N{EN DASH}"
 
 _MINUS, _UNBROKEN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 _RELAYS = {"process": "relay per process", "shared": "shared relay"}
-_PATTERNS = frozenset({"problematic", "improved", "hook", "worker", "inherited"})
 _GLYPHS = {"LocalExecutor": "●", "CeleryExecutor": "▲"}
 
 
@@ -68,7 +68,7 @@ def label(cell: Side) -> str:
 
 def hue(cell: Side) -> str:
     """Return the name of the pattern's colour: the pattern is the hue on the whole page."""
-    return cell.pattern if cell.pattern in _PATTERNS else "other"
+    return cell.pattern if cell.pattern in PATTERNS else "other"
 
 
 def stroke(cell: Side) -> str:
