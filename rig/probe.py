@@ -158,7 +158,7 @@ class Probe:
             yield window
             return
         first = self._marker(window)
-        sampler = _Sampler(self, window, on_sample)
+        sampler = _Sampler(self, self._interval, window, on_sample)
         sampler.start()
         try:
             yield window
@@ -291,10 +291,11 @@ def pattern_named(user_agent: str | None) -> str:
 class _Sampler(threading.Thread):
     """Takes samples at an interval until it is stopped."""
 
-    def __init__(self, probe: Probe, window: Window, on_sample: Callable[[Sample], None]) -> None:
+    def __init__(self, probe: Probe, interval: float, window: Window, on_sample: Callable[[Sample], None]) -> None:
         super().__init__(name="probe", daemon=True)
         self.own_ids: set[int] = set()
         self._probe = probe
+        self._interval = interval
         self._window = window
         self._on_sample = on_sample
         self._ended = threading.Event()
@@ -304,7 +305,7 @@ class _Sampler(threading.Thread):
     def run(self) -> None:
         due = time.monotonic()
         while not self._ended.wait(max(0.0, due - time.monotonic())):
-            due = max(due + self._probe._interval, time.monotonic())
+            due = max(due + self._interval, time.monotonic())
             self._try()
         self._cpu_seconds = time.thread_time()
 

@@ -43,6 +43,13 @@ def open_worker(sender: Any, **_: Any) -> None:
         this_process.stay_off(f"the pool {pool} is not supported")
         return
     this_process.open(sender.concurrency, os.environ)
+
+    # This signal's own sender is a pool within the worker's, and has no public word for its size.
+    @worker_before_create_process.connect(weak=False)
+    def grow(**_: Any) -> None:
+        """Have a slot for each process that the pool may have now."""
+        this_process.grow(sender.pool.num_processes if sender.pool.active else sender.pool.limit)
+
     if "thread" in pool:
         # Threads are never announced: there is one process, and it is this one.
         this_process.enter(0, os.environ)
@@ -53,12 +60,6 @@ def close_worker(**_: Any) -> None:
     """End the driver host."""
     this_process.leave()
     this_process.close()
-
-
-@worker_before_create_process.connect
-def grow(sender: Any, **_: Any) -> None:
-    """Have a slot for each process that the pool may have now."""
-    this_process.grow(sender._processes)
 
 
 @worker_process_init.connect

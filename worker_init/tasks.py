@@ -34,8 +34,8 @@ def driver(**config: Any) -> "neo4j.Driver":
         made = GraphDatabase.driver(uri, **{"auth": auth} | config)
         atexit.register(_close, weakref.ref(made))
         return made
-    if _process["driver"] is None or _process["driver"]._closed:
-        _process["driver"] = GraphDatabase.driver(uri, auth=auth)
+    if _process["driver"] is None:
+        _process["driver"] = _forgotten_when_closed(GraphDatabase.driver(uri, auth=auth))
     kept: neo4j.Driver = _process["driver"]
     return kept
 
@@ -66,6 +66,18 @@ def close_process_driver() -> None:
     _process.update(pid=None, driver=None)
     if kept:
         kept.close()
+
+
+def _forgotten_when_closed(made: "neo4j.Driver") -> "neo4j.Driver":
+    """Have this process forget the driver that it keeps once a task closes it, also at the end of a ``with``."""
+    close = made.close
+
+    def close_and_forget() -> None:
+        if _process["driver"] is made:
+            _process["driver"] = None
+        close()
+    made.close = close_and_forget  # type: ignore[method-assign]
+    return made
 
 
 def _close(reference: "weakref.ref[neo4j.Driver]") -> None:
