@@ -1,5 +1,6 @@
 """A plain Celery app for tests and benchmarks: its tasks run in the pool process, or fork as Airflow's do."""
 
+import importlib
 import json
 import os
 import time
@@ -12,6 +13,7 @@ from neo4j.exceptions import IncompleteCommit  # here, so that not every fork ha
 
 import worker_init
 from testing.waiting import wait_until
+from worker_init.preload import imported_since
 
 app = Celery("worker_init_tests", broker=os.environ.get("TEST_BROKER"), backend=os.environ.get("TEST_RESULTS"))
 app.conf.update(imports=["worker_init.hooks"], worker_prefetch_multiplier=1, task_acks_late=True,
@@ -107,6 +109,17 @@ def in_transaction(release: str) -> Any:
         answer = tx.run("RETURN 2 AS answer").single(strict=True)["answer"]
         tx.commit()
         return {"pid": os.getpid(), "answer": answer}
+
+
+@app.task
+def imported(name: str) -> bool:
+    """Import a module in such a child; say whether that was left to the child."""
+    return bool(_in_child(_imported, name) == "True")
+
+
+def _imported(name: str) -> bool:
+    importlib.import_module(name)
+    return name in imported_since()
 
 
 @app.task

@@ -29,6 +29,7 @@ from celery.signals import (
 
 from worker_init.inspection import DriverHostStep
 from worker_init.lifecycle import this_process
+from worker_init.preload import remember
 
 # Their green threads need a driver that knows them; they have no pool process to begin with.
 _GREEN = ("gevent", "eventlet")
@@ -65,6 +66,7 @@ def close_worker(**_: Any) -> None:
 @worker_process_init.connect
 def open_process(**_: Any) -> None:
     """Export the driver's address. The pool gives each process an index, and a successor the same one."""
+    remember()
     this_process.enter(getattr(current_process(), "index", 0), os.environ)
 
 

@@ -10,6 +10,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from worker_init.errors import BadSetting
+from worker_init.preload import preload
 from worker_init.settings import Settings, notes_on
 from worker_init.supervisor import Supervisor
 from worker_init.targets import upstreams_of
@@ -34,6 +35,7 @@ class Worker:
             settings = Settings.from_environment(environment)
             if settings.disabled:
                 return
+            self._notes += [(logging.WARNING, note) for note in preload(settings.preload)]
             upstreams = upstreams_of(environment, settings.connection_ids)
         except BadSetting as error:
             self.stay_off(str(error))

@@ -58,6 +58,15 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
 
 
+def _modules(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if wrong := [name for name in names if not all(part.isidentifier() for part in name.split("."))]:
+        raise ValueError(f"{wrong[0]!r} is not the name of a module")
+    if "none" in names and len(names) > 1:
+        raise ValueError("use none alone, or names of modules")
+    return names
+
+
 VARIABLES = (
     Variable("DISABLED", "0", "1 turns everything off: every task connects by itself", _flag),
     Variable("SCOPE", "process", "process: one shared driver per pool process; shared: one for the whole worker",
@@ -73,6 +82,8 @@ VARIABLES = (
     Variable("LOGON_TIMEOUT", "15", "how long a client may take to say who it is", _seconds),
     Variable("DRAIN_TIMEOUT", "30", "how long transactions may go on when the worker stops", _seconds),
     Variable("START_TIMEOUT", "10", "how long the worker waits for the driver host at its start", _seconds),
+    Variable("PRELOAD", "", "modules that the worker imports before its pool forks, beside those that Airflow's tasks "
+             "need, with commas; none: import nothing", _modules),
     Variable("RUNTIME_DIR", "", "where the folder with the control socket is made; empty: the temporary folder",
              lambda text: Path(text or tempfile.gettempdir())),
 )
@@ -94,6 +105,7 @@ class Settings:
     logon_timeout: float
     drain_timeout: float
     start_timeout: float
+    preload: tuple[str, ...]
     runtime_dir: Path
 
     @classmethod

@@ -172,6 +172,19 @@ def test_it_can_be_turned_off(worker: StartWorker) -> None:
         assert running.run(running.tasks.forked, [1])[0] | {"pid": 0} == {"pid": 0, "value": "1", "uri": None}
 
 
+def test_its_tasks_have_what_it_preloaded_and_what_it_could_not_preload_is_one_line(worker: StartWorker) -> None:
+    with worker("-c", "1", WORKER_INIT_PRELOAD="nowhere.to_be_found") as running:
+        wait_until(lambda: "WORKER_INIT_PRELOAD: nowhere.to_be_found cannot be imported" in running.log, "it is said")
+        running.run(running.tasks.forked, [1])
+        assert running.log.count("WORKER_INIT_PRELOAD") == 1
+        assert running.run(running.tasks.imported, ["neo4j"]) == [False]
+
+
+def test_preloading_can_be_turned_off(worker: StartWorker) -> None:
+    with worker("-c", "1", WORKER_INIT_PRELOAD="none") as running:
+        assert running.run(running.tasks.imported, ["airflow.dag_processing.dagbag"]) == [True]
+
+
 def test_without_an_upstream_the_worker_works_as_ever(worker: StartWorker) -> None:
     with worker("-c", "1", NEO4J_URI="") as running:
         assert running.stats() == {"state": "off"}

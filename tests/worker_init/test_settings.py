@@ -23,10 +23,15 @@ def test_every_variable_has_a_default_that_can_be_used() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [
     ("SCOPE", "task"), ("MAX_SIZE", "0"), ("MAX_SIZE", "many"), ("IDLE_TIMEOUT", "-1"), ("IDLE_TIMEOUT", "nan"),
-    ("DRAIN_TIMEOUT", "inf"), ("DISABLED", "perhaps")])
+    ("DRAIN_TIMEOUT", "inf"), ("DISABLED", "perhaps"), ("PRELOAD", "none,pandas"), ("PRELOAD", "./etl.py")])
 def test_a_bad_value_is_named(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=PREFIX + name):
         Settings.from_environment({PREFIX + name: value})
+
+
+def test_the_names_of_modules_keep_their_case() -> None:
+    settings = Settings.from_environment({"WORKER_INIT_PRELOAD": " pandas , My.Company"})
+    assert settings.preload == ("pandas", "My.Company")
 
 
 def test_the_earlier_name_of_a_scope_is_accepted_and_said_to_be_one() -> None:

@@ -1,0 +1,115 @@
+"""What Airflow does between the start of a task and the task's first line, with and without preloaded modules.
+
+DAG runs alternate between a worker that has imported what tasks need (``WORKER_INIT_PRELOAD``, its default) and one
+that has not (``none``). The worker is started again before each, and a first run that finds nothing warm is not
+counted::
+
+    python -m benchmarks.task_start --runs 3 --tasks 100
+
+Each task asks Neo4j once through the stock hook. ``--imports`` lists what the tasks had to import by themselves
+although modules were preloaded: add what is expensive in it to ``worker_init.preload.MODULES``.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.on_airflow import console, on_a_stack, run_dag
+from rig.settings import Settings
+from rig.stack.native import NativeStack
+
+DAG = "benchmark_task_start"
+TASK = "start"
+VARIABLE = "WORKER_INIT_PRELOAD"
+CASES = {"preload on": "", "preload off": "none"}
+FIGURES = {
+    "wall time to the first line": ("start_seconds", "s", 1),
+    "processor time to the first line": ("processor_seconds", "s", 1),
+    "wall time of the first query, with its imports": ("asked_seconds", "s", 1),
+    "processor time of it": ("asked_processor_seconds", "s", 1),
+    "PSS of a task process": ("task_pss_bytes", "MB", 1e6),
+    "PSS of a pool process": ("pool_process_pss_bytes", "MB", 1e6),
+}
+
+Rows = list[dict[str, Any]]
+
+
+def run_once(stack: NativeStack, case: str, tasks: int) -> Rows:
+    """Start the worker again, run the DAG twice, and return the second run's rows."""
+    os.environ[VARIABLE] = CASES[case]
+    state = stack.switch("CeleryExecutor", "process")
+    with stack.api(state) as api, api.paused(DAG, False):
+        run_dag(stack, api, DAG, {"tasks": stack.state().slots * 2})
+        run_id = run_dag(stack, api, DAG, {"tasks": tasks})
+        instances = {one["map_index"]: one for one in api.task_instances(DAG, run_id, TASK)}
+        rows: Rows = api.returned(DAG, run_id, TASK, sorted(instances))
+    for index, row in zip(sorted(instances), rows, strict=True):
+        row["start_seconds"] = row["first_line"] - (api.seconds(instances[index]["start_date"]) or 0.0)
+    return rows
+
+
+def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -> None:
+    """Alternate between the cases, print the figures, and write every row to a file."""
+    found: dict[str, list[Rows]] = {case: [] for case in CASES}
+    for number in range(options.runs):
+        for case in CASES:
+            found[case].append(run_once(stack, case, options.tasks))
+            console.print(f"run {number + 1}, {case}: first line after "
+                          f"{_median(found[case][-1], 'start_seconds'):.2f} s (median of {options.tasks} tasks)")
+    for name, (key, unit, scale) in FIGURES.items():
+        on, off = ([_median(rows, key) / scale for rows in found[case]] for case in CASES)
+        ratios = [one / other for one, other in zip(on, off, strict=True)]
+        console.print(f"[bold]{name}: on {_spread(on)} {unit}, off {_spread(off)} {unit}, on / off {_spread(ratios)}")
+    if options.imports:
+        _print_imports(found["preload on"][-1])
+    file = config.data_dir / "benchmarks" / "task_start.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"at": time.time(), "slots": config.slots, "rows": found}), encoding="utf-8")
+    console.print(f"written to {file}", soft_wrap=True)
+
+
+def _median(rows: Rows, key: str) -> float:
+    return float(statistics.median(row[key] for row in rows))
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def _print_imports(rows: Rows) -> None:
+    counted = Counter(name for row in rows for name in row["imported"])
+    console.print(f"imported by the tasks themselves, of {len(rows)}:")
+    for name, times in sorted(counted.items()):
+        console.print(f"  {times:4d}  {name}")
+
+
+def main() -> int:
+    """Bring a stack up with the benchmark's DAG beside the project's, measure, and take it down again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3, help="DAG runs of each case (default 3)")
+    parser.add_argument("--tasks", type=int, default=100, help="tasks of each run (default 100)")
+    parser.add_argument("--imports", action="store_true", help="list what the tasks had to import by themselves")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["AIRFLOW_PROJ_DIR"] = str(project_with(Path(folder)))
+        return on_a_stack("task_start", lambda stack, config: measure(stack, config, options))
+
+
+def project_with(folder: Path) -> Path:
+    """Return a project folder whose DAGs are the project's own and the benchmark's."""
+    (folder / "dags").mkdir()
+    here = Path(__file__).parent
+    for file in [*(here.parent / "dags").glob("*.py"), *(here / "dags").glob("*.py")]:
+        (folder / "dags" / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())
