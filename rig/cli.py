@@ -137,14 +137,6 @@ def compare(
                                                          "runs on, NEO4J_URI which server its tasks use.")] = None,
     token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of its API. Others on this "
                                               "machine can read arguments, not the variable.")] = None,
-    under_load: Annotated[bool, typer.Option("--load", help="Compare the rates of DAG runs that hold, instead of "
-                                                            "single DAG runs.")] = False,
-    rate: Annotated[float, typer.Option(help="With --load: the first rate, and the step to the next, DAG runs per "
-                                             "second.", min=0.001, max=100)] = 0.1,
-    steps: Annotated[int, typer.Option(help="With --load: how many rates at most.", min=1, max=100)] = 10,
-    step_time: Annotated[float, typer.Option(help="With --load: seconds of each.", min=5, max=3600)] = 45,
-    held_time: Annotated[float, typer.Option(help="With --load: seconds for which the last rate that held is held.",
-                                             min=5, max=86_400)] = 180,
 ) -> None:
     """Run the DAGs on both executors, count connections at the server, and write a report.
 
@@ -158,17 +150,6 @@ def compare(
                       calls=calls, hold=hold, repeats=repeats)
     profiles.cells(wanted)      # says now where nothing is left
     folder = runs.find(config.data_dir, resume) if resume else None
-    if under_load:
-        if relays is not None or repeats is not None:
-            raise BadInput("--relays and --repeats are not for --load",
-                           "each cell is searched once, with the relay that its pattern needs")
-        if airflow_url is not None:
-            raise BadInput("--load starts executors anew, which an existing deployment does not allow",
-                           "leave out --airflow-url, or run `locust -f loadtest/locustfile.py` against it")
-        _compare_loads(config, folder, _load_request(
-            executors, patterns, tasks, calls, hold, seed, step=rate, steps=steps, step_seconds=step_time,
-            held_seconds=held_time))
-        return
     if airflow_url is None:
         _preflight(config, on)
     with _view(config, on) as (own, view):
@@ -180,6 +161,47 @@ def compare(
             order = secrets.randbelow(2**31) if seed is None else seed
             record = comparison.start(comparing.Request(wanted, order, command_line()))
     _close(config, record)
+
+
+@app.command(name="compare-load")
+def compare_load(
+    executors: Annotated[str, typer.Option(help="Some of local,celery.")] = "local,celery",
+    patterns: Annotated[str, typer.Option(help="Some of problematic,improved,hook,worker.")
+                        ] = "problematic,improved,worker",
+    tasks: Annotated[int, typer.Option(help="Mapped tasks in each DAG run, up to 10000.")] = 10,
+    calls: Annotated[int, typer.Option(help="Calls of the database in each task.")] = 3,
+    hold: Annotated[float, typer.Option(help="Seconds a task holds its driver after its calls.")] = 0.2,
+    rate: Annotated[float, typer.Option(help="The first rate, and the step to the next, DAG runs per second.",
+                                        min=0.001, max=100)] = 0.1,
+    steps: Annotated[int, typer.Option(help="How many rates at most.", min=1, max=100)] = 10,
+    step_time: Annotated[float, typer.Option(help="Seconds of each.", min=5, max=3600)] = 45,
+    held_time: Annotated[float, typer.Option(help="Seconds for which the last rate that held is held.",
+                                             min=5, max=86_400)] = 180,
+    seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. [default: random, recorded]")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+) -> None:
+    """Find the rate of DAG runs that holds, for each executor and pattern, and write a report.
+
+    Uses the stack that is up, or brings one up for as long as it takes. Ctrl-C stops it cleanly and still writes the
+    report of what was run; --resume goes on.
+    """
+    from rig import runs  # noqa: PLC0415 - as above
+    from rig.load import comparison as comparing  # noqa: PLC0415 - as above
+
+    config = settings_module.load()
+    request = comparing.Request(
+        executors=profiles.executors(executors), patterns=comparing.patterns(patterns), tasks=tasks, calls=calls,
+        hold=hold, step=rate, steps=steps, step_seconds=step_time, held_seconds=held_time,
+        seed=secrets.randbelow(2**31) if seed is None else seed, command=command_line())
+    comparing.require_bounds(request)
+    folder = runs.find(config.data_dir, resume) if resume else None
+    with _view(config, NATIVE) as (stack, view):
+        if folder is None:
+            _preflight(config, NATIVE)
+            folder = comparing.start(config, stack, request, view)
+        else:
+            comparing.resume(config, stack, folder, command_line(), view)
+    _close_loads(folder)
 
 
 @app.command()
@@ -335,6 +357,7 @@ def main() -> None:
     # Python prints the warnings of a library whose log nobody takes: what matters of them is in our errors.
     logging.getLogger("neo4j").addHandler(logging.NullHandler())
     try:
+        _require_name_of_today(sys.argv[1:])
         code = app(standalone_mode=False)
     except RigError as error:
         _fail(str(error), error.exit_code)
@@ -343,6 +366,13 @@ def main() -> None:
     if code == INTERRUPTED:     # Typer makes this of a KeyboardInterrupt
         errors.print("rig: stopped", style="yellow", soft_wrap=True)
     sys.exit(code)
+
+
+def _require_name_of_today(words: list[str]) -> None:
+    # Before Typer reads the line: it would only say that there is no option --rate.
+    if words[:1] == ["compare"] and "--load" in words:
+        raise BadInput("`rig compare --load` is called `rig compare-load` now",
+                       "`rig compare-load --help` shows its options")
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -436,39 +466,21 @@ def _relay(executor: Executor, name: str | None) -> Relay:
     return profiles.relays(name)[0]
 
 
-def _load_request(executors: str | None, patterns: str | None, tasks: int | None, calls: int | None,
-                  hold: float | None, seed: int | None, **rates: Any) -> Any:
-    from rig.load import comparison as comparing  # noqa: PLC0415 - as above
-
-    return comparing.Request(
-        executors=profiles.executors(executors or "local,celery"),
-        patterns=comparing.patterns(patterns or "problematic,improved,worker"),
-        tasks=10 if tasks is None else tasks, calls=3 if calls is None else calls, hold=0.2 if hold is None else hold,
-        seed=secrets.randbelow(2**31) if seed is None else seed, command=command_line(), **rates)
-
-
-def _compare_loads(config: Settings, folder: Path | None, request: Any) -> None:
+def _close_loads(folder: Path) -> None:
     from rig import report as reporting  # noqa: PLC0415 - as above
-    from rig.load import comparison as comparing  # noqa: PLC0415 - as above
     from rig.load import records as load_records  # noqa: PLC0415 - as above
     from rig.report import load_comparison as page  # noqa: PLC0415 - as above
 
-    with _view(config, NATIVE) as (stack, view):
-        if folder is None:
-            _preflight(config, NATIVE)
-            folder = comparing.start(config, stack, request, view)
-        else:
-            comparing.resume(config, stack, folder, command_line(), view)
     written = reporting.write(folder)
     console.print(page.table(folder))
     console.print(f"Report: {written}", soft_wrap=True)
     record = load_records.read_comparison(folder)
     if record.status == "interrupted":
-        console.print(f"Stopped; `rig compare --load --resume {record.run}` goes on.", soft_wrap=True)
+        console.print(f"Stopped; `rig compare-load --resume {record.run}` goes on.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if record.status == "failed":
         raise RigError(f"the comparison failed: {record.reason}",
-                       f"`rig compare --load --resume {record.run}` goes on")
+                       f"`rig compare-load --resume {record.run}` goes on")
 
 
 def _flags(**values: float | str | None) -> tuple[str, ...]:

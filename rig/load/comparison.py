@@ -1,4 +1,4 @@
-"""``rig compare --load``: for each executor and pattern the rates of DAG runs that hold, and what they cost Neo4j.
+"""``rig compare-load``: for each executor and pattern the rates of DAG runs that hold, and what they cost Neo4j.
 
 Every cell is driven at the same rates, in steps, until one does not hold; the last one that did is then held for some
 minutes, and where it does not hold for so long, the next lower one. Each is a load test with a folder of its own inside
@@ -40,14 +40,19 @@ class Request(LoadPlan):
     patterns: tuple[str, ...]
 
 
+def require_bounds(request: Request) -> None:
+    """Raise BadInput, one line that names the option, where a DAG run cannot be asked for that."""
+    for what, value, most in (("--tasks", request.tasks, MOST_TASKS), ("--calls", request.calls, MOST_CALLS)):
+        profiles.within(what, value, 1, most)
+    profiles.within("--hold", request.hold, 0, LONGEST_HOLD)
+
+
 def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Path:
     """Run a comparison; return its folder. What goes wrong after the stack's start is in its record.
 
     Raises BadInput where nothing could be started.
     """
-    for what, value, most in (("--tasks", request.tasks, MOST_TASKS), ("--calls", request.calls, MOST_CALLS)):
-        profiles.within(what, value, 1, most)
-    profiles.within("--hold", request.hold, 0, LONGEST_HOLD)
+    require_bounds(request)
     cells = planned(request)
     with lock.hold(settings.data_dir, request.command), \
             borrowed(stack, _start(cells[0], settings.slots), Needs({STRESS_DAG})) as state:

@@ -1,4 +1,4 @@
-"""``rig compare --load`` from a machine with nothing running to a report, stopped in the middle and gone on with."""
+"""``rig compare-load`` from a machine with nothing running to a report, stopped in the middle and gone on with."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ def comparison(rig: Rig) -> Path:
 
 
 def test_it_finds_a_rate_holds_it_and_goes_on_where_it_was_stopped(rig: Rig) -> None:
-    running = rig.start("compare", "--load", "--executors", "local", "--patterns", "improved", "--rate", "0.2",
+    running = rig.start("compare-load", "--executors", "local", "--patterns", "improved", "--rate", "0.2",
                         "--steps", "1", "--step-time", "10", "--held-time", "10", "--tasks", "2", "--hold", "0")
     running.wait_for("0.2 per second, held")
     running.send(signal.SIGINT)
@@ -30,12 +30,12 @@ def test_it_finds_a_rate_holds_it_and_goes_on_where_it_was_stopped(rig: Rig) -> 
     assert (found.phase, found.held) == ("knee", 0.2)
     assert rig.leftovers() == []
 
-    rig.run("compare", "--load", "--resume", folder.name).require()
+    rig.run("compare-load", "--resume", folder.name).require()
     assert read_comparison(folder).status == "complete"
     assert [test.phase for test in read_tests(folder)] == ["knee", "held"]
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text("utf-8"))
     (cell,) = summary["cells"]
     assert (cell["held"]["arrivals"], cell["held"]["succeeded"], cell["held"]["connections_opened"]) == (2, 2, 4)
     assert "DAG runs per second that hold: LocalExecutor 0.2." in (folder / "report.html").read_text("utf-8")
-    rig.run("compare", "--load", "--resume", folder.name).require_one_line("nothing is left")
+    rig.run("compare-load", "--resume", folder.name).require_one_line("nothing is left")
     assert rig.leftovers() == []

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("up", "down", "status", "switch", "compare", "dag", "logs", "report", "runs", "doctor")
+COMMANDS = ("up", "down", "status", "switch", "compare", "compare-load", "load", "dag", "logs", "report", "runs",
+            "doctor")
 
 
 def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -31,6 +32,15 @@ def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     ("compare --hold nan", ("--hold is nan", "from 0 to 3600")),
     ("compare --repeats 101", ("--repeats is 101", "from 1 to 100")),
     ("compare --resume nowhere", ("no run 'nowhere'", "no runs yet")),
+    ("compare --load", ("`rig compare --load` is called `rig compare-load` now",)),
+    ("compare --load --rate 0.1 --resume RUN", ("`rig compare --load` is called `rig compare-load` now",)),
+    ("compare-load --executors kubernetes", ("no executor 'kubernetes'", "local,celery")),
+    ("compare-load --patterns inherited", ("inherited breaks", "leave inherited out")),
+    ("compare-load --tasks 0", ("--tasks is 0", "from 1 to 10000")),
+    ("compare-load --hold nan", ("--hold is nan", "from 0 to 3600")),
+    ("compare-load --rate 0", ("'--rate'", "0.001")),
+    ("compare-load --relays none", ("No such option: --relays", "`rig compare-load --help`")),
+    ("compare-load --resume nowhere", ("no run 'nowhere'", "no runs yet")),
     ("compare --bogus", ("No such option: --bogus", "`rig compare --help`")),
     ("up --executor sequential", ("no executor 'sequential'", "local,celery")),
     ("up --slots 0", ("'--slots'", "greater than or equal to 1")),

@@ -31,13 +31,13 @@ from tests.rig.pretended_stack import PretendedStack
 from tests.rig.test_drivers import stack as state_of
 
 REQUEST = Request(executors=("LocalExecutor", "CeleryExecutor"), patterns=("improved", "worker"), tasks=10, calls=3,
-                  hold=0.2, step=0.1, steps=4, step_seconds=45, held_seconds=180, seed=1, command="rig compare --load")
+                  hold=0.2, step=0.1, steps=4, step_seconds=45, held_seconds=180, seed=1, command="rig compare-load")
 
 
 def comparison(**changes: Any) -> LoadComparison:
     known: dict[str, Any] = {
         "run": "r", "seed": 1, "slots": 16, "tasks": 10, "calls": 3, "hold": 0.2, "step": 0.1, "steps": 4,
-        "step_seconds": 45.0, "held_seconds": 180.0, "command": "rig compare --load", "status": "complete",
+        "step_seconds": 45.0, "held_seconds": 180.0, "command": "rig compare-load", "status": "complete",
         "started_at": 0.0, "cells": comparing.planned(REQUEST)}
     return LoadComparison(**known | changes)
 
