@@ -1,0 +1,71 @@
+"""The sampler: what is open and what runs, several times a second, for as long as a window takes."""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+from rig.probe.errors import SERVER_ERRORS, one_line
+from rig.probe.window import Seen, Window
+from rig.records import ProbeShare, Sample
+
+QUERIES_PER_SAMPLE = 2
+QUERIES_PER_MARKER = 2
+
+
+class Sampler(threading.Thread):
+    """Takes samples at an interval until it is stopped."""
+
+    def __init__(self, look: Callable[[int], Seen], interval: float, window: Window,
+                 on_sample: Callable[[Sample], None]) -> None:
+        super().__init__(name="probe", daemon=True)
+        self.own_ids: set[int] = set()
+        self._look = look
+        self._interval = interval
+        self._window = window
+        self._on_sample = on_sample
+        self._ended = threading.Event()
+        self._tries = 0
+        self._cpu_seconds = 0.0
+
+    def run(self) -> None:
+        """Take samples until :meth:`stop`."""
+        due = time.monotonic()
+        while not self._ended.wait(max(0.0, due - time.monotonic())):
+            due = max(due + self._interval, time.monotonic())
+            self._try()
+        self._cpu_seconds = time.thread_time()
+
+    def stop(self) -> None:
+        """Let the sample in progress end, and take no more."""
+        self._ended.set()
+        self.join()
+
+    def share(self, markers: int) -> ProbeShare:
+        """Return what all of it took of the server and of this machine, so many marker connections included."""
+        times = [sample.t for sample in self._window.samples]
+        gaps = sorted(later - earlier for earlier, later in pairwise(times))
+        return ProbeShare(
+            connections=markers + len(self.own_ids),
+            queries=markers * QUERIES_PER_MARKER + self._tries * QUERIES_PER_SAMPLE,
+            cpu_seconds=self._cpu_seconds, samples=len(times),
+            interval_median=statistics.median(gaps) if gaps else None,
+            interval_p95=gaps[int(0.95 * (len(gaps) - 1))] if gaps else None)
+
+    def _try(self) -> None:
+        self._tries += 1
+        try:
+            sample, rows, own = self._look(self._window.index)
+        except SERVER_ERRORS as error:
+            self._window.fail(one_line(error))
+            return
+        self.own_ids |= own
+        self._window.add(sample, rows)
+        self._show(sample)
+
+    def _show(self, sample: Sample) -> None:
+        try:
+            self._on_sample(sample)
+        except Exception as error:      # whoever watches must not stop the counting
+            self._window.fail(f"the view failed: {one_line(error)}")
