@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rig.records import Cell, DagRunRecord, PlannedRun, Sample
-from rig.stack.native import Step
+from rig.stack.interface import Step
 
 BARS = "▁▂▃▄▅▆▇█"
 HISTORY = 60            # samples in the small curve

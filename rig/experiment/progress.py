@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from rig.records import DagRunRecord, PlannedRun, Sample
-from rig.stack.native import Step
+from rig.stack.interface import Step
 
 
 class Progress(Protocol):

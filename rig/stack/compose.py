@@ -24,7 +24,7 @@ from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, processes
 from rig.stack import compose_command as command
 from rig.stack.compose_command import Compose, Container
-from rig.stack.native import OnStep, ServiceStatus
+from rig.stack.interface import OnStep, ServiceStatus
 from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, last_lines
 from rig.stack.state import Secrets, StackState

@@ -10,7 +10,7 @@ from rig.airflow_api import AirflowApi
 from rig.errors import BadInput
 from rig.records import Relay
 from rig.settings import Settings
-from rig.stack.native import ServiceStatus
+from rig.stack.interface import ServiceStatus
 from rig.stack.processes import Started
 from rig.stack.state import Secrets, StackState
 

@@ -3,13 +3,10 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
-
-from pydantic import BaseModel
 
 from patterns.facts import STRESS_DAG, STRESS_POOL, Executor
 from rig import environment
@@ -19,6 +16,7 @@ from rig.records import Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, drivers, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
 from rig.stack import state as states
+from rig.stack.interface import OnStep, ServiceStatus
 from rig.stack.processes import MARK
 from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, Service, last_lines
@@ -30,19 +28,6 @@ AIRFLOW_FIRST = (*EXECUTOR_SERVICES, "airflow-dag-processor", "airflow-apiserver
 CHECK_EVERY = 0.2       # seconds
 PATIENCE = 8.0          # seconds for a clean end where nothing is kept anyhow: a worker would wait for its tasks
 NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "NEO4J_", "RIG_", "WORKER_INIT_", "PYTHONPATH", "CELERY_", "FLOWER_")
-
-Step = Literal["downloading", "starting", "ready", "stopping", "stopped", "clearing"]
-OnStep = Callable[[str, Step, str], None]       # service, step, detail
-
-
-class ServiceStatus(BaseModel):
-    """A service as it is now. ``problem`` is None where it serves."""
-
-    name: str
-    pid: int
-    url: str | None
-    healthy: bool
-    problem: str | None
 
 
 class NativeStack:
@@ -56,26 +41,18 @@ class NativeStack:
     # --- questions -----------------------------------------------------------------------------
 
     def state(self) -> StackState:
-        """Return the state of the running stack. Raises BadInput where none runs."""
         state = states.load(self.folder)
         if state is None:
             raise BadInput("no stack is running here", "`rig up` starts one")
         return state
 
     def is_there(self) -> bool:
-        """Say whether a stack was started here and not taken down, whether it still runs or not."""
         return self.folder.joinpath(states.STATE_FILE).exists() or any(processes.marked(str(self.folder)))
 
     def dead(self) -> list[str]:
-        """Return the names of the services that have ended by themselves."""
         return [name for name, service in self.state().services.items() if not processes.find(service.process)]
 
     def status(self) -> list[ServiceStatus]:
-        """Ask every service whether it serves.
-
-        While a comparison is at work Neo4j is judged by its process alone: a question would take a
-        connection id, and be counted.
-        """
         state = self.state()
         unasked = {"neo4j"} if state.keeper or lock.is_held(self.settings.data_dir) else set[str]()
         with self.api(state) as api:
@@ -86,7 +63,6 @@ class NativeStack:
                                      state.services.items()))
 
     def log_of(self, name: str) -> Path:
-        """Return a service's log file. Raises BadInput where there is no such service."""
         log = self.folder / "logs" / f"{name}.log"
         if not log.exists():
             known = ", ".join(sorted(path.stem for path in log.parent.glob("*.log"))) or "none"
@@ -94,15 +70,12 @@ class NativeStack:
         return log
 
     def api(self, state: StackState) -> AirflowApi:
-        """Return Airflow's API, logged in as the stack's user."""
         return airflow.api(self.settings, state)
 
     def versions(self) -> dict[str, str | None]:
-        """Return the versions of what the stack runs."""
         return environment.installed()
 
     def require_alive(self) -> None:
-        """Raise ServiceDied, with the end of its log, for the first service that has ended by itself."""
         for name in self.dead():
             raise ServiceDied(self._obituary(name), "`rig down`, then start again")
 
@@ -110,11 +83,6 @@ class NativeStack:
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
            keeper: processes.Started | None = None) -> StackState:
-        """Bring the whole stack up. With ``keeper`` it belongs to that process and is stale without it.
-
-        Raises BadInput where something is there already or does not allow a start, ServiceDied or
-        Hung where a service does not come up; whatever was started is stopped again then.
-        """
         self._clear_stale()
         server = self._external_neo4j()
         jars = None if server else self._jars()
@@ -128,7 +96,6 @@ class NativeStack:
         return state
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
-        """Start the scheduler anew on an executor, with or without worker, Flower and driver host. Must be idle."""
         state = self.state()
         self._stop(EXECUTOR_SERVICES, state)
         self._stop(DRIVER_HOST, state)
@@ -141,17 +108,12 @@ class NativeStack:
         return state
 
     def restart(self, names: Sequence[str]) -> None:
-        """Stop and start these services, as after a hang."""
         state = self.state()
         with self.api(state) as api:
             self._stop(list(names), state)
             self._start([service for service in self._services(state, api) if service.name in names], state)
 
     def down(self) -> None:
-        """Stop everything and remove what the stack kept; its log files stay until the next start.
-
-        Works on whatever is left of a stack, a state file that cannot be read included.
-        """
         try:
             state = states.load(self.folder)
         except BadInput:

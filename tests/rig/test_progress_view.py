@@ -12,7 +12,7 @@ from rig.experiment import profiles
 from rig.experiment.profiles import PROFILES
 from rig.progress_view import Estimate, ProgressView
 from rig.records import DagRunRecord
-from rig.stack.native import Step
+from rig.stack.interface import Step
 from tests.rig import builders
 
 RUNS = builders.plan(builders.cell(), builders.cell("improved", executor="CeleryExecutor"))
