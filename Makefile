@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery load down status workers env check test lint lock clean
+.PHONY: help compare up up-celery load down status workers env check test pythons lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ check: .venv/.test lint  ## style, types, and every test that needs no server: u
 test: .venv/.test lint  ## every check: style, types, unit tests, and tests on the real stack
 	$(BIN)/pytest $(ARGS)
 
+pythons: .venv/.test  ## the tests of worker_init alone on every Python found here, the oldest patch releases among them
+	$(BIN)/python -m tests.pythons $(ARGS)
+
 lint: .venv/.test
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -52,6 +55,8 @@ lock: .venv  ## resolve the requirements anew (needs uv)
 	    -o requirements/test.txt $(ARGS)
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --no-annotate --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
+	uv pip compile -q pyproject.toml --universal --python-version 3.10 --generate-hashes --no-header \
+	    --no-emit-index-url --no-annotate --extra pythons -c requirements/rig.txt -o requirements/pythons.txt $(ARGS)
 
 clean: down  ## stop the stack, remove the environment and everything generated but the results
 	rm -rf .venv results/.stack results/.cache .mypy_cache .ruff_cache .pytest_cache
