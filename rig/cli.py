@@ -491,11 +491,13 @@ def _flags(**values: float | str | None) -> tuple[str, ...]:
 def _tell_of_load(ended: Any, *, headless: bool) -> None:
     from rig import report as reporting  # noqa: PLC0415 - as above
     from rig.load import run as loading  # noqa: PLC0415 - as above
+    from rig.load import summary as load_summary  # noqa: PLC0415 - as above
+    from rig.report import load_terminal  # noqa: PLC0415 - as above
 
     for folder in ended.folders:
         page = reporting.write(folder)
-        summary = loading.verdict(folder)
-        for line in loading.sentences(summary):
+        summary = load_summary.read(folder)
+        for line in load_terminal.sentences(summary):
             console.print(Text(line), soft_wrap=True)
         console.print(f"Report: {page}", soft_wrap=True)
         if headless and ended.code == loading.BROKEN:

@@ -8,12 +8,12 @@ from rig.settings import PROJECT
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the name of each module that a file imports, within functions too, or names in a string."""
+    """Yield the line and the dotted name of all that a file imports, within functions too, or names in a string."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.lineno, node.module
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_ours(node.value):
             yield node.lineno, node.value
 

@@ -28,3 +28,14 @@ def test_no_arrow_runs_back_up(package: str) -> None:
     assert files
     assert [f"{path.relative_to(PROJECT)}:{line} imports {module}"
             for path in files for line, module in imported(path) if module.split(".")[0] in forbidden] == []
+
+
+@pytest.mark.parametrize(("wing", "above"), [
+    ("stack", {"experiment", "load", "metrics", "report"}), ("metrics", {"experiment", "load", "report", "stack"}),
+    ("experiment", {"load", "metrics", "report"}), ("load", {"metrics", "report"}),
+    ("report", {"experiment", "stack"})])
+def test_within_the_rig_none_runs_back_up_either(wing: str, above: set[str]) -> None:
+    files = sorted((PROJECT / "rig" / wing).rglob("*.py"))
+    assert files
+    assert [f"{path.relative_to(PROJECT)}:{line} imports {name}" for path in files for line, name in imported(path)
+            if f"{name}.".startswith(tuple(f"rig.{one}." for one in above))] == []

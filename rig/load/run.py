@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,7 @@ from patterns.facts import MONITOR_DAG, STRESS_DAG, Executor
 from rig import runs
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, RigError
-from rig.records import SERIES_FILE, SUMMARY_FILE, Relay
-from rig.report import phrases
+from rig.records import SERIES_FILE, Relay
 from rig.settings import PROJECT, Settings
 from rig.stack import airflow, lock, ports
 from rig.stack.borrowing import Needs, Start, borrowed
@@ -248,46 +247,3 @@ def _last_words(log: Path) -> str:
 
 def _new_ones(before: set[Path], results: Path) -> list[Path]:
     return [folder for folder in runs.load_folders(results) if folder not in before]
-
-
-def verdict(folder: Path) -> Mapping[str, Any]:
-    """Return the summary of a test. Raises BadInput where it has none."""
-    try:
-        found: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{folder} holds no summary of a load test", "`rig report` makes it again") from error
-    return found
-
-
-def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
-    """Return what a test came to, in lines for the terminal."""
-    outcome = summary["outcome"]
-    run, queued = outcome["latencies"]["run"], outcome["latencies"]["queued"]
-    lines = [
-        f"{outcome['arrivals']} DAG runs: {outcome['succeeded']} succeeded, {outcome['failed']} failed"
-        + (f", {outcome['interrupted']} were stopped" if outcome["interrupted"] else ""),
-        f"run: median {_seconds(run['median'])}, p95 {_seconds(run['p95'])}   queued: median "
-        f"{_seconds(queued['median'])}, p95 {_seconds(queued['p95'])}",
-        f"connections: {_number(outcome['connections_opened'])} opened "
-        f"({_number(outcome['connections_opened_per_run'])} per DAG run, "
-        f"{_number(outcome['connections_opened_per_second'])} per second), at most "
-        f"{_number(outcome['connections_peak'])} open, {_number(outcome['connections_left'])} left 5 s after the last",
-        f"Locust and the probe took {summary['share'] or 0:.1%} of the machine; "
-        f"{_number(summary['polls_per_run'])} polls per DAG run"]
-    if (kept_up := summary["kept_up"]) and not kept_up["holds"]:
-        lines.append(f"the rate did not hold: {kept_up['failures']} DAG runs failed, {kept_up['in_flight_after']} were "
-                     f"in flight at its end, {_number(kept_up['allowed'])} at most where no queue grows")
-    if knee := summary["knee"]:
-        held = knee["last_rate_that_held"]
-        lines.append("the first rate did not hold" if held is None else
-                     f"the last rate that held: {held:g} DAG runs per second" + (
-                         "" if knee["found"] else " (none was found that does not)"))
-    return lines
-
-
-def _seconds(value: float | None) -> str:
-    return phrases.NOTHING if value is None else f"{value:.1f} s"
-
-
-def _number(value: float | None) -> str:
-    return phrases.NOTHING if value is None else f"{value:.4g}"

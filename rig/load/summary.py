@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from rig.errors import BadInput
 from rig.load import knee, schedule
 from rig.load.figures import outcome, steady_figures, window
 from rig.load.records import Load, LoadRun, LoadSample, LoadTestRecord, read_runs, read_series, read_test
@@ -73,3 +74,12 @@ def _soak(load: Load, series: list[LoadSample]) -> dict[str, Any] | None:
 def write(folder: Path, summary: dict[str, Any]) -> None:
     """Write a test's summary whole or not at all."""
     write_whole(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the summary of a test. Raises BadInput where it has none."""
+    try:
+        found: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder} holds no summary of a load test", "`rig report` makes it again") from error
+    return found

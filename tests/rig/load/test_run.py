@@ -1,4 +1,4 @@
-"""``rig load``: Locust's command and environment, what it says of a test, what it makes of Locust's last words."""
+"""``rig load``: Locust's command and environment, and what it makes of Locust's last words."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,6 @@ import pytest
 
 from rig.load import run
 from rig.load.run import Wish
-from rig.report.phrases import NOTHING
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack
 
@@ -88,28 +87,3 @@ def test_an_interrupt_while_locust_is_started_comes_when_it_is_known(number: int
     with pytest.raises(KeyboardInterrupt):
         start_it()
     assert known
-
-
-LATENCY = {"median": 2.04, "p95": None}
-SUMMARY: dict[str, Any] = {
-    "outcome": {
-        "arrivals": 4, "succeeded": 3, "failed": 1, "interrupted": 0, "latencies": {"run": LATENCY, "queued": LATENCY},
-        "connections_opened": 12, "connections_opened_per_run": 4.0, "connections_opened_per_second": None,
-        "connections_peak": 9, "connections_left": 0},
-    "share": 0.012, "polls_per_run": 3.5, "knee": None, "kept_up": None}
-
-
-def test_a_summary_in_a_few_lines() -> None:
-    lines = run.sentences({**SUMMARY, "knee": {"last_rate_that_held": 0.4, "found": True}})
-    assert lines[0] == "4 DAG runs: 3 succeeded, 1 failed"
-    assert f"median 2.0 s, p95 {NOTHING}" in lines[1]
-    assert f"12 opened (4 per DAG run, {NOTHING} per second), at most 9 open, 0 left" in lines[2]
-    assert "1.2% of the machine; 3.5 polls" in lines[3]
-    assert lines[4] == "the last rate that held: 0.4 DAG runs per second"
-
-
-def test_a_rate_that_did_not_hold_is_said() -> None:
-    kept_up = {"holds": False, "failures": 1, "in_flight_after": 30, "allowed": 12.9}
-    (*_, last) = run.sentences({**SUMMARY, "kept_up": kept_up})
-    assert last == ("the rate did not hold: 1 DAG runs failed, 30 were in flight at its end, "
-                    "12.9 at most where no queue grows")

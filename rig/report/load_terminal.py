@@ -1,0 +1,40 @@
+"""What a load test came to, in a few lines for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rig.report import phrases
+
+
+def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
+    """Return the lines of a test's summary."""
+    outcome = summary["outcome"]
+    run, queued = outcome["latencies"]["run"], outcome["latencies"]["queued"]
+    lines = [
+        f"{outcome['arrivals']} DAG runs: {outcome['succeeded']} succeeded, {outcome['failed']} failed"
+        + (f", {outcome['interrupted']} were stopped" if outcome["interrupted"] else ""),
+        f"run: median {_seconds(run['median'])}, p95 {_seconds(run['p95'])}   queued: median "
+        f"{_seconds(queued['median'])}, p95 {_seconds(queued['p95'])}",
+        f"connections: {_number(outcome['connections_opened'])} opened "
+        f"({_number(outcome['connections_opened_per_run'])} per DAG run, "
+        f"{_number(outcome['connections_opened_per_second'])} per second), at most "
+        f"{_number(outcome['connections_peak'])} open, {_number(outcome['connections_left'])} left 5 s after the last",
+        f"Locust and the probe took {summary['share'] or 0:.1%} of the machine; "
+        f"{_number(summary['polls_per_run'])} polls per DAG run"]
+    if (kept_up := summary["kept_up"]) and not kept_up["holds"]:
+        lines.append(f"the rate did not hold: {kept_up['failures']} DAG runs failed, {kept_up['in_flight_after']} were "
+                     f"in flight at its end, {_number(kept_up['allowed'])} at most where no queue grows")
+    if knee := summary["knee"]:
+        held = knee["last_rate_that_held"]
+        lines.append("the first rate did not hold" if held is None else
+                     f"the last rate that held: {held:g} DAG runs per second" + (
+                         "" if knee["found"] else " (none was found that does not)"))
+    return lines
+
+
+def _seconds(value: float | None) -> str:
+    return phrases.NOTHING if value is None else f"{value:.1f} s"
+
+
+def _number(value: float | None) -> str:
+    return phrases.NOTHING if value is None else f"{value:.4g}"
