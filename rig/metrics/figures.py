@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from rig.metrics import gauges, leaks, rows
+from rig.metrics.counting import ids_count, seen_ids, still_open
 from rig.metrics.gauges import all_tasks, times
 from rig.metrics.intervals import Number, percentile_90
 from rig.metrics.missing import Missing
 from rig.metrics.raw import Repeat
 from rig.metrics.registry import CONDITIONS, METRICS, Metric
-from rig.metrics.timeline import ids_count, seen_ids, still_open
 from rig.records import DagRunRecord, TaskRecord
 
 DIGITS = 6
