@@ -12,14 +12,14 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.on_airflow import console, on_a_stack, run_dag
 from patterns.facts import QUERY_TASK, STRESS_DAG
 from rig.airflow_api import AirflowApi
-from rig.metrics.intervals import percentile_90
+from rig.percentile import percentile
 from rig.records import Relay
 from rig.settings import Settings
 from rig.stack.native import NativeStack
@@ -73,10 +73,15 @@ def main() -> int:
     return on_a_stack("alternating", measured)
 
 
+def tail(values: Sequence[float]) -> float:
+    """Return the 90th percentile."""
+    return percentile(values, 90)
+
+
 def _told(runs: Iterator[Run]) -> Iterator[Run]:
     for run in runs:
         console.print(f"scope {run.scope}: first result, worker / improved: median {run.ratio(statistics.median):.2f}, "
-                      f"p90 {run.ratio(percentile_90):.2f}")
+                      f"p90 {run.ratio(tail):.2f}")
         yield run
 
 
@@ -88,9 +93,9 @@ def concluded(runs: list[Run], state: StackState, file: Path) -> None:
     """Print the medians over the runs, and write what was measured."""
     for scope in dict.fromkeys(run.scope for run in runs):
         of = [run for run in runs if run.scope == scope]
-        middle, tail = ([run.ratio(statistic) for run in of] for statistic in (statistics.median, percentile_90))
+        middle, tails = ([run.ratio(statistic) for run in of] for statistic in (statistics.median, tail))
         console.print(f"[bold]scope {scope}, {len(of)} runs, {state.slots} slots: {_spread('median', middle)}, "
-                      f"{_spread('p90', tail)}")
+                      f"{_spread('p90', tails)}")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"at": time.time(), "slots": state.slots, "runs": [run._asdict() for run in runs]}),
                     encoding="utf-8")

@@ -25,6 +25,7 @@ import neo4j
 
 from benchmarks import hop
 from benchmarks.common import conditions, neo4j_of, parser, read_seconds, say, write
+from rig.percentile import percentile
 from testing.certificates import certificate
 from testing.servers import Neo4jServer, Serving, serving
 
@@ -102,7 +103,7 @@ def measure(pair: Pair) -> dict[str, Any]:
             tries.append(timed(work))
     host_worked = read_seconds(pair.host.process.pid) - host_worked
     times = {"direct": [each.passed for each in direct], "relay": [each.passed for each in relayed]}
-    low, ratio, high = statistics.quantiles(map(_ratio, _blocks(times["relay"]), _blocks(times["direct"])), n=4)
+    low, ratio, high = _quartiles(list(map(_ratio, _blocks(times["relay"]), _blocks(times["direct"]))))
     return {"name": pair.name, "pairs": pair.repeats, "direct_ms": _figures(times["direct"]),
             "relay_ms": _figures(times["relay"]), "ratio": round(ratio, 3), "spread": [round(low, 3), round(high, 3)],
             "ratio_of_medians": round(_ratio(times["relay"], times["direct"]), 3), "bar": pair.bar,
@@ -126,8 +127,12 @@ def _mean(values: Iterable[float]) -> float:
     return round(statistics.fmean(values), 3)
 
 
+def _quartiles(values: list[float]) -> list[float]:
+    return [percentile(values, percent) for percent in (25, 50, 75)]
+
+
 def _figures(values: list[float]) -> dict[str, Any]:
-    low, median, high = statistics.quantiles(values, n=4)
+    low, median, high = _quartiles(values)
     return {"median": round(median, 3), "quartiles": [round(low, 3), round(high, 3)]}
 
 

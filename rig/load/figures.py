@@ -1,10 +1,10 @@
 """What a load test comes to: its figures, from its raw lines alone."""
 
-import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from rig.load.records import LoadRun, LoadSample
+from rig.percentile import percentile_or_none
 from rig.records import Record
 
 LEFT_SECONDS = 5.0      # after the last run's end: the house's `connections_left_5s`
@@ -42,16 +42,10 @@ class Outcome(Record):
     reasons: dict[str, int]
 
 
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """Return the value that a share of the values does not exceed, by the nearest rank; None without values."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
-
-
 def latency(values: Iterable[float | None]) -> Latency:
     """Return the figures of a latency, those left out that have no value."""
     known = [value for value in values if value is not None]
-    return Latency(count=len(known), median=percentile(known, 0.5), p95=percentile(known, 0.95),
+    return Latency(count=len(known), median=percentile_or_none(known, 50), p95=percentile_or_none(known, 95),
                    highest=max(known, default=None))
 
 
@@ -68,7 +62,7 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> Outcome:
         throughput=succeeded / seconds if seconds else None,
         latencies={name: latency(getattr(run, name) for run in runs if run.state == "success" or name == "trigger")
                    for name in ("trigger", "queued", "run", "task_median", "task_tail")},
-        late_p95=percentile([run.late for run in runs], 0.95), connections_opened=opened,
+        late_p95=percentile_or_none([run.late for run in runs], 95), connections_opened=opened,
         connections_opened_per_second=opened / seconds if seconds and opened is not None else None,
         connections_opened_per_run=opened / succeeded if succeeded and opened is not None else None,
         connections_peak=max((sample.open for sample in series if sample.open is not None), default=None),

@@ -7,10 +7,11 @@ from statistics import median
 from rig.metrics import gauges, leaks, rows
 from rig.metrics.counting import ids_count, seen_ids, still_open
 from rig.metrics.gauges import all_tasks, times
-from rig.metrics.intervals import Number, percentile_90
+from rig.metrics.intervals import Number
 from rig.metrics.missing import Missing
 from rig.metrics.raw import Repeat
 from rig.metrics.registry import CONDITIONS, METRICS, Metric
+from rig.percentile import percentile
 from rig.records import DagRunRecord, TaskRecord
 
 DIGITS = 6
@@ -103,6 +104,10 @@ def _over(statistic: Callable[[Sequence[Number]], Number], values: Callable[[Rep
     return lambda repeat: statistic(values(repeat))
 
 
+def _tail(values: Sequence[Number]) -> Number:
+    return percentile(values, 90)
+
+
 def _first_results(repeat: Repeat) -> Sequence[Number]:
     return rows.numbers(repeat, "first_result_seconds")
 
@@ -121,13 +126,13 @@ _MEASURES: Mapping[str, Callable[[Repeat], Number]] = {
     "connections_abandoned": _abandoned,
     "drivers_created": lambda repeat: sum(rows.numbers(repeat, "drivers_created")),
     "first_result_seconds": _over(median, _first_results),
-    "first_result_seconds_p90": _over(percentile_90, _first_results),
+    "first_result_seconds_p90": _over(_tail, _first_results),
     "call_seconds": _over(median, rows.later_calls),
-    "call_seconds_p90": _over(percentile_90, rows.later_calls),
+    "call_seconds_p90": _over(_tail, rows.later_calls),
     "task_seconds": _over(median, _task_seconds),
     "tasks_wrong": _wrong,
     "queued_seconds": _over(median, _queued_seconds),
-    "queued_seconds_p90": _over(percentile_90, _queued_seconds),
+    "queued_seconds_p90": _over(_tail, _queued_seconds),
     "makespan_seconds": lambda repeat: gauges.makespan_window(repeat).seconds,
     "concurrency_reached": _concurrency,
     "worker_processes": rows.worker_processes,

@@ -5,7 +5,9 @@ The tasks of one DAG run share its luck, so it is DAG runs that are drawn again,
 
 from collections.abc import Callable, Sequence
 from random import Random
-from statistics import median, quantiles
+from statistics import median
+
+from rig.percentile import percentile
 
 LEAST_REPEATS = 3
 RESAMPLES = 2000
@@ -41,15 +43,10 @@ def of_ratio(contender: Sequence[Number], baseline: Sequence[Number], random: Ra
     return _percentiles(lambda: median(_again(contender, random)) / median(_again(baseline, random)))
 
 
-def percentile_90(values: Sequence[Number]) -> Number:
-    """Return the 90th percentile, interpolated between the two nearest values."""
-    return quantiles(values, n=10, method="inclusive")[-1] if len(values) > 1 else values[0]
-
-
 def _again(values: Sequence[Number], random: Random) -> Sequence[Number]:
     return random.choices(values, k=len(values))
 
 
 def _percentiles(draw: Callable[[], Number]) -> Interval:
-    cuts = quantiles((draw() for _ in range(RESAMPLES)), n=40, method="inclusive")
-    return cuts[0], cuts[-1]
+    drawn = [draw() for _ in range(RESAMPLES)]
+    return percentile(drawn, 2.5), percentile(drawn, 97.5)

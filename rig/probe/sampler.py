@@ -1,11 +1,11 @@
 """The sampler: what is open and what runs, several times a second, for as long as a window takes."""
 
-import statistics
 import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
 
+from rig.percentile import percentile_or_none
 from rig.probe.errors import SERVER_ERRORS, one_line
 from rig.probe.window import Seen, Window
 from rig.records import ProbeShare, Sample
@@ -45,13 +45,13 @@ class Sampler(threading.Thread):
     def share(self, markers: int) -> ProbeShare:
         """Return what all of it took of the server and of this machine, so many marker connections included."""
         times = [sample.t for sample in self._window.samples]
-        gaps = sorted(later - earlier for earlier, later in pairwise(times))
+        gaps = [later - earlier for earlier, later in pairwise(times)]
         return ProbeShare(
             connections=markers + len(self.own_ids),
             queries=markers * QUERIES_PER_MARKER + self._tries * QUERIES_PER_SAMPLE,
             cpu_seconds=self._cpu_seconds, samples=len(times),
-            interval_median=statistics.median(gaps) if gaps else None,
-            interval_p95=gaps[int(0.95 * (len(gaps) - 1))] if gaps else None)
+            interval_median=percentile_or_none(gaps, 50),
+            interval_p95=percentile_or_none(gaps, 95))
 
     def _try(self) -> None:
         self._tries += 1

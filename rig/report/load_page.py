@@ -7,7 +7,6 @@ from typing import Any
 import plotly.graph_objects as go
 
 from rig.load import records, schedule, summary
-from rig.load.figures import percentile
 from rig.load.records import LoadRun, LoadSample, LoadTestRecord
 from rig.load.schedule import stages_of
 from rig.report import phrases
@@ -104,7 +103,7 @@ def _dots(name: str, points: Points, hue: str) -> go.Scatter:
 
 def _panel(title: str, unit: str, end: float, traces: list[go.Scatter]) -> Panel:
     values = [value for trace in traces for value in trace.y if value is not None]
-    highest = percentile(values, 1.0)
+    highest = max(values, default=None)
     figure = go.Figure(traces, {
         "template": "none", "height": 260, "margin": {"l": 44, "r": 12, "t": 8, "b": 38}, "hovermode": "x unified",
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": len(traces) > 1,
