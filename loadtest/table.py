@@ -1,5 +1,8 @@
 """What the page shows: the rows of the tab, and the points of the charts, from the samples."""
 
+import csv
+import io
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +12,11 @@ RATE_SECONDS = 10.0     # over which connections opened per second are averaged
 STRUCTURE: list[dict[str, str | int]] = [
     {"key": "what", "title": "What"}, {"key": "now", "title": "Now", "round": 2},
     {"key": "most", "title": "Highest", "round": 2}, {"key": "meaning", "title": "Meaning"}]
+
+COLUMNS: dict[str, Callable[[LoadSample], float | None]] = {
+    "t": lambda sample: sample.t, "rate": lambda sample: sample.rate, "runs_in_flight": lambda sample: sample.in_flight,
+    "open": lambda sample: sample.open, "idle": lambda sample: sample.idle, "running": lambda sample: sample.running,
+    "opened": lambda sample: sample.opened}
 
 Row = dict[str, str | float | None]
 
@@ -21,6 +29,15 @@ def point(sample: LoadSample) -> dict[str, Any]:
             "patterns": {name: [count.open, count.running] for name, count in sample.patterns.items()},
             "workers": None if sample.workers is None else {
                 name: [one.processes, one.open, one.in_use, one.opened] for name, one in sample.workers.items()}}
+
+
+def as_csv(series: list[LoadSample]) -> str:
+    """Return samples as CSV: one line for each, nothing where a value could not be had."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([column(sample) for column in COLUMNS.values()] for sample in series)
+    return file.getvalue()
 
 
 def opened_per_second(series: list[LoadSample]) -> list[float]:

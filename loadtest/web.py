@@ -9,7 +9,7 @@ from locust.env import Environment
 from locust.web import WebUI
 
 from loadtest.master import Master
-from loadtest.table import STRUCTURE, point, table
+from loadtest.table import STRUCTURE, as_csv, point, table
 
 KEY = "neo4j"
 TITLE = "Neo4j connections"
@@ -64,11 +64,7 @@ def _pages(ui: WebUI, base: str, master: Master) -> flask.Blueprint:
             "summary": master.summary, "deployment": master.deployment})
 
     def series() -> flask.Response:
-        lines = ["t,rate,runs_in_flight,open,idle,running,opened"]
-        lines += [",".join("" if value is None else f"{value}" for value in (
-            sample.t, sample.rate, sample.in_flight, sample.open, sample.idle, sample.running, sample.opened))
-            for sample in list(master.live)]
-        return flask.Response("\n".join(lines) + "\n", mimetype="text/csv", headers={
+        return flask.Response(as_csv(list(master.live)), mimetype="text/csv", headers={
             "Content-Disposition": "attachment;filename=neo4j_connections.csv"})
 
     for path, name, view in (("", "page", lambda: pages.send_static_file("page.html")), ("/data", "data", data),

@@ -1,5 +1,7 @@
 """What the tab shows: plain values for Locust's table, of the test that is on, and null where nothing was seen."""
 
+import csv
+import io
 import sys
 
 import pytest
@@ -52,6 +54,13 @@ def test_a_point_of_the_charts_has_what_they_draw() -> None:
     seen = {"hook": Count(open=4, running=1)}
     found = table.point(sample(7.0, triggered=5, ended=3, open=4, running=1, patterns=seen))
     assert (found["in_flight"], found["idle"], found["patterns"], found["workers"]) == (2, 3, {"hook": [4, 1]}, None)
+
+
+def test_the_csv_has_a_line_for_each_sample_and_nothing_where_nothing_was_seen() -> None:
+    seen = sample(2.5, triggered=5, ended=3, open=4, running=1, opened=7)
+    assert list(csv.DictReader(io.StringIO(table.as_csv([sample(1.0), seen])))) == [
+        {"t": "1.0", "rate": "1.0", "runs_in_flight": "0", "open": "", "idle": "", "running": "", "opened": ""},
+        {"t": "2.5", "rate": "1.0", "runs_in_flight": "2", "open": "4", "idle": "3", "running": "1", "opened": "7"}]
 
 
 def test_none_of_the_parts_that_are_tested_here_brings_locust_with_it() -> None:
