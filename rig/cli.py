@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from pydantic import SecretStr
@@ -28,6 +28,13 @@ from rig.errors import BadInput, RigError
 from rig.experiment import profiles
 from rig.records import EARLIER_RELAYS, Relay, RunRecord
 from rig.settings import Settings
+
+if TYPE_CHECKING:       # what these import takes a second, and most commands need little of it
+    from rig.load.run import Ended
+    from rig.metrics import Summary
+    from rig.progress_view import ProgressView
+    from rig.stack.interface import OnStep, ServiceStatus, Stack
+    from rig.stack.state import StackState
 
 INTERRUPTED = 130
 NATIVE, COMPOSE = "native", "compose"
@@ -401,7 +408,7 @@ def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _stack(config: Settings, on: str, on_step: Any = lambda *_: None) -> Any:
+def _stack(config: Settings, on: str, on_step: "OnStep" = lambda *_: None) -> "Stack":
     if on == NATIVE:
         from rig.stack.native import NativeStack  # noqa: PLC0415 - as above
 
@@ -415,7 +422,7 @@ def _stack(config: Settings, on: str, on_step: Any = lambda *_: None) -> Any:
     raise BadInput(f"there is no stack {on!r}", f"take {NATIVE} or {COMPOSE}")
 
 
-def _existing(config: Settings, url: str, token: str | None, wanted: profiles.Profile) -> Any:
+def _existing(config: Settings, url: str, token: str | None, wanted: profiles.Profile) -> "Stack":
     from rig.stack.existing import ExistingStack  # noqa: PLC0415 - as above
 
     if token is None:
@@ -430,7 +437,7 @@ def _existing(config: Settings, url: str, token: str | None, wanted: profiles.Pr
 
 
 @contextmanager
-def _view(config: Settings, on: str) -> Iterator[tuple[Any, Any]]:
+def _view(config: Settings, on: str) -> Iterator[tuple["Stack", "ProgressView"]]:
     from rig.progress_view import ProgressView  # noqa: PLC0415 - as above
 
     with ProgressView(console, config.slots) as view:
@@ -450,7 +457,7 @@ def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str 
     given = {name: value for name, value in numbers.items() if value is not None}
     for name, value in given.items():
         profiles.within(f"--{name}", value, 0 if name == "hold" else 1, limits[name])
-    choices: dict[str, tuple[Any, ...]] = {}
+    choices: dict[str, tuple[object, ...]] = {}
     if executors is not None:
         choices["executors"] = profiles.executors(executors)
     if patterns is not None:
@@ -488,7 +495,7 @@ def _flags(**values: float | str | None) -> tuple[str, ...]:
     return tuple(f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None)
 
 
-def _tell_of_load(ended: Any, *, headless: bool) -> None:
+def _tell_of_load(ended: "Ended", *, headless: bool) -> None:
     from rig import report as reporting  # noqa: PLC0415 - as above
     from rig.load import run as loading  # noqa: PLC0415 - as above
     from rig.load import summary as load_summary  # noqa: PLC0415 - as above
@@ -516,7 +523,7 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _print_status(config: Settings, state: Any, services: list[Any]) -> None:
+def _print_status(config: Settings, state: "StackState", services: "list[ServiceStatus]") -> None:
     table = Table("service", "pid", Column("where", overflow="fold"), Column("health", overflow="fold"), box=None)
     for service in services:
         table.add_row(service.name, str(service.pid), service.url or "",
@@ -551,7 +558,7 @@ def _close(config: Settings, record: RunRecord) -> None:
         raise RigError(f"{failures}; the report says which")
 
 
-def _failures(summary: Any) -> str:
+def _failures(summary: "Summary") -> str:
     # A service may die when the last task has ended: then no task failed, and the DAG run did.
     ended = Counter(run.state for run in summary.dag_runs if run.state != "success" and not run.is_exhibit)
     cells = [cell for cell in summary.cells if not cell.is_exhibit]
