@@ -47,22 +47,22 @@ lint: .venv/.test
 	$(BIN)/mypy
 	$(BIN)/mypy --python-version 3.10 worker_init
 
+# Not the folders of this repository: they are installed from here.
+LOCKED := --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
+    --no-emit-package neo4j-worker-init --no-emit-package neo4j-connection-patterns
+COMPILE := uv pip compile -q pyproject.toml --python-version 3.11 $(LOCKED)
 lock: .venv  ## resolve the requirements anew (needs uv)
-	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url --no-annotate --extra rig --extra build -o requirements/rig.txt $(ARGS)
-	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url --no-annotate --extra rig --extra build --extra test -c requirements/rig.txt \
-	    -o requirements/test.txt $(ARGS)
-	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url --no-annotate --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
-	uv pip compile -q pyproject.toml --universal --python-version 3.10 --generate-hashes --no-header \
-	    --no-emit-index-url --no-annotate --extra pythons -c requirements/rig.txt -o requirements/pythons.txt $(ARGS)
+	$(COMPILE) --extra rig --extra build -o requirements/rig.txt $(ARGS)
+	$(COMPILE) --extra rig --extra build --extra test -c requirements/rig.txt -o requirements/test.txt $(ARGS)
+	$(COMPILE) --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
+	uv pip compile -q worker_init/pyproject.toml --group worker_init/pyproject.toml:test --python-version 3.10 $(LOCKED) \
+	    -c requirements/rig.txt -o requirements/pythons.txt $(ARGS)
 
 clean: down  ## stop the stack, remove the environment and everything generated but the results
 	rm -rf .venv results/.stack results/.cache .mypy_cache .ruff_cache .pytest_cache
 
 # Made anew when a requirement changes; a half-made one is never taken for whole.
-.venv: requirements/rig.txt pyproject.toml
+.venv: requirements/rig.txt pyproject.toml worker_init/pyproject.toml patterns/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	    echo "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12 …" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
@@ -70,7 +70,8 @@ clean: down  ## stop the stack, remove the environment and everything generated 
 	@echo "Installing what is needed into .venv (once, about a minute) …"
 	@rm -f .venv/.test; $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/rig.txt && \
-	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . || \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	        -e ./worker_init -e ./patterns -e . || \
 	    { rm -rf .venv; echo "The packages could not be installed: see above. Is the network there?" >&2; exit 1; }
 	@touch .venv
 

@@ -279,6 +279,15 @@ def test_the_version_of_airflow_is_the_locked_one(celery: Services) -> None:
     assert f"ARG AIRFLOW_IMAGE_NAME=apache/airflow:{locked[1]}" in (PROJECT / "docker/Dockerfile").read_text()
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "loadtest.Dockerfile"])
+def test_what_an_image_copies_is_there_and_let_in(name: str) -> None:
+    lines = re.findall(r"^COPY (?!--from)(.*)$", (PROJECT / "docker" / name).read_text(), re.MULTILINE)
+    copied = [word for line in lines for word in line.split()[:-1] if not word.startswith("--")]
+    let_in = {line.removeprefix("!") for line in (PROJECT / ".dockerignore").read_text().splitlines()}
+    assert copied
+    assert [path for path in copied if not (PROJECT / path).exists() or path not in let_in] == []
+
+
 def test_another_version_is_another_image(compose_files: Deployment) -> None:
     services = compose_files.config(LOCAL, AIRFLOW_VERSION="3.4.0")["services"]
     assert services["airflow-scheduler"]["image"].endswith(":3.4.0")

@@ -40,7 +40,7 @@ def test_the_names_can_be_had_without_the_driver() -> None:
 
 
 def test_the_version_is_the_distributions() -> None:
-    assert patterns.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert patterns.__version__ == tomllib.loads((ROOT / "patterns/pyproject.toml").read_text())["project"]["version"]
 
 
 @pytest.mark.parametrize("path", [path.relative_to(ROOT) for folder in ("patterns", "dags")
