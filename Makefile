@@ -24,7 +24,7 @@ load: .venv  ## Locust's page on the stack, one is started if none runs: ARGS='-
 down: .venv  ## stop the stack
 	@$(BIN)/rig down
 
-workers: .venv  ## the Neo4j driver of each Celery worker process
+workers: .venv  ## the shared driver of each pool process
 	@$(BIN)/rig workers $(ARGS)
 
 status: .venv  ## what runs, where it listens, how to log in
@@ -51,7 +51,7 @@ lint: .venv/.test
 LOCKED := --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
     --no-emit-package neo4j-worker-init --no-emit-package neo4j-connection-patterns
 COMPILE := uv pip compile -q pyproject.toml --python-version 3.11 $(LOCKED)
-lock: .venv  ## resolve the requirements anew (needs uv)
+lock: .venv  ## resolve the requirements again (needs uv)
 	$(COMPILE) --extra rig --extra build -o requirements/rig.txt $(ARGS)
 	$(COMPILE) --extra rig --extra build --extra test -c requirements/rig.txt -o requirements/test.txt $(ARGS)
 	$(COMPILE) --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
@@ -61,7 +61,7 @@ lock: .venv  ## resolve the requirements anew (needs uv)
 clean: down  ## stop the stack, remove the environment and everything generated but the results
 	rm -rf .venv results/.stack results/.cache .mypy_cache .ruff_cache .pytest_cache
 
-# Made anew when a requirement changes; a half-made one is never taken for whole.
+# Made again when a requirement changes; a half-made one is never taken for whole.
 .venv: requirements/rig.txt pyproject.toml worker_init/pyproject.toml patterns/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	    echo "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12 …" >&2; exit 2; }

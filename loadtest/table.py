@@ -81,7 +81,7 @@ def table(live: list[LoadSample]) -> list[Row]:
 
 
 def most_open(series: list[LoadSample], worker: str) -> int:
-    """Return the most connections that a worker's drivers had open."""
+    """Return the most connections that a worker's shared drivers had open."""
     return max(one.open for sample in series if (one := (sample.workers or {}).get(worker)))
 
 

@@ -84,7 +84,7 @@ def mapped_workload(pattern: str | None = None) -> None:
 
 
 def every_client() -> None:
-    """Put into the DAG a task for each client that reaches the worker's driver."""
+    """Put into the DAG a task for each client that reaches the shared driver."""
     from airflow.providers.neo4j.operators.neo4j import Neo4jOperator  # noqa: PLC0415 - for this DAG alone
 
     for client in ("driver", "async_driver", "environment", "hook", "neomodel"):

@@ -1,4 +1,4 @@
-"""The clients that a task may have: each asks the server for a nonce, and says by way of whom it got there."""
+"""The clients that a task may have: each asks the server for a nonce, and says what it got there through."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ QUERY = "RETURN $nonce AS nonce"
 
 
 class Answer(TypedDict):
-    """What a client found: the address it talked to, and whether that is the worker's driver's."""
+    """What a client found: the address it talked to, and whether that is the shared driver's."""
 
     client: str
     address: str
@@ -43,7 +43,7 @@ def ask(client: str) -> Answer:
         raise RuntimeError(f"{client} asked for {nonce} and got {found!r}")
     own = urlsplit(os.environ.get("NEO4J_WORKER_URI", "")).netloc
     if own and address != own:
-        raise NotThroughTheWorkerError(f"{client} talked to {address}, and the worker's driver is at {own}")
+        raise NotThroughTheWorkerError(f"{client} talked to {address}, and the shared driver is at {own}")
     return Answer(client=client, address=address, through_worker=bool(own))
 
 

@@ -1,4 +1,4 @@
-"""The pattern that reaches across tasks: the driver that the worker process keeps, held by ``worker_init``."""
+"""The pattern that reaches across tasks: the shared driver of ``worker_init``."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkerDatabaseConnection(DatabaseConnection):
-    """One driver for each process, that leads to the one which the worker process keeps from task to task.
+    """One driver for each process, that leads to the shared driver, which stays from task to task.
 
     It needs no check before reuse: what it talks to is on the same machine, and checks the server for it.
     Where no worker has a driver it connects by itself, as ``improved`` does. The worker has one for the

@@ -296,7 +296,7 @@ def dag(name: Annotated[str, typer.Argument(help="The DAG's id, as `neo4j_stress
 @app.command()
 def workers(as_json: Annotated[bool, typer.Option("--json", help="For a program: all that the workers tell.")] = False,
             on: StackName = NATIVE) -> None:
-    """Show the Neo4j driver of each Celery worker process, from Flower's API."""
+    """Show the shared driver of each pool process, from Flower's API."""
     from rig import workers as inspection  # noqa: PLC0415 - as above
 
     config = settings_module.load()

@@ -19,9 +19,9 @@ const charts = {
   times: new Chart(panels, { title: "How long DAG runs take", unit: " s",
     about: "From the moment each was due, to its first task at work (queued) and to its end (run); a dot for each run." }),
   pattern: new Chart(panels, { title: "Open connections by pattern", unit: "",
-    about: "Who opened them, as each connection says itself: the code pattern, or the driver of the worker process." }),
+    about: "Who opened them, as each connection says itself: the code pattern, or a shared driver." }),
   workers: new Chart(panels, { title: "Drivers of the Celery workers", unit: "",
-    about: "From Flower: connections that each worker's drivers hold for its tasks, and how many are in use." }),
+    about: "From Flower: connections that each worker's shared drivers hold for its tasks, and how many are in use." }),
 };
 for (const chart of Object.values(charts)) {
   chart.onPoint = (t) => Object.values(charts).forEach((other) => other.point(t));

@@ -24,7 +24,7 @@ METHOD = (
     "and between executors only for want of another way.",
     "Server, Airflow and tasks share one machine: what the tasks take, the server lacks.",
     "Connections abandoned, without GOODBYE, cannot be seen without a relay or a tap in front of the server.",
-    "Where tasks go through a worker's driver, its connections belong to no task: they stay open on purpose until they "
+    "Where tasks go through a shared driver, its connections belong to no task: they stay open on purpose until they "
     "have been idle for 300 s, and count as left. A warm cell is the DAG run right after its cold one, on the same "
     "workers.",
     "There is no cell that runs against itself here: the noise floor is what the repeats of one cell show.",

@@ -91,4 +91,4 @@ def test_a_client_that_went_past_the_worker_fails(run_dag: RunDag, neo4j_server:
                         NEO4J_WORKER_URI=uri, NEO4J_WORKER_USERNAME=neo4j_server.username,
                         NEO4J_WORKER_PASSWORD=neo4j_server.password)
     assert ended.states("hook") == ["failed"]
-    assert f"hook talked to {neo4j_server.uri.removeprefix('bolt://')}, and the worker's driver is at" in ended.log
+    assert f"hook talked to {neo4j_server.uri.removeprefix('bolt://')}, and the shared driver is at" in ended.log

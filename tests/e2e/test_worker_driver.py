@@ -1,4 +1,4 @@
-"""The worker's driver under the real Airflow: what tasks of both executors open, what is shown, what breaks."""
+"""The shared driver under the real Airflow: what tasks of both executors open, what is shown, what breaks."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The pattern ``worker``: one driver for each process, by way of the worker's where there is one."""
+"""The pattern ``worker``: one driver for each process, through the shared driver where there is one."""
 
 import socket
 from collections.abc import Iterator

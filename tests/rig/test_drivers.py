@@ -1,4 +1,4 @@
-"""How the worker's driver joins the stack's services, without starting any of them."""
+"""How the shared driver joins the stack's services, without starting any of them."""
 
 import json
 import os
