@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         # Before anything else, and wherever it stands: a message about the rest could repeat the password.
         if "@" in value:
             raise ValueError("the user and the password go into NEO4J_USERNAME and NEO4J_PASSWORD")
+        if "?" in value or "#" in value:
+            raise ValueError("expected no routing context (?…): Airflow's connection for Neo4jHook cannot hold one, "
+                             "and the patterns would not reach the same servers")
         if not _is_neo4j_address(value):
             raise ValueError(f"expected <scheme>://<host>[:<port>] with one of {', '.join(NEO4J_SCHEMES)}")
         return value

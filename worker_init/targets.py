@@ -183,6 +183,8 @@ def check_uri(uri: str) -> None:
         raise BadSetting(f"begins with none of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}")
     if parts.username or parts.password:
         raise BadSetting("holds a user name or a password, which belong into settings of their own")
+    if parts.query and not parts.scheme.startswith("neo4j"):
+        raise BadSetting("holds a routing context (?…), which only neo4j:// can have")
     if not has_host or parts.path not in ("", "/") or any(letter.isspace() for letter in uri):
         raise BadSetting("names no host and port that can be used")
 
@@ -191,19 +193,32 @@ def parse_connection(value: str | None) -> AirflowConnection:
     """Read an Airflow connection. Raises BadSetting, without the value: there is a password in it."""
     if not value:
         raise BadSetting("is not in the worker's environment")
+    is_json = value.lstrip().startswith("{")
+    if not is_json and value.count("://") > 1:      # Airflow takes the second one for a part of the host
+        raise BadSetting("has a second scheme (as neo4j://bolt://…), which Neo4jHook cannot use: leave one")
     try:
-        fields = _from_json(value) if value.lstrip().startswith("{") else _from_uri(value)
+        fields = _from_json(value) if is_json else _from_uri(value)
         port = int(fields.get("port") or _DEFAULT_PORT)
     except (ValueError, TypeError, AttributeError):
         raise BadSetting("cannot be read") from None
     if (fields.get("conn_type") or "").split("+")[0] not in _TYPES:
         raise BadSetting("is not a connection of type neo4j")
-    if not fields.get("host"):
-        raise BadSetting("names no host")
+    _check_host(fields.get("host"))
     connection = AirflowConnection(fields["host"], port, fields.get("login"), fields.get("password"),
                                    fields.get("schema") or "", fields["extra"])
     check_uri(connection.target.uri)
     return connection
+
+
+def _check_host(host: Any) -> None:
+    """Raise BadSetting for a host that Neo4jHook, which puts it before a colon and the port, makes no address of."""
+    if not host or not isinstance(host, str):
+        raise BadSetting("names no host")
+    if "://" in host:
+        raise BadSetting("has a scheme in its host, which Neo4jHook cannot use: write the name or address alone")
+    if host.count(":") > 1 and not host.startswith("["):
+        raise BadSetting("needs its IPv6 address in brackets, which Airflow keeps in JSON alone: "
+                         '{"host": "[::1]", …}')
 
 
 def _from_json(value: str) -> dict[str, Any]:

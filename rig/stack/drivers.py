@@ -28,9 +28,10 @@ def connection(state: StackState) -> str:
     """Return the stack's Neo4j as Airflow's connection ``neo4j_default``, in JSON."""
     parts = urlsplit(state.neo4j_uri)
     scheme, _, tls = parts.scheme.partition("+")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname    # the hook adds none
     extra = {"neo4j_scheme": scheme == "neo4j", "certs_self_signed": tls == "ssc", "certs_trusted_ca": tls == "s"}
     return json.dumps({
-        "conn_type": "neo4j", "host": parts.hostname, "port": parts.port or DEFAULT_PORT,
+        "conn_type": "neo4j", "host": host, "port": parts.port or DEFAULT_PORT,
         "login": state.neo4j_username, "password": state.secrets.neo4j.get_secret_value(),
         "schema": state.neo4j_database, "extra": {name: True for name, is_set in extra.items() if is_set}})
 

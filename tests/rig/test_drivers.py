@@ -32,7 +32,7 @@ def test_local_executor_has_one_driver_for_all_where_celery_has_one_for_each_pro
 
 @pytest.mark.parametrize("uri", [
     "bolt://127.0.0.1:17687", "neo4j://graph.example:7688", "bolt+s://graph.example:7687", "neo4j+s://a.example:7687",
-    "neo4j+ssc://a.example:7687", "bolt+ssc://a.example:7687"])
+    "neo4j+ssc://a.example:7687", "bolt+ssc://a.example:7687", "bolt://[::1]:7687", "neo4j+s://[2001:db8::1]:7688"])
 def test_airflows_connection_leads_to_the_same_server_as_neo4j_uri(uri: str, tmp_path: Path) -> None:
     made = stack(tmp_path, neo4j_uri=uri)
     parsed = parse_connection(drivers.connection(made))

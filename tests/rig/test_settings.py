@@ -203,6 +203,7 @@ def test_passwords_are_not_in_any_text_of_them(monkeypatch: pytest.MonkeyPatch) 
     ("NEO4J_URI", "bolt://db:port", "expected <scheme>://<host>[:<port>]"),
     ("NEO4J_URI", "bolt://db:70000", "expected <scheme>://<host>[:<port>]"),
     ("NEO4J_URI", "bolt://[::1", "expected <scheme>://<host>[:<port>]"),
+    ("NEO4J_URI", "neo4j://db:7687?policy=eu", "expected no routing context (?…)"),
 ])
 def test_a_bad_value_is_one_line_that_names_the_variable_and_what_was_expected(
         variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:

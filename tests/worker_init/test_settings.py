@@ -113,6 +113,35 @@ def test_tls_extras_are_taken_off_the_local_hop_and_the_rest_is_kept() -> None:
                         "password": "secret", "schema": "sales", "extra": {"neo4j_scheme": True, "own": 1}}
 
 
+@pytest.mark.parametrize(("value", "reason"), [
+    ("neo4j://bolt://u:hidden@db:7687/sales", "has a second scheme"),       # `airflow connections export` writes it
+    ("bolt://neo4j+s://u:hidden@db", "has a second scheme"),
+    ("neo4j://u:hidden@neo4j%3A%2F%2Fdb:7687", "has a scheme in its host"),
+    (json.dumps({"conn_type": "neo4j", "host": "bolt://db", "password": "hidden"}), "has a scheme in its host"),
+    ("neo4j://u:hidden@db/?callback=http://x", "has a second scheme"),      # Airflow does not read it either
+    ("neo4j://u:hidden@[::1]:7687", "needs its IPv6 address in brackets"),  # Airflow takes them off, and the hook fails
+    (json.dumps({"host": "::1", "password": "hidden"}), "needs its IPv6 address in brackets"),
+])
+def test_a_form_that_the_hook_itself_cannot_use_is_left_alone_and_said_to_be_one(value: str, reason: str) -> None:
+    upstreams = upstreams_of({"AIRFLOW_CONN_A": value}, ("a",))
+    assert (upstreams.targets, upstreams.environment([])) == ((), {})
+    (note,) = upstreams.notes
+    assert note.startswith("connection a stays as it is: AIRFLOW_CONN_A ")
+    assert reason in note
+    assert "hidden" not in note
+
+
+def test_an_ipv6_address_in_brackets_is_used() -> None:
+    assert parse_connection(json.dumps({"host": "[::1]"})).target.uri == "bolt://[::1]:7687"
+
+
+def test_a_routing_context_is_kept_where_the_driver_takes_one_and_named_where_it_does_not() -> None:
+    (target,) = upstreams_of({"NEO4J_URI": "neo4j+s://db?policy=eu"}, ()).targets
+    assert target.uri == "neo4j+s://db?policy=eu"
+    with pytest.raises(BadSetting, match=r"NEO4J_URI holds a routing context \(\?…\), which only neo4j:// can have"):
+        upstreams_of({"NEO4J_URI": "bolt://db?policy=eu"}, ())
+
+
 def test_no_repr_shows_a_password() -> None:
     upstreams: Upstreams = upstreams_of({"AIRFLOW_CONN_A": "neo4j://u:hidden@db", "NEO4J_URI": "bolt://x",
                                          "NEO4J_PASSWORD": "hidden"}, ("a",))
