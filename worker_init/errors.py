@@ -36,3 +36,11 @@ class UpstreamFailure(WorkerInitError):
         self.gql_status = gql_status
         self.description = description
         self.diagnostic_record = diagnostic_record or {}
+
+
+class ServerFault(WorkerInitError):
+    """A server answered what Bolt does not allow at that point. It costs the one lease that it happened in."""
+
+
+class Unforeseen(WorkerInitError):
+    """A fault of this package: something happened in a state in which nobody thought of it."""

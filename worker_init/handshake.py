@@ -28,7 +28,7 @@ class Version(NamedTuple):
 
 
 # From newest to oldest; a client is never offered one that is newer than its upstream's.
-_INTERCHANGEABLE = (Version(6, 1), Version(6, 0), Version(5, 8), Version(5, 7))
+INTERCHANGEABLE = (Version(6, 1), Version(6, 0), Version(5, 8), Version(5, 7))
 # HELLO and LOGON are one message before this: the relay cannot log a client on.
 _OLDEST = Version(5, 1)
 
@@ -36,9 +36,9 @@ _OLDEST = Version(5, 1)
 def offers_of(upstream: Version | None) -> tuple[Version, ...]:
     """Return what clients are offered over an upstream of this version; None: not known yet."""
     if upstream is None:
-        return _INTERCHANGEABLE
-    if upstream in _INTERCHANGEABLE:
-        return _INTERCHANGEABLE[_INTERCHANGEABLE.index(upstream):]
+        return INTERCHANGEABLE
+    if upstream in INTERCHANGEABLE:
+        return INTERCHANGEABLE[INTERCHANGEABLE.index(upstream):]
     return (upstream,) if upstream >= _OLDEST else ()
 
 

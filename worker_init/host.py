@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from worker_init.pool import Limits
-from worker_init.relay import Relay
+from worker_init.relay import Relay, Shared
 from worker_init.settings import Settings
 from worker_init.slot_claims import SlotClaims
 from worker_init.targets import Credentials, Target
@@ -55,6 +55,7 @@ class Host:
         self._has_pool = has_pool
         self._started_at = time.monotonic()
         self._relays: dict[tuple[int, int], Relay] = {}
+        self._shared = Shared()
         self._claims = SlotClaims(settings.folder, asyncio.get_running_loop(), self._slot_is_free)
         self._status_server: asyncio.Server | None = None
         self._is_draining = False
@@ -64,7 +65,7 @@ class Host:
         relay = Relay(f"slot {slot}, {target.uri}", target, credentials, limits=self._settings.limits,
                       connection_timeout=self._settings.connection_timeout,
                       logon_timeout=self._settings.logon_timeout,
-                      on_client=lambda: self._notice_process(slot))
+                      on_client=lambda: self._notice_process(slot), shared=self._shared)
         self._relays[slot, at] = relay
         await relay.listen(sock)
 
@@ -97,7 +98,7 @@ class Host:
         """Give back to the server what nobody uses any more: the slot's pool process has ended."""
         for (relay_slot, _), relay in self._relays.items():
             if relay_slot == slot:
-                relay.pool.close_idle()
+                relay.close_idle()
 
     async def drain(self, limit: float) -> None:
         """Let transactions end for so many seconds, then close every driver."""

@@ -1,17 +1,24 @@
-"""A driver behind an address: the relay of one slot, with its listening socket, clients and pool."""
+"""A driver behind an address: the relay of one slot, with its listening socket, clients and pools."""
 
-import hmac
+import asyncio
 import logging
 import socket
-from asyncio import AbstractServer, get_running_loop
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from worker_init.bounds import SPOOL
+from worker_init.client import Client, Verdict
+from worker_init.door import Door
+from worker_init.end_watch import EndWatch
 from worker_init.errors import UpstreamFailure
-from worker_init.handshake import Version
+from worker_init.handshake import INTERCHANGEABLE, Version, offers_of
+from worker_init.listener import Listener
+from worker_init.packstream import pack
 from worker_init.pool import Limits, Pool
 from worker_init.session import Session
+from worker_init.spool import Spool
 from worker_init.targets import Credentials, Target
 from worker_init.upstream import Connection, Route, Server, Timeouts, Upstream
 
@@ -21,26 +28,46 @@ _BACKLOG = 4096
 _MOST_REASONS = 100
 
 
+class Shared:
+    """What the relays of one host have in common."""
+
+    def __init__(self) -> None:
+        self.spool: Spool[Client] = Spool(SPOOL)
+        self.end_watch = EndWatch()
+
+
 class Relay:
-    """One driver's clients and connections."""
+    """One upstream's clients and connections.
+
+    There is a pool for the server's own version of Bolt, and one for each older version that clients speak.
+    """
 
     def __init__(self, name: str, target: Target, credentials: Credentials, *, limits: Limits,
-                 connection_timeout: float, logon_timeout: float, on_client: Callable[[], None]) -> None:
+                 connection_timeout: float, logon_timeout: float, on_client: Callable[[], None],
+                 shared: Shared | None = None) -> None:
         self.name = name
         self.logon_timeout = logon_timeout
         self.target = target
         self.server: Server | None = None
-        # What clients of each version are told of this server.
-        self.greetings: dict[Version, bytes] = {}
         self.address = ""
-        self.pool = Pool(Upstream(target, Timeouts(connection_timeout, limits.acquisition_timeout)), limits, name)
-        self._accepted = [(credentials.username, credentials.password), (target.username, target.password)]
+        shared = shared or Shared()
+        self.spool = shared.spool
+        self.end_watch = shared.end_watch
+        self._limits = limits
+        self._timeouts = Timeouts(connection_timeout, limits.acquisition_timeout)
+        self.pool = self._new_pool(None)
+        self._older: dict[Version, Pool] = {}
+        # What clients of each version are told of this server.
+        self._greetings: dict[Version, bytes] = {}
+        self._door = Door(credentials, target)
         self._on_client = on_client
         self._sessions: set[Session] = set()
         self._clients = 0
         self._asking: list[Callable[[UpstreamFailure | None], None]] = []
         self._turned_away: Counter[str] = Counter()
-        self._listener: AbstractServer | None = None
+        self._server_faults: Counter[str] = Counter()
+        self._own_faults: Counter[str] = Counter()
+        self._listener: Listener | None = None
 
     async def listen(self, sock: socket.socket) -> None:
         """Serve clients of a listening socket that somebody else keeps."""
@@ -48,20 +75,74 @@ class Relay:
         self.address = f"{host}:{port}"
         # Accepted sockets take it over from the listening one: a fact of Linux and the BSDs, and a call less for each.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._listener = await get_running_loop().create_server(lambda: Session(self), sock=sock, backlog=_BACKLOG)
+        sock.listen(_BACKLOG)
+        self._listener = Listener(sock, lambda: Session(self), lambda: self.turned_away("too many open files"))
 
     async def drain(self, limit: float) -> None:
-        """Take no more clients, let transactions end for so many seconds, close the driver."""
+        """Take no more clients, let transactions end for so many seconds, close the drivers."""
         if self._listener:
             self._listener.close()
-        await self.pool.drain(limit)
+        await asyncio.gather(*(pool.drain(limit) for pool in self._pools))
 
-    def is_known(self, token: dict[str, Any]) -> bool:
-        """Whether these credentials are the relay's own, or those of the upstream identity."""
-        if token.get("scheme") != "basic":
-            return False
-        given = f"{token.get('principal')}\0{token.get('credentials')}".encode()
-        return any(hmac.compare_digest(given, f"{name}\0{password}".encode()) for name, password in self._accepted)
+    def close_idle(self) -> None:
+        """Close every connection that is not lent."""
+        for pool in self._pools:
+            pool.close_idle()
+
+    # Pools
+
+    @property
+    def _pools(self) -> list[Pool]:
+        return [self.pool, *self._older.values()]
+
+    def _new_pool(self, version: Version | None) -> Pool:
+        name = f"{self.name}, Bolt {version}" if version else self.name
+        return Pool(Upstream(self.target, self._timeouts, version), self._limits, name)
+
+    def pool_for(self, version: Version) -> Pool:
+        """Return the pool whose connections speak a client's version."""
+        if self.server is None or version >= self.server.version:
+            return self.pool
+        if version not in self._older:
+            self._older[version] = self._new_pool(version)
+        return self._older[version]
+
+    # Facts for the clients' machines
+
+    @property
+    def offers(self) -> tuple[Version, ...] | None:
+        """The versions that clients are offered; None while the server is not known."""
+        return offers_of(self.server.version) if self.server else None
+
+    @property
+    def offers_unseen(self) -> tuple[Version, ...]:
+        """The versions that are offered where the server cannot be had, so that the client can be told."""
+        return INTERCHANGEABLE
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether access mode, database and bookmarks decide which server a connection leads to."""
+        return self.pool.upstream.is_routed
+
+    @property
+    def recv_timeout(self) -> float | None:
+        """How long a client waits for a sign of life, in seconds, if the server has told it."""
+        timeout = self.server.hints.get("connection.recv_timeout_seconds") if self.server else None
+        return timeout if isinstance(timeout, int | float) and timeout > 0 else None
+
+    def greeting(self, version: Version) -> bytes | None:
+        """Return the answer to HELLO, all but the connection's id, which comes last; None: the server is not known."""
+        if not self.server:
+            return None
+        if version not in self._greetings:
+            self._greetings[version] = _greeting(self.server, version)
+        return self._greetings[version]
+
+    def judge(self, token: dict[str, Any]) -> Verdict:
+        """Return what a client's credentials are worth."""
+        return self._door.judge(token, time.monotonic())
+
+    # Clients
 
     def joined(self, session: Session) -> None:
         """Count a client."""
@@ -100,28 +181,53 @@ class Relay:
     def learn(self, connection: Connection) -> None:
         """Note what the server said of itself: it is what clients are told."""
         self.server = connection.server
-        self.greetings.clear()
+        self._greetings.clear()
 
     def turned_away(self, why: str) -> None:
         """Count a client that was turned away, and say why once for each reason."""
-        if why not in self._turned_away and len(self._turned_away) >= _MOST_REASONS:
+        self._count(self._turned_away, why, "turned a client away")
+
+    def server_at_fault(self, why: str) -> None:
+        """Count what a server has done wrong, and say it once for each reason."""
+        self._count(self._server_faults, why, "a lease ended")
+
+    def own_fault(self, error: Exception, client: Client) -> None:
+        """Count an error of this package in a client's machine, and log it once for each kind."""
+        kind = f"{type(error).__name__}: {error}"
+        if kind not in self._own_faults:
+            log.error("%s: an error of the relay itself ended a client, %r", self.name, client, exc_info=error)
+        self._own_faults[kind] += 1
+
+    def _count(self, reasons: "Counter[str]", why: str, what: str) -> None:
+        if why not in reasons and len(reasons) >= _MOST_REASONS:
             why = "other reasons"
-        if not self._turned_away[why]:
-            log.warning("%s: turned a client away: %s", self.name, why)
-        self._turned_away[why] += 1
+        if not reasons[why]:
+            log.warning("%s: %s: %s", self.name, what, why)
+        reasons[why] += 1
 
     def status(self) -> dict[str, Any]:
         """Return what inspection shows: gauges, counters since the host's start, no secret."""
-        pool, counters = self.pool, self.pool.counters
-        opened, is_open = pool.upstream.opened, pool.upstream.open
+        pools = self._pools
+        opened, is_open = (sum(pool.upstream.opened for pool in pools), sum(pool.upstream.open for pool in pools))
         return {
-            "state": str(pool.state), "address": self.address, "upstream": self.target.uri,
+            "state": str(self.pool.state), "address": self.address, "upstream": self.target.uri,
             "bolt": str(self.server.version) if self.server else None,
-            "connections": {"open": is_open, "opened": opened, "closed": opened - is_open, "in_use": pool.in_use,
-                            "max_size": pool.limits.max_size},
-            "leases": counters.leases,
-            "waits": {"now": pool.waiting, "total": counters.waits, "timed_out": counters.timeouts,
-                      "seconds": round(counters.wait_seconds, 3), "longest_seconds": round(pool.longest_wait, 3)},
+            "connections": {"open": is_open, "opened": opened, "closed": opened - is_open,
+                            "in_use": sum(pool.in_use for pool in pools), "max_size": self._limits.max_size},
+            "leases": sum(pool.counters.leases for pool in pools),
+            "waits": {"now": sum(pool.waiting for pool in pools), "total": sum(pool.counters.waits for pool in pools),
+                      "timed_out": sum(pool.counters.timeouts for pool in pools),
+                      "seconds": round(sum(pool.counters.wait_seconds for pool in pools), 3),
+                      "longest_seconds": round(max(pool.longest_wait for pool in pools), 3)},
             "clients": {"now": len(self._sessions), "total": self._clients, "refused": self._turned_away.total()},
-            "errors": counters.errors, "last_error": pool.last_error,
+            "errors": sum(pool.counters.errors for pool in pools),
+            "last_error": next((pool.last_error for pool in pools if pool.last_error), None),
+            "faults": {"own": self._own_faults.total(), "server": self._server_faults.total()},
         }
+
+
+def _greeting(server: Server, version: Version) -> bytes:
+    """Return the answer to HELLO, all but the connection's id, which comes last."""
+    hints = {key: value for key, value in server.hints.items() if key != "telemetry.enabled"
+             and (key != "ssr.enabled" or version >= (5, 8))}
+    return b"\xb1\x70\xa3" + b"".join(map(pack, ("server", server.agent, "hints", hints, "connection_id")))

@@ -19,6 +19,7 @@ from neo4j._async.io._pool import AcquisitionDatabase
 from neo4j.exceptions import DriverError, Neo4jError
 
 from worker_init.bolt import Scanner, Tag, message
+from worker_init.bolt_version import asking_for
 from worker_init.errors import BadSetting, ProtocolViolation, UpstreamFailure
 from worker_init.handshake import Version
 from worker_init.targets import Target
@@ -163,11 +164,14 @@ class _ResetAnswer:
 class Upstream:
     """One official ``neo4j.AsyncDriver``, lazily connected. ``opened`` counts connections ever made.
 
+    With ``version`` its connections speak this version of Bolt and no other.
+
     Raises BadSetting where the driver refuses the target.
     """
 
-    def __init__(self, target: Target, timeouts: Timeouts) -> None:
+    def __init__(self, target: Target, timeouts: Timeouts, version: Version | None = None) -> None:
         self.target = target
+        self._version = version
         self.opened = 0
         self._timeouts = timeouts
         # A routing driver has its table under the database's name, also for who names none: then it is the
@@ -197,7 +201,8 @@ class Upstream:
         return sum(not raw.closed() for held in self._pool.connections.values() for raw in held)
 
     async def _counted_open(self, *args: Any) -> Any:
-        raw = await self._open_one(*args)
+        with asking_for(self._version):
+            raw = await self._open_one(*args)
         self.opened += 1
         return raw
 

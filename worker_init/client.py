@@ -1,0 +1,794 @@
+"""One client of the relay as a state machine: bytes and events in, actions out. No sockets, no clock, no event loop.
+
+The table (:mod:`worker_init.client_table`) says what happens in which state. Here is how it is done: each
+member of ``Do`` is a method with its name in lower case. The relay is a server to its clients: it agrees on
+the version, answers HELLO, LOGON, LOGOFF and TELEMETRY itself, and has an upstream connection for one
+transaction at a time. What belongs to the transaction passes through as it came; only ROUTE's answer is
+changed, and only RUN and BEGIN of a client with notification filters of its own get a field more.
+
+A message is looked at twice: when it arrives (is it Bolt, is it too large), and when its turn has come. Both
+happen for one client alone: whatever it has sent wrongly is found here, and ends here.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, NamedTuple, Protocol
+
+from worker_init.actions import (
+    Abandon,
+    Abort,
+    Action,
+    AskServer,
+    Began,
+    Borrow,
+    Close,
+    ComeBack,
+    Discard,
+    Failed,
+    GiveBack,
+    PauseClient,
+    PauseServer,
+    Report,
+    ResetAndGiveBack,
+    ResumeClient,
+    ResumeServer,
+    StartTimer,
+    StopTimer,
+    Timer,
+    ToClient,
+    ToServer,
+    TurnAway,
+    Wake,
+)
+from worker_init.bolt import Scanner, Tag, body_of, chunked, message
+from worker_init.bounds import (
+    LARGEST_BEFORE_LOGON,
+    LARGEST_SUMMARY,
+    LINGER_SECONDS,
+    MOST_MESSAGES,
+    SLICE,
+    STALL_SECONDS,
+    UNREAD_SECONDS,
+    WRITTEN_AT_ONCE,
+)
+from worker_init.client_table import TABLE, Do, Event, State, unforeseen
+from worker_init.errors import ProtocolViolation, ServerFault, UpstreamFailure
+from worker_init.handshake import Negotiation, Version
+from worker_init.inbox import NOTHING, Inbox, Item
+from worker_init.packstream import pack, skip, unpack_map
+from worker_init.query import QueryReader
+from worker_init.server_state import ServerMachine
+from worker_init.spool import Spool
+from worker_init.upstream import Route
+
+_SUCCESS = message(Tag.SUCCESS, {})
+_IGNORED = message(Tag.IGNORED)
+_NOOP = b"\x00\x00"
+
+_ENDS_TRANSACTION = frozenset((Tag.COMMIT, Tag.ROLLBACK, Tag.RESET))
+_WAITING = frozenset((State.WAITING, State.WAITING_TO_ROUTE, State.CHECKING))
+_LEASED = frozenset((State.ANSWERING, State.ROUTING, State.LEASED))
+
+
+class Verdict(NamedTuple):
+    """What a client's credentials are worth: None, or the failure it is told after ``delay`` seconds."""
+
+    failure: UpstreamFailure | None
+    delay: float = 0.0
+
+
+class Facts(Protocol):
+    """What a client's machine has to know of the relay that it belongs to. Nothing here does anything."""
+
+    address: str
+    logon_timeout: float
+    spool: "Spool[Client]"
+
+    @property
+    def offers(self) -> tuple[Version, ...] | None:
+        """The versions that clients are offered; None while the server is not known."""
+
+    @property
+    def offers_unseen(self) -> tuple[Version, ...]:
+        """The versions that are offered where the server cannot be had, so that the client can be told."""
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether access mode, database and bookmarks decide which server a connection leads to."""
+
+    @property
+    def recv_timeout(self) -> float | None:
+        """How long a client waits for a sign of life, in seconds, if the server has told it."""
+
+    def greeting(self, version: Version) -> bytes | None:
+        """Return the answer to HELLO, all but the connection's id, which comes last; None: the server is not known."""
+
+    def judge(self, token: dict[str, Any]) -> Verdict:
+        """Return what these credentials are worth."""
+
+
+class Sink(Enum):
+    """Where the rest of a message goes whose first piece has been handled."""
+
+    NOWHERE = auto()
+    SERVER = auto()
+    READER = auto()
+
+
+class Client:
+    """A client, from its handshake to its end. What is to be done is in ``actions``, oldest first."""
+
+    __slots__ = (
+        "_answer", "_answers", "_before_logon", "_client_is_full", "_comes_back", "_failure", "_filters",
+        "_head_waits", "_in_transaction", "_inbox", "_is_deaf", "_is_in", "_item", "_moved", "_name",
+        "_negotiation", "_parts", "_reader", "_route_answer", "_route_message", "_said", "_server",
+        "_server_is_full", "_server_is_paused", "_sink", "_spent", "_stall_watched", "_to_server", "_version",
+        "_wanted", "_why",
+        "actions", "facts", "is_paused", "state", "wake")
+
+    def __init__(self, facts: Facts, name: str) -> None:
+        self.facts = facts
+        self.state = State.OPENING
+        self.actions: list[Action] = [StartTimer(Timer.LOGON, facts.logon_timeout)]
+        self.is_paused = False
+        # What the shell does when there is room again in the spool: see Wake.
+        self.wake: Callable[[], None] = _nothing
+        self._name = name
+        self._negotiation: Negotiation | None = Negotiation()
+        self._version = Version(0, 0)
+        self._filters: dict[str, Any] = {}
+        self._is_in = False
+        self._before_logon = 0
+        # What the client sent, the message that is being handled, and where the rest of it goes.
+        self._inbox = Inbox()
+        self._item = NOTHING
+        self._sink = Sink.NOWHERE
+        # Whether it is the message at the head of the queue for which a connection is waited for.
+        self._head_waits = False
+        # A query that has to be read; then what of it has still to be sent.
+        self._reader: QueryReader | None = None
+        self._parts: deque[bytes] = deque()
+        # What goes out when all that is here has been handled: one write for each side.
+        self._to_server: list[bytes] = []
+        self._said: list[bytes] = []
+        # The lease.
+        self._server = ServerMachine()
+        self._answers = Scanner(skip_records=True)
+        self._answer = bytearray()
+        self._in_transaction = False
+        self._route_message = b""
+        self._route_answer = bytearray()
+        self._wanted = Borrow(Route(), must_check=False)
+        self._failure: UpstreamFailure | None = None
+        self._why = ""
+        # Flow.
+        self._client_is_full = self._server_is_full = self._server_is_paused = False
+        self._comes_back = self._stall_watched = self._moved = self._is_deaf = False
+        self._spent = 0
+
+    def __repr__(self) -> str:
+        return f"<Client {self._name} {self.state.name}: {self.queued} messages and {self.held} bytes held>"
+
+    @property
+    def queued(self) -> int:
+        """Return how many messages, or pieces of them, wait for their turn."""
+        return len(self._inbox.queue)
+
+    @property
+    def held(self) -> int:
+        """Return how many bytes that the client has sent are held."""
+        return self._inbox.held + self.facts.spool.size_of(self)
+
+    @property
+    def version(self) -> Version:
+        """Return the version of Bolt that was agreed; (0, 0) before that."""
+        return self._version
+
+    # What happens
+
+    def client_sent(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        if self.state >= State.CLOSING or self._is_deaf:
+            return
+        self._moved = True
+        try:
+            if not self._is_in:
+                self._count(len(data))
+            if self.state <= State.CHOOSING:
+                self._negotiate(data)
+            else:
+                self._take(data)
+        except ProtocolViolation as violation:
+            self._violate(str(violation))
+        self._settle()
+
+    def client_ended(self) -> None:
+        """Take note that the client is gone: nothing that it has sent has an effect from now on."""
+        self._fire(Event.ENDED)
+        self._forget()
+
+    def client_full(self, *, full: bool) -> None:
+        """Hold back while the client does not read what is written to it."""
+        self._client_is_full = full
+        if self.state >= State.CLOSING:
+            return
+        self.actions.append(StartTimer(Timer.UNREAD, UNREAD_SECONDS) if full else StopTimer(Timer.UNREAD))
+        if not full and self.state not in _LEASED:
+            self._come_back()
+        self._settle()
+
+    def waits(self) -> None:
+        """Take note that what was asked for is not there at once."""
+        if self.state in _WAITING and (timeout := self.facts.recv_timeout):
+            self.actions.append(StartTimer(Timer.NOOP, timeout / 2))
+
+    def granted(self, version: Version) -> None:
+        """Take note that the pool lends a connection of this version of Bolt."""
+        if version > self._version:
+            self._fire(Event.NEWER)
+        elif version == self._version:
+            self._fire(Event.GRANTED)
+            try:
+                self._advance()
+            except ProtocolViolation as violation:
+                self._violate(str(violation))
+        else:
+            self._why = f"the server now speaks Bolt {version}, a client {self._version}"
+            self._fire(Event.UNFIT)
+        self._settle()
+
+    def refused(self, failure: UpstreamFailure) -> None:
+        """Take note that the pool has no connection."""
+        self._failure = failure
+        self._fire(Event.FAILED)
+        self._come_back()
+        self._settle()
+
+    def server_known(self, failure: UpstreamFailure | None) -> None:
+        """Take note of what the server speaks, which is in the facts, or of why that is not known."""
+        if self.state is not State.ASKING:
+            return
+        self._failure = failure
+        self.actions.append(StartTimer(Timer.LOGON, self.facts.logon_timeout))
+        try:
+            self._offer(self.facts.offers or self.facts.offers_unseen)
+        except ProtocolViolation as violation:
+            self._violate(str(violation))
+        self._settle()
+
+    def server_sent(self, block: bytes) -> None:
+        """Take bytes from the server: pass them on, and end the lease with the transaction."""
+        try:
+            for piece in self._answers.feed(block):
+                self._summary(piece.tag, self._answers.block[piece.start:piece.stop], piece.first, piece.last)
+        except (ServerFault, ProtocolViolation) as fault:
+            self.actions.append(Report(f"a server sent what is not Bolt: {fault}"))
+            self._fire(Event.SERVER_FAULT)
+            return self._settle()
+        if self.state is not State.ROUTING:
+            self.actions.append(ToClient(block))
+        if not self._server.pending and self.state is not State.LEASED and self._answers.between_messages:
+            self._fire(Event.OVER if self._server.is_over else Event.ANSWERED)
+            if self._inbox.queue or self._inbox.unscanned:
+                # Never from the stack of a connection that others may have by now.
+                self._come_back()
+        if self.is_paused or self._said or self._client_is_full:
+            self._settle()
+        return None
+
+    def server_lost(self) -> None:
+        """Take note that the connection is gone. The client's is broken too: that is what it would see directly."""
+        self._fire(Event.SERVER_LOST)
+        self._settle()
+
+    def server_full(self, *, full: bool) -> None:
+        """Hold back while the server does not take what is written to it."""
+        self._server_is_full = full
+        if not full and self._parts:
+            self._come_back()
+        self._settle()
+
+    def timer_ended(self, timer: Timer) -> None:
+        """Take note that the time has passed that was asked for."""
+        if timer is Timer.LOGON:
+            self._why = f"a client did not log on within {self.facts.logon_timeout:g} s"
+            self._fire(Event.LATE)
+        elif timer is Timer.PENALTY:
+            self._fire(Event.DELAY_OVER)
+        elif timer is Timer.NOOP:
+            self._say_noop()
+        elif timer is Timer.STALL:
+            self._look_for_progress()
+        elif timer is Timer.UNREAD:
+            self._overdue(f"a client did not read for {UNREAD_SECONDS:g} s")
+        else:
+            self._fire(Event.LINGERED)
+        self._settle()
+
+    def go_on(self) -> None:
+        """Go on with what was left for later."""
+        self._comes_back = False
+        self._spent = 0
+        if self.state >= State.CLOSING:
+            return
+        try:
+            self._read_on()
+            self._send_parts()
+            self._advance()
+        except ProtocolViolation as violation:
+            self._violate(str(violation))
+        self._settle()
+
+    def broken(self) -> None:
+        """End after an error of this package: let go of everything, and of the client."""
+        self._fire(Event.BROKEN)
+        self._forget()
+
+    # The table
+
+    def _fire(self, event: Event) -> None:
+        """Do what the table says of this event in this state."""
+        row = _COMPILED[self.state][event]
+        if row is None:
+            raise unforeseen(self.state, event)
+        self.state = row[1]
+        for do in row[0]:
+            do(self)
+
+    def _violate(self, why: str) -> None:
+        """Take note of what the client has sent wrongly: its last message, whose turn comes like that of others."""
+        if self.state >= State.CLOSING or self._is_deaf:
+            return
+        self._is_deaf = True
+        self._why = why
+        self._inbox.end()
+        self._work()
+
+    def _overdue(self, why: str) -> None:
+        if self.state < State.CLOSING:
+            self._why = why
+            self._fire(Event.OVERDUE)
+
+    # Agreeing on a version
+
+    def _count(self, size: int) -> None:
+        """Count what a client sends until it has logged on, NOOPs included."""
+        self._before_logon += size
+        if self._before_logon > LARGEST_BEFORE_LOGON:
+            raise ProtocolViolation(f"more than {LARGEST_BEFORE_LOGON} bytes before LOGON")
+
+    def _negotiate(self, data: bytes) -> None:
+        negotiation = self._negotiation
+        assert negotiation  # noqa: S101 - there is one until AGREED, and this is called no longer then
+        negotiation.feed(data)
+        if self.state is State.CHOOSING:
+            self._conclude(negotiation)
+        elif self.state is State.OPENING and negotiation.wants_offers:
+            offers = self.facts.offers
+            if offers is None:
+                self._fire(Event.PROPOSED)
+            else:
+                self._offer(offers)
+
+    def _offer(self, offers: tuple[Version, ...]) -> None:
+        negotiation = self._negotiation
+        assert negotiation  # noqa: S101 - as above
+        self._said.append(negotiation.answer(offers))
+        if not (negotiation.version or negotiation.refused):
+            self._fire(Event.OFFERED)
+        self._conclude(negotiation)
+
+    def _conclude(self, negotiation: Negotiation) -> None:
+        if negotiation.refused:
+            self._why = "a client speaks no version of Bolt that the upstream connection can serve"
+            self._fire(Event.DISAGREED)
+        elif negotiation.version:
+            self._fire(Event.AGREED)
+
+    def _ask(self) -> None:
+        self.actions += (StopTimer(Timer.LOGON), AskServer())
+
+    def _agree(self) -> None:
+        negotiation, self._negotiation = self._negotiation, None
+        if negotiation and negotiation.version:
+            self._version = negotiation.version
+            self._take(negotiation.rest)
+
+    # What the client sends, when it arrives
+
+    def _take(self, data: bytes) -> None:
+        """Look at what has arrived: in slices, with a turn for others between them."""
+        inbox = self._inbox
+        if inbox.unscanned or len(data) > SLICE:
+            inbox.slice(data)
+            self._advance()
+        else:
+            inbox.scan(data)
+            self._work()
+        if inbox.between_messages is self._stall_watched:
+            self._watch_for_stalls(on=not self._stall_watched)
+
+    def _watch_for_stalls(self, *, on: bool) -> None:
+        self._stall_watched = on
+        self.actions.append(StartTimer(Timer.STALL, STALL_SECONDS) if on else StopTimer(Timer.STALL))
+
+    # … and when its turn has come
+
+    def _advance(self) -> None:
+        """Handle what is here, as far as nothing has to be waited for and others need not wait for long."""
+        self._work()
+        inbox = self._inbox
+        while inbox.unscanned and not (inbox.queue or self._has_to_wait):
+            if self._spent >= MOST_MESSAGES:
+                return self._come_back()
+            inbox.scan(inbox.unscanned.popleft())
+            self._work()
+        return None
+
+    @property
+    def _has_to_wait(self) -> bool:
+        """Whether nothing can be done for the client before one of the sides has taken what there is for it."""
+        return bool(self._parts) or (self._client_is_full and self.state not in _LEASED)
+
+    def _work(self) -> None:
+        """Handle what is in the queue until something has to be waited for."""
+        queue = self._inbox.queue
+        while queue:
+            if self._parts or (self._client_is_full and self.state not in _LEASED):
+                return None
+            if self._spent >= MOST_MESSAGES:
+                return self._come_back()
+            if not self._handle(queue[0]):
+                return None
+        return None
+
+    def _handle(self, item: Item) -> bool:
+        """Handle a message, or a piece of one; False: it has to wait."""
+        if not item.first:
+            self._continue(self._inbox.take())
+            return True
+        self._item = item
+        event = item.event
+        if event is Event.QUERY and self._has_to_read(item.tag):
+            event = Event.READ_QUERY
+        row = _COMPILED[self.state][event]
+        if row is None:
+            raise unforeseen(self.state, event)
+        do, self.state, is_held = row
+        if not is_held:
+            self._inbox.take()
+            self._spent += 1
+        for each in do:
+            each(self)
+        return not is_held
+
+    def _continue(self, item: Item) -> None:
+        """Handle a further piece of a message."""
+        if self._sink is Sink.SERVER:
+            self._to_server.append(item.raw)
+        elif self._sink is Sink.READER:
+            self._feed_reader(item)
+
+    def _has_to_read(self, tag: int) -> bool:
+        """Whether a RUN or BEGIN has to be read: within a transaction RUN goes where BEGIN went."""
+        return (bool(self._filters) or self.facts.is_routed) and not (tag == Tag.RUN and self._in_transaction)
+
+    def _hold(self) -> None:
+        """Leave the message where it is (see ``_handle``)."""
+
+    def _pass(self) -> None:
+        item = self._item
+        self._server.request(item.tag)
+        self._to_server.append(item.raw)
+        if item.tag == Tag.BEGIN:
+            self._in_transaction = True
+        elif item.tag in _ENDS_TRANSACTION:
+            self._in_transaction = False
+        if not item.last:
+            self._sink = Sink.SERVER
+
+    def _read_query(self) -> None:
+        self._reader = QueryReader(self._item.tag, self._filters)
+        self._sink = Sink.READER
+        self._feed_reader(self._item)
+
+    def _feed_reader(self, item: Item) -> None:
+        reader = self._reader
+        if reader:
+            before = reader.size
+            reader.feed(item.raw, last=item.last)
+            self.facts.spool.add(self, reader.size - before)
+            if not self._comes_back:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """Read a little of a query, and leave the rest for later."""
+        reader = self._reader
+        if not reader or self.state is not State.READING:
+            return
+        if reader.go_on():
+            self._come_back()
+        if reader.is_read:
+            self._fire(Event.READ)
+
+    # Saying something
+
+    def _say_success(self) -> None:
+        self._said.append(_SUCCESS)
+
+    def _say_ignored(self) -> None:
+        self._sink = Sink.NOWHERE
+        self._said.append(_IGNORED)
+
+    def _say_failure(self) -> None:
+        """Say why there is no connection: the answer to the message that waits for one."""
+        self._said.append(failure_message(self._failure or UpstreamFailure("", "")))
+        self._failure = None
+        self._route_message = b""
+        self._end_reading()
+        if self._head_waits:
+            # What else comes of it leads nowhere.
+            self._head_waits = False
+            self._inbox.take()
+            self._sink = Sink.NOWHERE
+
+    def _say_noop(self) -> None:
+        if self.state in _WAITING:
+            self._said.append(_NOOP)
+            self.waits()
+
+    def _say_unauthorized(self) -> None:
+        self._said.append(failure_message(self._failure or UpstreamFailure("", "")))
+
+    def _say_route(self) -> None:
+        self._said.append(bytes(self._route_answer))
+        self._route_answer.clear()
+
+    def _greet(self) -> None:
+        """Answer HELLO with what the server has said of itself."""
+        body = body_of(self._item.raw)
+        greeting = self.facts.greeting(self._version)
+        if greeting is None:
+            return self._fire(Event.UNSERVED)
+        if b"notifications_" in body:
+            self._filters = {key: value for key, value in unpack_map(body, 2)[0].items()
+                             if key.startswith("notifications_")}
+        else:
+            skip(body, 2)
+        self._said.append(chunked(greeting + pack(self._name)))
+        self._fire(Event.GREETED)
+        return None
+
+    def _check_credentials(self) -> None:
+        verdict = self.facts.judge(unpack_map(body_of(self._item.raw), 2)[0])
+        if verdict.failure is None:
+            return self._fire(Event.RIGHT)
+        self._failure = verdict.failure
+        self.actions.append(TurnAway("wrong credentials"))
+        self._fire(Event.WRONG)
+        self.actions.append(StartTimer(Timer.PENALTY, verdict.delay))
+        return None
+
+    def _enter(self) -> None:
+        self._is_in = True
+        self.actions.append(StopTimer(Timer.LOGON))
+
+    def _log_off(self) -> None:
+        self._is_in = False
+        self._before_logon = 0
+        self.actions.append(StartTimer(Timer.LOGON, self.facts.logon_timeout))
+
+    def _delay(self) -> None:
+        self.actions.append(StopTimer(Timer.LOGON))
+
+    def _turn_away(self) -> None:
+        self.actions.append(TurnAway(self._why))
+        self._close()
+
+    def _out_of_place(self) -> None:
+        self._why = f"message {Tag(self._item.tag).name} has no place there"
+        self._said.append(failure_message(UpstreamFailure(
+            "Neo.ClientError.Request.Invalid", f"Message {Tag(self._item.tag).name} has no place here.",
+            gql_status="08N06", description=(
+                "error: connection exception - protocol error. General network protocol error."))))
+        self._turn_away()
+
+    # The connection
+
+    def _borrow(self) -> None:
+        self._head_waits = not self._reader
+        self._ask_for(self._reader.route if self._reader else Route())
+
+    def _borrow_to_route(self) -> None:
+        self._route_message = self._item.raw
+        self._ask_for(Route(read_only=True))
+
+    def _borrow_checked(self) -> None:
+        self._ask_for(Route(), must_check=True)
+
+    def _ask_for(self, route: Route, *, must_check: bool = False) -> None:
+        self._wanted = Borrow(route, must_check)
+        self._borrow_again()
+
+    def _borrow_again(self) -> None:
+        self.actions.append(self._wanted)
+
+    def _begin(self) -> None:
+        """Take the connection, with what was read for it."""
+        self._head_waits = False
+        self.actions.append(Began())
+        self._server = ServerMachine()
+        self._answers = Scanner(skip_records=True)
+        if self._reader:
+            self._server.request(self._reader.tag)
+            self._in_transaction = self._reader.tag == Tag.BEGIN
+            self._parts = self._reader.take_parts()
+            self._reader = None
+            self._send_parts()
+
+    def _send_parts(self) -> None:
+        """Send some of a query that was read; the rest when the server has taken it, or others had their turn."""
+        if not self._parts or self._server_is_full:
+            return
+        size = 0
+        while self._parts and size < WRITTEN_AT_ONCE:
+            part = self._parts.popleft()
+            size += len(part)
+            self._to_server.append(part)
+        if self._parts:
+            self._come_back()
+        else:
+            self._release()
+
+    def _send_route(self) -> None:
+        self._server.request(Tag.ROUTE)
+        self._to_server.append(self._route_message)
+        self._route_message = b""
+
+    def _abandon(self) -> None:
+        self.actions.append(Abandon())
+
+    def _give_back(self) -> None:
+        self._let_go()
+        self.actions.append(GiveBack())
+
+    def _reset_and_give_back(self) -> None:
+        self._let_go()
+        self.actions.append(ResetAndGiveBack())
+
+    def _discard(self) -> None:
+        self._to_server.clear()
+        self._let_go()
+        self.actions.append(Discard())
+
+    def _let_go(self) -> None:
+        """Have the connection as it was: read from, with nothing of this client's."""
+        self._flush()
+        self._in_transaction = False
+        self._server_is_full = False
+        if self._server_is_paused:
+            self._server_is_paused = False
+            self.actions.append(ResumeServer())
+
+    def _close(self) -> None:
+        self._flush()
+        self.actions += (Close(), StartTimer(Timer.LINGER, LINGER_SECONDS))
+        self._forget()
+
+    def _abort(self) -> None:
+        self.actions.append(Abort())
+        self._forget()
+
+    # What the server sends
+
+    def _summary(self, tag: int, raw: bytes, first: bool, last: bool) -> None:
+        """Follow an answer: what it ends, and whether the pool has to know of it."""
+        if not (first and last):
+            self._answer += raw
+            if len(self._answer) > LARGEST_SUMMARY:
+                raise ServerFault(f"an answer of more than {LARGEST_SUMMARY} bytes")
+            if not last:
+                return
+            raw = bytes(self._answer)
+            self._answer.clear()
+        body = body_of(raw)
+        request = self._server.answer(tag, body)
+        if tag == Tag.FAILURE:
+            failure = unpack_map(body, 2)[0]
+            self.actions.append(Failed(str(failure.get("neo4j_code") or failure.get("code") or "")))
+        if self.state is State.ROUTING and request == Tag.ROUTE:
+            self._route_answer += _routed_to(self.facts.address, body) if tag == Tag.SUCCESS else raw
+
+    # Flow
+
+    def _come_back(self) -> None:
+        if not self._comes_back and self.state < State.CLOSING:
+            self._comes_back = True
+            self.actions.append(ComeBack())
+
+    def _settle(self) -> None:
+        """Write what has gathered, one write for each side, and read as much as there is room for."""
+        self._spent = 0
+        if self._said or self._to_server:
+            self._flush()
+        if self.state >= State.CLOSING:
+            return
+        must_pause = self._client_is_full and self.state in _LEASED
+        if must_pause != self._server_is_paused:
+            self._server_is_paused = must_pause
+            self.actions.append(PauseServer() if must_pause else ResumeServer())
+        must_pause = (
+            self._server_is_full or self._is_deaf or self._inbox.is_full or self._has_to_wait
+            or (self._reader is not None and self.facts.spool.holds_back(self)))
+        if must_pause != self.is_paused:
+            self.is_paused = must_pause
+            self.actions.append(PauseClient() if must_pause else ResumeClient())
+
+    def _flush(self) -> None:
+        if self._said:
+            self.actions.append(ToClient(b"".join(self._said)))
+            self._said.clear()
+        if self._to_server:
+            self.actions.append(ToServer(b"".join(self._to_server)))
+            self._to_server.clear()
+
+    def _look_for_progress(self) -> None:
+        """End a client that has stopped within a message, unless it was this side that did not read."""
+        if self._is_deaf:
+            return
+        if not (self._moved or self.is_paused):
+            self._overdue(f"a client stopped within a message for {STALL_SECONDS:g} s")
+        else:
+            self._moved = False
+            self._watch_for_stalls(on=True)
+
+    def _end_reading(self) -> None:
+        if self._reader:
+            self._reader = None
+            self._sink = Sink.NOWHERE
+        self._release()
+
+    def _release(self) -> None:
+        """Give back the room that a query had which had to be read."""
+        if woken := self.facts.spool.remove(self):
+            self.actions.append(Wake(woken))
+
+    def _forget(self) -> None:
+        """Let go of what the client has sent: nothing of it is looked at any more."""
+        self._inbox.clear()
+        self._to_server.clear()
+        self._parts.clear()
+        self._end_reading()
+
+
+def _nothing() -> None:
+    """Wake nobody."""
+
+
+def failure_message(failure: UpstreamFailure) -> bytes:
+    """Return a FAILURE for every version of Bolt: before 5.7 the code had another key."""
+    return message(Tag.FAILURE, {
+        "neo4j_code": failure.code, "code": failure.code, "message": failure.message,
+        "gql_status": failure.gql_status, "description": failure.description,
+        "diagnostic_record": failure.diagnostic_record})
+
+
+def _routed_to(address: str, body: bytes) -> bytes:
+    """Return ROUTE's answer with the relay in every role: else a client would walk past it."""
+    table = unpack_map(body, 2)[0].get("rt") or {}
+    servers = [{"addresses": [address], "role": role} for role in ("ROUTE", "READ", "WRITE")]
+    return message(Tag.SUCCESS, {"rt": table | {"servers": servers}})
+
+
+def _compiled() -> list[list[tuple[tuple[Any, ...], State, bool] | None]]:
+    """Return the table with the methods themselves in it, so that a row is found in two steps.
+
+    The last says whether a message stays at the head of the queue.
+    """
+    methods = {do: getattr(Client, f"_{do.name.lower()}") for do in Do}
+    return [[(tuple(methods[do] for do in found.do), found.to, Do.HOLD in found.do)
+             if (found := TABLE[state].get(event)) else None for event in Event] for state in State]
+
+
+_COMPILED = _compiled()

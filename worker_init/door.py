@@ -1,0 +1,69 @@
+"""Who may come in: the relay's own random credentials, and those of the upstream's user.
+
+The relay's own cannot be guessed, so they are right or wrong, at any time. The upstream's password may be a
+weak one, and Neo4j protects it: after three wrong ones it refuses every further one for five seconds. So does
+the relay, with the same failure, or it would be the place where to guess. And each wrong answer takes longer
+than the one before it, up to a bound, so that guessing is not worth a processor's time either.
+"""
+
+import hmac
+from typing import Any
+
+from worker_init.client import Verdict
+from worker_init.errors import UpstreamFailure
+from worker_init.targets import Credentials, Target
+
+# Neo4j's own defaults: dbms.security.auth_max_failed_attempts, dbms.security.auth_lock_time.
+_MOST_WRONG = 3
+_LOCK_SECONDS = 5.0
+_FIRST_DELAY = 0.1
+_LONGEST_DELAY = 5.0
+
+_DESCRIPTION = ("error: syntax error or access rule violation - permission/access denied. "
+                "Access denied, see the security logs for details.")
+
+
+def _failure(code: str, message: str) -> UpstreamFailure:
+    return UpstreamFailure(f"Neo.ClientError.Security.{code}", message, gql_status="42NFF", description=_DESCRIPTION,
+                           diagnostic_record={"_classification": "CLIENT_ERROR"})
+
+
+UNAUTHORIZED = _failure("Unauthorized", "The client is unauthorized due to authentication failure.")
+RATE_LIMIT = _failure("AuthenticationRateLimit",
+                      "The client has provided incorrect authentication details too many times in a row.")
+
+
+class Door:
+    """One relay's credentials, and how often wrong ones were tried. An upstream without a user adds none."""
+
+    def __init__(self, local: Credentials, target: Target) -> None:
+        self._local = _one(local.username, local.password)
+        self._upstream = _one(target.username, target.password) if target.username else None
+        self._wrong = 0
+        self._since = float("-inf")
+
+    def judge(self, token: dict[str, Any], now: float) -> Verdict:
+        """Return what credentials are worth at a time in seconds."""
+        if now - self._since >= _LOCK_SECONDS:
+            self._wrong = 0
+        is_basic = token.get("scheme") == "basic"
+        given = _one(token.get("principal"), token.get("credentials"))
+        if is_basic and hmac.compare_digest(given, self._local):
+            return Verdict(None)
+        is_locked = self._wrong >= _MOST_WRONG
+        if self._upstream and is_basic and not is_locked and hmac.compare_digest(given, self._upstream):
+            self._wrong = 0
+            return Verdict(None)
+        self._wrong += 1
+        self._since = now
+        return Verdict(RATE_LIMIT if is_locked else UNAUTHORIZED, self._delay())
+
+    def _delay(self) -> float:
+        if self._wrong <= _MOST_WRONG:
+            return 0.0
+        # No power larger than the bound needs: the number of wrong ones has none.
+        return min(_FIRST_DELAY * 2.0 ** min(self._wrong - _MOST_WRONG - 1, 16), _LONGEST_DELAY)
+
+
+def _one(name: Any, password: Any) -> bytes:
+    return f"{name}\0{password}".encode(errors="surrogatepass")

@@ -1,0 +1,126 @@
+"""What a client has sent: looked at when it arrives, and kept until its turn has come.
+
+Everything here is bounded (:mod:`worker_init.bounds`). What of it is too large, or not Bolt, raises
+ProtocolViolation when it arrives, however much else waits in front of it.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+from worker_init.bolt import Scanner, Tag
+from worker_init.bounds import LARGEST_ANSWERED, MOST_AHEAD, READ_AHEAD, SLICE
+from worker_init.client_table import Event
+from worker_init.errors import ProtocolViolation
+
+_EVENTS = {
+    int(Tag.HELLO): Event.HELLO, int(Tag.LOGON): Event.LOGON, int(Tag.LOGOFF): Event.LOGOFF,
+    int(Tag.GOODBYE): Event.GOODBYE, int(Tag.RESET): Event.RESET, int(Tag.TELEMETRY): Event.TELEMETRY,
+    int(Tag.ROUTE): Event.ROUTE, int(Tag.RUN): Event.QUERY, int(Tag.BEGIN): Event.QUERY, int(Tag.PULL): Event.MORE,
+    int(Tag.DISCARD): Event.MORE, int(Tag.COMMIT): Event.MORE, int(Tag.ROLLBACK): Event.MORE}
+# These are handed on piece by piece; all others are small, and looked at when they are whole.
+_IN_PIECES = frozenset((Event.QUERY, Event.MORE))
+
+
+class Item(NamedTuple):
+    """A message, or a piece of one, that waits for its turn."""
+
+    event: Event
+    tag: int
+    raw: bytes
+    first: bool
+    last: bool
+
+
+NOTHING = Item(Event.VIOLATION, 0, b"", first=True, last=True)
+
+
+class Inbox:
+    """``queue`` has what waits for its turn; ``unscanned`` what has not been looked at yet, in slices."""
+
+    __slots__ = ("_event", "_gathered", "_queued", "_scanner", "ahead", "queue", "unscanned")
+
+    def __init__(self) -> None:
+        self.queue: deque[Item] = deque()
+        self.unscanned: deque[bytes] = deque()
+        # Bytes that came while others waited, NOOPs included.
+        self.ahead = 0
+        self._scanner = Scanner()
+        self._event = Event.VIOLATION
+        self._gathered = bytearray()
+        self._queued = 0
+
+    @property
+    def held(self) -> int:
+        """Return how many bytes are held."""
+        return self._queued + len(self._gathered) + sum(map(len, self.unscanned))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a client has sent as much as it may while something waits."""
+        return (self._queued > READ_AHEAD or self.ahead > READ_AHEAD or len(self.queue) > MOST_AHEAD
+                or bool(self.unscanned))
+
+    @property
+    def between_messages(self) -> bool:
+        """Whether everything that was looked at belongs to a whole message."""
+        return self._scanner.between_messages
+
+    def slice(self, data: bytes) -> None:
+        """Keep what is too much to be looked at in one step."""
+        self.unscanned.extend(data[at:at + SLICE] for at in range(0, len(data), SLICE))
+
+    def scan(self, data: bytes) -> None:
+        """Find the messages, and whether there are such; gather those that are looked at when they are whole."""
+        scanner, queue = self._scanner, self.queue
+        if queue:
+            self.ahead += len(data)
+        pieces = scanner.feed(data)
+        block = scanner.block
+        for tag, start, stop, first, last in pieces:
+            if first:
+                event = _EVENTS.get(tag)
+                if event is None:
+                    raise ProtocolViolation(f"Bolt has no message {tag:#x} of a client")
+                self._event = event
+            raw = block[start:stop]
+            if self._event in _IN_PIECES:
+                item = Item(self._event, tag, raw, first, last)
+            elif whole := self._gather(tag, raw, last=last):
+                item = Item(self._event, tag, whole, first=True, last=True)
+            else:
+                continue
+            queue.append(item)
+            self._queued += len(item.raw)
+
+    def _gather(self, tag: int, raw: bytes, *, last: bool) -> bytes | None:
+        """Return the message once it is whole."""
+        if len(self._gathered) + len(raw) > LARGEST_ANSWERED:
+            raise ProtocolViolation(f"a message {tag:#x} of more than {LARGEST_ANSWERED} bytes")
+        if last and not self._gathered:
+            return raw
+        self._gathered += raw
+        if not last:
+            return None
+        whole = bytes(self._gathered)
+        self._gathered.clear()
+        return whole
+
+    def end(self) -> None:
+        """Close the queue with what is no message: the client has broken the protocol."""
+        self.unscanned.clear()
+        self.queue.append(NOTHING)
+
+    def take(self) -> Item:
+        """Take the head of the queue out."""
+        item = self.queue.popleft()
+        self._queued -= len(item.raw)
+        if not self.queue:
+            self.ahead = 0
+        return item
+
+    def clear(self) -> None:
+        """Forget everything that has not had its turn."""
+        self.queue.clear()
+        self.unscanned.clear()
+        self._gathered.clear()
+        self._queued = self.ahead = 0

@@ -1,0 +1,110 @@
+"""Where the server stands within a lease, from the tags of requests and answers alone.
+
+The server answers in order, so each answer belongs to the oldest request without one. ``SERVER_TABLE``
+says for each state what an answer makes of it; a pair that it does not know is a fault of the server,
+which ends this one lease. The lease can end when no answer is outstanding and the server is READY again.
+"""
+
+from collections import deque
+from enum import Enum, auto
+
+from worker_init.bolt import Tag
+from worker_init.errors import ServerFault
+from worker_init.packstream import unpack_map
+
+
+class ServerState(Enum):
+    """What the server waits for, as far as a lease depends on it."""
+
+    READY = auto()
+    STREAMING = auto()
+    TRANSACTION = auto()
+    FAILED = auto()
+
+
+class Answer(Enum):
+    """What an answer says of its request; MORE is the success of a PULL or DISCARD that leaves rows behind."""
+
+    DONE = auto()
+    MORE = auto()
+    FAILED = auto()
+    IGNORED = auto()
+
+
+_READY, _STREAMING, _TRANSACTION, _FAILED = ServerState
+_ROWS = (Tag.PULL, Tag.DISCARD)
+# What a lease may ask for besides queries; the success of these changes nothing.
+_ASIDE = (Tag.TELEMETRY, Tag.ROUTE)
+
+
+def _server_table() -> dict[tuple[ServerState, Tag, Answer], ServerState]:
+    table = {
+        (_READY, Tag.RUN, Answer.DONE): _STREAMING,
+        (_READY, Tag.BEGIN, Answer.DONE): _TRANSACTION,
+        (_TRANSACTION, Tag.RUN, Answer.DONE): _TRANSACTION,
+        (_TRANSACTION, Tag.COMMIT, Answer.DONE): _READY,
+        (_TRANSACTION, Tag.ROLLBACK, Answer.DONE): _READY,
+    }
+    for rows in _ROWS:
+        table |= {
+            (_STREAMING, rows, Answer.MORE): _STREAMING,
+            (_STREAMING, rows, Answer.DONE): _READY,
+            (_TRANSACTION, rows, Answer.MORE): _TRANSACTION,
+            (_TRANSACTION, rows, Answer.DONE): _TRANSACTION,
+        }
+    for state in ServerState:
+        table[state, Tag.RESET, Answer.DONE] = _READY
+        table |= {(state, aside, Answer.DONE): state for aside in _ASIDE}
+        for request in (Tag.RUN, Tag.BEGIN, Tag.COMMIT, Tag.ROLLBACK, Tag.RESET, *_ROWS, *_ASIDE):
+            table[state, request, Answer.FAILED] = _FAILED
+            # A RESET that comes behind them has requests ignored in every state.
+            table[state, request, Answer.IGNORED] = state
+    return table
+
+
+SERVER_TABLE = _server_table()
+_ANSWERS = {int(Tag.FAILURE): Answer.FAILED, int(Tag.IGNORED): Answer.IGNORED}
+_COMPILED = {(state, int(request), answer): after for (state, request, answer), after in SERVER_TABLE.items()}
+
+
+class ServerMachine:
+    """One lease's requests and their answers. ``pending`` are the tags of requests without an answer."""
+
+    __slots__ = ("pending", "state")
+
+    def __init__(self) -> None:
+        self.pending: deque[int] = deque()
+        self.state = ServerState.READY
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the upstream connection is as it was when it was lent."""
+        return not self.pending and self.state is _READY
+
+    def request(self, tag: int) -> None:
+        """Note a message that goes upstream."""
+        self.pending.append(tag)
+
+    def answer(self, tag: int, body: bytes) -> int:
+        """Note an answer that ends a request; return that request's tag.
+
+        Raises ServerFault where there was no such request, or no such answer to it in this state.
+        """
+        if not self.pending:
+            raise ServerFault(f"the server answered {tag:#x} to nothing")
+        request = self.pending.popleft()
+        kind = _kind(tag, request, body)
+        after = _COMPILED.get((self.state, request, kind)) if kind else None
+        if after is None:
+            raise ServerFault(f"the server answered {tag:#x} to {request:#x} in the state {self.state.name}")
+        self.state = after
+        return request
+
+
+def _kind(tag: int, request: int, body: bytes) -> Answer | None:
+    """Return what an answer says. Only a body with the key in it is worth decoding."""
+    if tag != Tag.SUCCESS:
+        return _ANSWERS.get(tag)
+    if request in _ROWS and b"has_more" in body and unpack_map(body, 2)[0].get("has_more", False):
+        return Answer.MORE
+    return Answer.DONE
