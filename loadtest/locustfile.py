@@ -22,10 +22,9 @@ from loadtest.master import Master
 from loadtest.process import NAP, Process
 from loadtest.watch import Watcher
 from patterns.facts import STRESS_DAG
-from rig.errors import RigError
+from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, RigError
 from rig.load.records import Load, Thresholds
 
-BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
 ARRIVE_IN = 1.0         # seconds after the start, by when every process knows of it
 REPORT, NO_MORE = "neo4j_load", "neo4j_no_more"
 

@@ -7,41 +7,31 @@ import shlex
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from pydantic import SecretStr
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
+from rich.table import Table
 from typer.exceptions import TyperException
 
 from patterns.facts import DAG_OF_PATTERN, LONGEST_HOLD, MOST_CALLS, MOST_TASKS, Executor
 from rig import settings as settings_module
-from rig.errors import BadInput, RigError
+from rig.console import console, errors
+from rig.errors import INTERRUPTED, BadInput, RigError
 from rig.experiment import profiles
-from rig.records import EARLIER_RELAYS, Relay, RunRecord
+from rig.records import EARLIER_RELAYS, Relay
 from rig.settings import Settings
+from rig.stack_choice import NATIVE, existing, named
 
 if TYPE_CHECKING:       # what these import takes a second, and most commands need little of it
-    from rig.load.run import Ended
-    from rig.metrics import Summary
     from rig.progress_view import ProgressView
-    from rig.stack.interface import OnStep, ServiceStatus, Stack
-    from rig.stack.state import StackState
+    from rig.stack.interface import Stack
 
-INTERRUPTED = 130
-NATIVE, COMPOSE = "native", "compose"
 HIDDEN = "…"
 
-console = Console()
-errors = Console(stderr=True)
 app = typer.Typer(
     name="rig", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
     help="How Neo4j connections behave under Airflow, measured on both executors.\n\n"
@@ -97,14 +87,16 @@ def down(on: StackName = NATIVE) -> None:
 def status(as_json: Annotated[bool, typer.Option("--json", help="For a program: pid, URL and health of each.")] = False,
            on: StackName = NATIVE) -> None:
     """Show every service, where it listens, whether it serves, and how to log in."""
-    stack = _stack(settings_module.load(), on)
+    stack = named(settings_module.load(), on)
     state, services = stack.state(), stack.status()
     if as_json:
         print(json.dumps({"executor": state.executor, "relay": state.relay, "slots": state.slots,
                           "services": {service.name: service.model_dump(exclude={"name"}) for service in services}},
                          indent=2))
     else:
-        _print_status(stack.settings, state, services)
+        from rig import stack_status  # noqa: PLC0415 - as above
+
+        stack_status.show(stack.settings, state, services)
     if not all(service.healthy for service in services):
         raise typer.Exit(1)
 
@@ -149,8 +141,8 @@ def compare(
 
     Ctrl-C stops it cleanly and still writes the report of what was run; --resume goes on.
     """
+    from rig import closing, runs  # noqa: PLC0415 - as above
     from rig import compare as comparing  # noqa: PLC0415 - as above
-    from rig import runs  # noqa: PLC0415 - as above
 
     config = settings_module.load()
     wanted = _changed(profiles.named(profile), executors=executors, patterns=patterns, relays=relays, tasks=tasks,
@@ -160,14 +152,14 @@ def compare(
     if airflow_url is None:
         _preflight(config, on)
     with _view(config, on) as (own, view):
-        stack = own if airflow_url is None else _existing(config, airflow_url, token, wanted)
+        stack = own if airflow_url is None else existing(config, airflow_url, token, wanted)
         comparison = comparing.Comparison(config, view, stack)
         if folder:
             record = comparison.resume(folder, command_line())
         else:
             order = secrets.randbelow(2**31) if seed is None else seed
             record = comparison.start(comparing.Request(wanted, order, command_line()))
-    _close(config, record)
+    closing.of_comparison(config, record)
 
 
 @app.command(name="compare-load")
@@ -192,7 +184,7 @@ def compare_load(
     Uses the stack that is up, or brings one up for as long as it takes. Ctrl-C stops it cleanly and still writes the
     report of what was run; --resume goes on.
     """
-    from rig import runs  # noqa: PLC0415 - as above
+    from rig import closing, runs  # noqa: PLC0415 - as above
     from rig.load import comparison as comparing  # noqa: PLC0415 - as above
 
     config = settings_module.load()
@@ -208,7 +200,7 @@ def compare_load(
             folder = comparing.start(config, stack, request, view)
         else:
             comparing.resume(config, stack, folder, command_line(), view)
-    _close_loads(folder)
+    closing.of_loads(folder)
 
 
 @app.command()
@@ -251,6 +243,7 @@ def load(
     Uses the stack that is up, or brings one up for as long as it takes. Without --headless the web page of Locust
     starts and stops the tests; with it the exit code says whether the thresholds were kept.
     """
+    from rig import closing  # noqa: PLC0415 - as above
     from rig.load import run as loading  # noqa: PLC0415 - as above
 
     config = settings_module.load()
@@ -267,7 +260,7 @@ def load(
         if not stack.is_there():
             _preflight(config, NATIVE)
         ended = loading.run(config, stack, wish, view)
-    _tell_of_load(ended, headless=headless)
+    closing.of_load_test(ended, headless=headless)
 
 
 @app.command(name="env")
@@ -300,7 +293,7 @@ def workers(as_json: Annotated[bool, typer.Option("--json", help="For a program:
     from rig import workers as inspection  # noqa: PLC0415 - as above
 
     config = settings_module.load()
-    found = inspection.inspect(config, _stack(config, on).state())
+    found = inspection.inspect(config, named(config, on).state())
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -317,7 +310,7 @@ def logs(service: Annotated[str, typer.Argument(help="As `rig status` names it, 
     """Print the end of a service's log."""
     from rig.stack.service import last_lines  # noqa: PLC0415 - as above
 
-    print(last_lines(_stack(settings_module.load(), on).log_of(service), lines))
+    print(last_lines(named(settings_module.load(), on).log_of(service), lines))
 
 
 @app.command()
@@ -408,40 +401,12 @@ def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _stack(config: Settings, on: str, on_step: "OnStep" = lambda *_: None) -> "Stack":
-    if on == NATIVE:
-        from rig.stack.native import NativeStack  # noqa: PLC0415 - as above
-
-        return NativeStack(config, on_step)
-    if on == COMPOSE:
-        from rig.stack import compose_command  # noqa: PLC0415 - as above
-        from rig.stack.compose import ComposeStack  # noqa: PLC0415 - as above
-
-        compose_command.require()
-        return ComposeStack(config, on_step)
-    raise BadInput(f"there is no stack {on!r}", f"take {NATIVE} or {COMPOSE}")
-
-
-def _existing(config: Settings, url: str, token: str | None, wanted: profiles.Profile) -> "Stack":
-    from rig.stack.existing import ExistingStack  # noqa: PLC0415 - as above
-
-    if token is None:
-        raise BadInput("--airflow-url needs a token of that deployment", "give --token, or set RIG_AIRFLOW_TOKEN")
-    if len(wanted.executors) != 1:
-        raise BadInput("an existing deployment has one executor", "say which with --executors local or celery")
-    depends = any(pattern in profiles.RELAYS_OF_PATTERN for pattern in wanted.patterns)
-    if depends and len(wanted.relays) != 1:     # nobody else can tell what its tasks go through
-        raise BadInput("the workers of an existing deployment are as they are",
-                       "say which driver its tasks find with --relays none, process or shared")
-    return ExistingStack(config, url, SecretStr(token), wanted.executors[0])
-
-
 @contextmanager
 def _view(config: Settings, on: str) -> Iterator[tuple["Stack", "ProgressView"]]:
     from rig.progress_view import ProgressView  # noqa: PLC0415 - as above
 
     with ProgressView(console, config.slots) as view:
-        yield _stack(config, on, view.step), view
+        yield named(config, on, view.step), view
 
 
 def _preflight(config: Settings, on: str) -> None:
@@ -473,44 +438,9 @@ def _relay(executor: Executor, name: str | None) -> Relay:
     return profiles.relays(name)[0]
 
 
-def _close_loads(folder: Path) -> None:
-    from rig import report as reporting  # noqa: PLC0415 - as above
-    from rig.load import records as load_records  # noqa: PLC0415 - as above
-    from rig.report import load_comparison as page  # noqa: PLC0415 - as above
-
-    written = reporting.write(folder)
-    console.print(page.table(folder))
-    console.print(f"Report: {written}", soft_wrap=True)
-    record = load_records.read_comparison(folder)
-    if record.status == "interrupted":
-        console.print(f"Stopped; `rig compare-load --resume {record.run}` goes on.", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED)
-    if record.status == "failed":
-        raise RigError(f"the comparison failed: {record.reason}",
-                       f"`rig compare-load --resume {record.run}` goes on")
-
-
 def _flags(**values: float | str | None) -> tuple[str, ...]:
     """Return the arguments that were given, as Locust takes them."""
     return tuple(f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None)
-
-
-def _tell_of_load(ended: "Ended", *, headless: bool) -> None:
-    from rig import report as reporting  # noqa: PLC0415 - as above
-    from rig.load import run as loading  # noqa: PLC0415 - as above
-    from rig.load import summary as load_summary  # noqa: PLC0415 - as above
-    from rig.report import load_terminal  # noqa: PLC0415 - as above
-
-    for folder in ended.folders:
-        page = reporting.write(folder)
-        summary = load_summary.read(folder)
-        for line in load_terminal.sentences(summary):
-            console.print(Text(line), soft_wrap=True)
-        console.print(f"Report: {page}", soft_wrap=True)
-        if headless and ended.code == loading.BROKEN:
-            raise RigError(f"the load test failed: {'; '.join(summary['broken'])}")
-    if headless and ended.code == INTERRUPTED:
-        raise typer.Exit(INTERRUPTED)
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -523,48 +453,3 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _print_status(config: Settings, state: "StackState", services: "list[ServiceStatus]") -> None:
-    table = Table("service", "pid", Column("where", overflow="fold"), Column("health", overflow="fold"), box=None)
-    for service in services:
-        table.add_row(service.name, str(service.pid), service.url or "",
-                      Text("serves", "green") if service.healthy else Text(str(service.problem), "red"))
-    through = "" if state.relay == "none" else f", tasks reach Neo4j through shared drivers, scope {state.relay}"
-    console.print(f"Airflow on [bold]{state.executor}[/bold], {state.slots} tasks at once{through}")
-    console.print(table)
-    where = {service.name: service.url for service in services}
-    console.print(f"Airflow: {where['airflow-apiserver']}  user [bold]{config.airflow_username}[/bold], password "
-                  f"[bold]{state.secrets.airflow.get_secret_value()}[/bold]", soft_wrap=True)
-    if "flower" in where:
-        console.print(f"Flower:  {where['flower']}  user [bold]{config.airflow_username}[/bold], password "
-                      f"[bold]{state.secrets.flower.get_secret_value()}[/bold]", soft_wrap=True)
-    own = f", password [bold]{state.secrets.neo4j.get_secret_value()}[/bold]" if state.own_neo4j else ""
-    console.print(f"Neo4j:   {state.neo4j_uri}  user [bold]{state.neo4j_username}[/bold]{own}", soft_wrap=True)
-
-
-def _close(config: Settings, record: RunRecord) -> None:
-    from rig import metrics  # noqa: PLC0415 - as above
-    from rig import report as reporting  # noqa: PLC0415 - as above
-
-    folder: Path = config.data_dir / record.run
-    summary = metrics.summarise(folder)
-    console.print(reporting.table(summary))
-    console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
-    if record.status == "interrupted":
-        console.print(f"Stopped; `rig compare --resume {record.run}` goes on.", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED)
-    if record.status != "complete":
-        raise RigError(f"the comparison failed: {record.reason}")
-    if failures := _failures(summary):
-        raise RigError(f"{failures}; the report says which")
-
-
-def _failures(summary: "Summary") -> str:
-    # A service may die when the last task has ended: then no task failed, and the DAG run did.
-    ended = Counter(run.state for run in summary.dag_runs if run.state != "success" and not run.is_exhibit)
-    cells = [cell for cell in summary.cells if not cell.is_exhibit]
-    failed = sum(cell.tasks * cell.repeats - cell.tasks_succeeded for cell in cells)
-    wrong = sum(cell.tasks_wrong for cell in cells)
-    runs = ", ".join(f"{count} {state}" for state, count in ended.items())
-    return ", ".join(part for part in (f"DAG runs that did not succeed: {runs}" if ended else "",
-                                       f"{failed} tasks did not succeed" if failed else "",
-                                       f"{wrong} tasks got a wrong answer" if wrong else "") if part)

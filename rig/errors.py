@@ -1,5 +1,8 @@
 """Errors that are meant for a person: one line, with how to mend it."""
 
+# Exit codes of a command.
+BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
 
 class RigError(Exception):
     """Something went wrong that the user can understand: what it is, and what to do about it.
@@ -7,7 +10,7 @@ class RigError(Exception):
     The command line prints ``what (remedy)`` on one line and exits with ``exit_code``.
     """
 
-    exit_code = 1
+    exit_code = BROKEN
 
     def __init__(self, what: str, remedy: str | None = None) -> None:
         super().__init__(what)
@@ -21,7 +24,7 @@ class RigError(Exception):
 class BadInput(RigError):
     """What the user gave, or the machine as it stands, does not allow this; nothing was started."""
 
-    exit_code = 2
+    exit_code = BAD_INPUT
 
 
 class ServiceDied(RigError):

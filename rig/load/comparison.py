@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from patterns.facts import LONGEST_HOLD, MONITOR_DAG, MOST_CALLS, MOST_TASKS, STRESS_DAG, Executor
 from rig import records, runs
-from rig.errors import BadInput, RigError
+from rig.errors import INTERRUPTED, BadInput, RigError
 from rig.experiment import profiles
 from rig.experiment.dag_run import leave_idle, until_idle
 from rig.load import run as loading
@@ -165,7 +165,7 @@ class _Runner:
         state = self._prepare(cell)
         with self._stack.api(state) as api, api.paused(STRESS_DAG, False), api.paused(MONITOR_DAG, True):
             ended = loading.locust(self._settings, self._stack, state, self._wish(cell, phase, rate), self._view)
-            if ended.code == loading.INTERRUPTED:
+            if ended.code == INTERRUPTED:
                 raise KeyboardInterrupt
             until_idle(api, IDLE_SECONDS)
         records.append(self._folder / TESTS_FILE, [CellTestRecord(

@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_result, wait_fixed
 from patterns.facts import MONITOR_DAG, STRESS_DAG, Executor
 from rig import runs
 from rig.airflow_api import AirflowApi
-from rig.errors import BadInput, RigError
+from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, BadInput, RigError
 from rig.records import SERIES_FILE, Relay
 from rig.settings import PROJECT, Settings
 from rig.stack import airflow, lock, ports
@@ -30,7 +30,6 @@ HOST = "127.0.0.1"
 PORT = 8089
 LOOK_EVERY = 1.0        # seconds
 PATIENCE = 30.0         # seconds for Locust to end its users and write its files
-BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class Notes(Protocol):

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from patterns.facts import Executor
-from rig import cli, metrics, records, report
+from rig import closing, metrics, records, report
 from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, summarise
 from rig.metrics.model import Contrast, Side
@@ -411,7 +411,7 @@ def test_what_the_exhibit_breaks_is_counted_and_is_no_failure_of_the_run(tmp_pat
     assert headline.alarms(summary) == []
     assert headline.outcome(summary) == "1 of 1 DAG run succeeded, 2 of 2 tasks; no task got a wrong answer."
     assert "inherited" not in " ".join(headline.headline(summary))
-    assert cli._failures(summary) == ""
+    assert closing.failures(summary) == ""
 
 
 def test_a_run_of_the_exhibit_alone_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Which stack a command means."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from rig.errors import BadInput
+from rig.experiment import profiles
+from rig.settings import Settings
+
+if TYPE_CHECKING:       # a command that needs no stack is not to wait for what one imports
+    from rig.stack.interface import OnStep, Stack
+
+NATIVE, COMPOSE = "native", "compose"
+
+
+def named(config: Settings, on: str, on_step: "OnStep" = lambda *_: None) -> "Stack":
+    """Return the stack of this name. Raises BadInput where there is none, or nothing here to run it."""
+    if on == NATIVE:
+        from rig.stack.native import NativeStack  # noqa: PLC0415 - importing Celery and the servers' wheels takes a second
+
+        return NativeStack(config, on_step)
+    if on == COMPOSE:
+        from rig.stack import compose_command  # noqa: PLC0415 - as above
+        from rig.stack.compose import ComposeStack  # noqa: PLC0415 - as above
+
+        compose_command.require()
+        return ComposeStack(config, on_step)
+    raise BadInput(f"there is no stack {on!r}", f"take {NATIVE} or {COMPOSE}")
+
+
+def existing(config: Settings, url: str, token: str | None, wanted: profiles.Profile) -> "Stack":
+    """Return a deployment behind an API server. Raises BadInput where it is not said what cannot be asked there."""
+    from rig.stack.existing import ExistingStack  # noqa: PLC0415 - as above
+
+    if token is None:
+        raise BadInput("--airflow-url needs a token of that deployment", "give --token, or set RIG_AIRFLOW_TOKEN")
+    if len(wanted.executors) != 1:
+        raise BadInput("an existing deployment has one executor", "say which with --executors local or celery")
+    depends = any(pattern in profiles.RELAYS_OF_PATTERN for pattern in wanted.patterns)
+    if depends and len(wanted.relays) != 1:     # nobody else can tell what its tasks go through
+        raise BadInput("the workers of an existing deployment are as they are",
+                       "say which driver its tasks find with --relays none, process or shared")
+    return ExistingStack(config, url, SecretStr(token), wanted.executors[0])
