@@ -4,22 +4,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from patterns.facts import QUERY_TASK
 from rig.airflow_api import AirflowApi, ApiError
 from rig.errors import BadInput
 from rig.experiment.dag_run import until_ended
+from rig.experiment.progress import Notes
 from rig.stack.interface import Stack
 
 CLIENT_ERRORS = range(400, 500)
-
-
-class Notes(Protocol):
-    """Where lines for the person go."""
-
-    def note(self, text: str) -> None:
-        """Say something worth keeping on the screen."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,14 @@ from rig.records import DagRunRecord, PlannedRun, Sample
 from rig.stack.interface import Step
 
 
-class Progress(Protocol):
+class Notes(Protocol):
+    """Where lines for the person go."""
+
+    def note(self, text: str) -> None:
+        """Say something worth keeping on the screen."""
+
+
+class Progress(Notes, Protocol):
     """A view of a comparison in progress; each method returns at once."""
 
     def step(self, service: str, step: Step, detail: str) -> None:
@@ -26,6 +33,3 @@ class Progress(Protocol):
 
     def ended(self, run: PlannedRun, record: DagRunRecord) -> None:
         """Take note that a DAG run has ended, in whatever way."""
-
-    def note(self, text: str) -> None:
-        """Say something worth keeping on the screen."""

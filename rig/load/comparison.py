@@ -17,10 +17,11 @@ from rig import records, runs
 from rig.errors import INTERRUPTED, BadInput, RigError
 from rig.experiment import profiles
 from rig.experiment.dag_run import leave_idle, until_idle
+from rig.experiment.progress import Notes
 from rig.load import run as loading
 from rig.load import summary
 from rig.load.records import CellTestRecord, LoadCell, LoadComparison, LoadPlan, Phase, read_comparison, read_tests
-from rig.load.run import Notes, Wish
+from rig.load.run import Wish
 from rig.records import COMPARISON_FILE, EXHIBIT, TESTS_FILE, Relay
 from rig.settings import Settings
 from rig.stack import lock

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tenacity import Retrying, retry_if_result, wait_fixed
 
@@ -17,6 +17,7 @@ from patterns.facts import MONITOR_DAG, STRESS_DAG, Executor
 from rig import runs
 from rig.airflow_api import AirflowApi
 from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, BadInput, RigError
+from rig.experiment.progress import Notes
 from rig.records import SERIES_FILE, Relay
 from rig.settings import PROJECT, Settings
 from rig.stack import airflow, lock, ports
@@ -30,13 +31,6 @@ HOST = "127.0.0.1"
 PORT = 8089
 LOOK_EVERY = 1.0        # seconds
 PATIENCE = 30.0         # seconds for Locust to end its users and write its files
-
-
-class Notes(Protocol):
-    """Where lines for the person go."""
-
-    def note(self, text: str) -> None:
-        """Say something worth keeping on the screen."""
 
 
 @dataclass(frozen=True)
