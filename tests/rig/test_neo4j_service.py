@@ -1,5 +1,6 @@
 """The rig's own Neo4j: it serves when its check says so, with its own password, on loopback, over Bolt alone."""
 
+import re
 import socket
 import stat
 import threading
@@ -74,8 +75,14 @@ def test_the_check_does_not_take_over_a_server_that_has_another_password(
 
 def test_nothing_listens_but_bolt_and_only_on_loopback(neo4j_server: StartedNeo4j) -> None:
     assert neo4j_server.process
-    # Of TCP: where the machine has a bridge, such as Docker's, Neo4j has a UDP socket too that talks to nobody.
-    assert kernel_sockets.listening(neo4j_server.process, "tcp") == {("127.0.0.1", neo4j_server.port)}
+    # UDP too: since 2026.08 a server announces itself on every private network, such as that of Docker's bridge.
+    assert kernel_sockets.listening(neo4j_server.process) == {("127.0.0.1", neo4j_server.port)}
+
+
+def test_its_start_mentions_no_broadcast_and_no_setting_that_is_deprecated(neo4j_server: StartedNeo4j) -> None:
+    log = (neo4j_server.folder / "neo4j.log").read_text(encoding="utf-8")
+    assert "Started." in log
+    assert not re.findall(r".*(?:broadcast|Fleet Manager|deprecated).*", log)
 
 
 def test_its_password_is_where_nobody_can_read_it(neo4j_server: StartedNeo4j, tmp_path: Path) -> None:
@@ -94,12 +101,13 @@ def test_it_is_found_by_the_mark_of_its_stack(neo4j_server: StartedNeo4j) -> Non
     assert [process.pid for process in processes.marked(str(neo4j_server.folder))] == [neo4j_server.process.pid]
 
 
-def test_it_sends_no_usage_report(neo4j_server: StartedNeo4j) -> None:
+def test_it_reports_to_nobody(neo4j_server: StartedNeo4j) -> None:
+    off = {"dbms.usage_report.enabled", "dbms.fleet_manager.enabled", "server.fleet_discovery.enabled",
+           "server.http.enabled", "server.https.enabled"}
     with neo4j.GraphDatabase.driver(neo4j_server.uri, auth=("neo4j", neo4j_server.password)) as driver:
         rows = driver.execute_query("SHOW SETTINGS YIELD name, value WHERE name IN $names RETURN name, value",
-                                    names=["dbms.usage_report.enabled", "server.http.enabled", "server.https.enabled"])
-    assert {row["name"]: row["value"] for row in rows.records} == {
-        "dbms.usage_report.enabled": "false", "server.http.enabled": "false", "server.https.enabled": "false"}
+                                    names=sorted(off))
+    assert {row["name"]: row["value"] for row in rows.records} == dict.fromkeys(off, "false")
 
 
 # --- a server of the user's own --------------------------------------------------------------------
