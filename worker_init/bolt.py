@@ -18,6 +18,7 @@ _END = b"\x00\x00"
 # A chunk's length, the structure's marker and its tag: what a scanner needs to name a message. The first chunk may
 # hold the marker alone; then the second one begins with the tag.
 _OPENING = 4
+_ENDED = 5
 _OPENING_IN_TWO = 6
 
 
@@ -196,11 +197,9 @@ def _tag_of(block: bytes, at: int, end: int, size: int) -> int | None:
     """Return the tag of the message whose first chunk, of this size, begins at ``at``; None: it is not here yet."""
     if size > 1:
         return block[at + 3] if end - at >= _OPENING else None
-    if end - at < _OPENING_IN_TWO:
-        return None
-    if not (block[at + 3] or block[at + 4]):
+    if end - at >= _ENDED and not (block[at + 3] or block[at + 4]):
         raise ProtocolViolation("a message of one byte has no tag")
-    return block[at + 5]
+    return block[at + 5] if end - at >= _OPENING_IN_TWO else None
 
 
 # Runs of short RECORDs are skipped by a compiled pattern, six times as fast as by the loop below it. It is

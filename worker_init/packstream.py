@@ -77,8 +77,16 @@ def _size(count: int, tiny: int, marker: int) -> bytes:
 
 
 def with_entries(data: bytes, added: dict[str, Any]) -> bytes:
-    """Return a map's bytes with more entries in it; what it holds stays byte for byte as it is."""
-    _, count, at = _head(data, 0, data[0])
+    """Return a map's bytes with more entries in it; what it holds stays byte for byte as it is.
+
+    Raises ProtocolViolation where the bytes are not those of a map.
+    """
+    try:
+        kind, count, at = _head(data, 0, data[0])
+    except IndexError as error:
+        raise ProtocolViolation(f"no PackStream: {error}") from error
+    if kind != _MAP:
+        raise ProtocolViolation("a map was expected")
     entries = (pack(part) for entry in added.items() for part in entry)
     return b"".join((_size(count + len(added), 0xA0, 0xD8), data[at:], *entries))
 

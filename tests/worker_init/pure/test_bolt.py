@@ -13,9 +13,11 @@ def test_a_tag_in_the_second_chunk_is_found() -> None:
     assert [piece.tag for piece in Scanner().feed(b"\x00\x01\xb1\x00\x01\x70\x00\x00")] == [Tag.SUCCESS]
 
 
-def test_a_message_without_a_tag_is_refused() -> None:
+def test_a_message_without_a_tag_is_refused_as_soon_as_it_ends() -> None:
+    scanner = Scanner()
+    assert not scanner.feed(b"\x00\x01\xb1\x00")
     with pytest.raises(ProtocolViolation):
-        Scanner().feed(b"\x00\x01\xb1\x00\x00\x00")
+        scanner.feed(b"\x00")
 
 
 def test_a_message_is_a_structure_in_chunks() -> None:

@@ -44,6 +44,12 @@ def test_entries_are_added_to_a_map_that_else_stays_as_it_is(count: int) -> None
     assert value == {f"key{number}": Structure(0x44, [7]) for number in range(count)} | {"more": [1], "and": "more"}
 
 
+@pytest.mark.parametrize("data", [b"", b"\xd8", b"\xd9\x00", b"\x91\x01", b"\xc7", b"\x01"], ids=bytes.hex)
+def test_entries_are_only_added_to_a_map(data: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        with_entries(data, {"more": 1})
+
+
 BROKEN = [b"", b"\x81", b"\xd0", b"\xd0\x05abc", b"\x91", b"\xa1\x81a", b"\xcb\x00", b"\xc4", b"\xdf", b"\xcc\x09x",
           b"\xa1\x81a\xd6\x00\x00\x00", b"\xb1", b"\xd6\xff\xff\xff\xff\x01", b"\xe0" + bytes(15)]
 
