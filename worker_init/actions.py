@@ -3,7 +3,7 @@
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
-from worker_init.upstream import Route
+from worker_init.routing import Route
 
 if TYPE_CHECKING:
     from worker_init.client import Client

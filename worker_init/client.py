@@ -58,9 +58,9 @@ from worker_init.handshake import Negotiation, Version
 from worker_init.inbox import NOTHING, Inbox, Item
 from worker_init.packstream import pack, skip, unpack_map
 from worker_init.query import QueryReader
+from worker_init.routing import Route
 from worker_init.server_state import ServerMachine
 from worker_init.spool import Spool
-from worker_init.upstream import Route
 
 _SUCCESS = message(Tag.SUCCESS, {})
 _IGNORED = message(Tag.IGNORED)

@@ -2,6 +2,11 @@
 
 from typing import Any
 
+# Neo4j's own code for "everything that could serve you is busy": a client's driver retries it.
+EXHAUSTED = "Neo.TransientError.Request.NoThreadsAvailable"
+# Their class at the client is DatabaseUnavailable, a TransientError: worth a retry.
+UNREACHABLE = "Neo.TransientError.General.DatabaseUnavailable"
+
 
 class WorkerInitError(Exception):
     """Base of every error that this package raises itself."""
@@ -36,6 +41,14 @@ class UpstreamFailure(WorkerInitError):
         self.gql_status = gql_status
         self.description = description
         self.diagnostic_record = diagnostic_record or {}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> "UpstreamFailure":
+        """Return what a server has said in a FAILURE, before Bolt 5.7 or since."""
+        named = {"gql_status": fields.get("gql_status"), "description": fields.get("description"),
+                 "diagnostic_record": fields.get("diagnostic_record")}
+        return cls(str(fields.get("neo4j_code") or fields.get("code") or ""), str(fields.get("message") or ""),
+                   **{key: value for key, value in named.items() if value})
 
 
 class ServerFault(WorkerInitError):

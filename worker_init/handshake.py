@@ -30,7 +30,7 @@ class Version(NamedTuple):
 # From newest to oldest; a client is never offered one that is newer than its upstream's.
 INTERCHANGEABLE = (Version(6, 1), Version(6, 0), Version(5, 8), Version(5, 7))
 # HELLO and LOGON are one message before this: the relay cannot log a client on.
-_OLDEST = Version(5, 1)
+OLDEST = Version(5, 1)
 
 
 def offers_of(upstream: Version | None) -> tuple[Version, ...]:
@@ -39,7 +39,7 @@ def offers_of(upstream: Version | None) -> tuple[Version, ...]:
         return INTERCHANGEABLE
     if upstream in INTERCHANGEABLE:
         return INTERCHANGEABLE[INTERCHANGEABLE.index(upstream):]
-    return (upstream,) if upstream >= _OLDEST else ()
+    return (upstream,) if upstream >= OLDEST else ()
 
 
 class Negotiation:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worker_init.pool import Limits
+from worker_init.pool_actions import Limits
 from worker_init.relay import Relay, Shared
 from worker_init.settings import Settings
 from worker_init.slot_claims import SlotClaims

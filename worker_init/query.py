@@ -13,7 +13,7 @@ from worker_init.bolt import Tag, Unchunker
 from worker_init.bounds import LARGEST_READ, MOST_VALUES, READ_AT_ONCE
 from worker_init.errors import ProtocolViolation
 from worker_init.packstream import Skipper, unpack, with_entries
-from worker_init.upstream import Route
+from worker_init.routing import Route
 
 # The structure's marker and the tag; RUN has the query and its parameters before the extras.
 _HEAD = 2

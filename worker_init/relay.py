@@ -16,11 +16,13 @@ from worker_init.errors import UpstreamFailure
 from worker_init.handshake import INTERCHANGEABLE, Version, offers_of
 from worker_init.listener import Listener
 from worker_init.packstream import pack
-from worker_init.pool import Limits, Pool
+from worker_init.pool import Pool
+from worker_init.pool_actions import Limits
+from worker_init.routing import ANYWHERE
 from worker_init.session import Session
 from worker_init.spool import Spool
 from worker_init.targets import Credentials, Target
-from worker_init.upstream import Connection, Route, Server, Timeouts, Upstream
+from worker_init.upstream import Connection, Server, Upstream
 
 log = logging.getLogger(__name__)
 _BACKLOG = 4096
@@ -54,7 +56,7 @@ class Relay:
         self.spool = shared.spool
         self.end_watch = shared.end_watch
         self._limits = limits
-        self._timeouts = Timeouts(connection_timeout, limits.acquisition_timeout)
+        self._connection_timeout = connection_timeout
         self.pool = self._new_pool(None)
         self._older: dict[Version, Pool] = {}
         # What clients of each version are told of this server.
@@ -97,7 +99,7 @@ class Relay:
 
     def _new_pool(self, version: Version | None) -> Pool:
         name = f"{self.name}, Bolt {version}" if version else self.name
-        return Pool(Upstream(self.target, self._timeouts, version), self._limits, name)
+        return Pool(Upstream(self.target, self._connection_timeout, version), self._limits, name)
 
     def pool_for(self, version: Version) -> Pool:
         """Return the pool whose connections speak a client's version."""
@@ -160,7 +162,7 @@ class Relay:
         However many clients ask at once, one connection is opened for all of them.
         """
         self._asking.append(then)
-        if len(self._asking) == 1 and (connection := self.pool.lend(self, Route())):
+        if len(self._asking) == 1 and (connection := self.pool.lend(self, ANYWHERE)):
             self.granted(connection)
 
     def granted(self, connection: Connection) -> None:
@@ -222,7 +224,8 @@ class Relay:
             "clients": {"now": len(self._sessions), "total": self._clients, "refused": self._turned_away.total()},
             "errors": sum(pool.counters.errors for pool in pools),
             "last_error": next((pool.last_error for pool in pools if pool.last_error), None),
-            "faults": {"own": self._own_faults.total(), "server": self._server_faults.total()},
+            "faults": {"own": self._own_faults.total() + sum(pool.counters.own_faults for pool in pools),
+                       "server": self._server_faults.total()},
         }
 
 

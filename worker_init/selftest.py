@@ -1,19 +1,21 @@
 """Tells whether the installed driver still has the inside that :mod:`worker_init.upstream` uses.
 
 The driver itself is asked, against a server of a few lines on the loopback: open a
-connection, exchange bytes on it, give it back, close it. It takes some milliseconds.
+connection, exchange bytes on it, close it. It takes some milliseconds.
 """
 
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from worker_init.bolt import Piece, Scanner, Tag, message
-from worker_init.errors import UnfitDriver
+from worker_init.errors import ProtocolViolation, UnfitDriver
 from worker_init.handshake import Negotiation, Version
 from worker_init.targets import Target
-from worker_init.upstream import TESTED, Route, Timeouts, Upstream, driver_version
+from worker_init.upstream import TESTED, OnAnswer, OnNonsense, Upstream, driver_version
 
 log = logging.getLogger(__name__)
 _SECONDS = 10.0
@@ -22,6 +24,8 @@ _SUCCESS = message(Tag.SUCCESS, {"server": "Neo4j/self-test", "connection_id": "
 
 class ScriptedServer(asyncio.Protocol, ABC):
     """The server's side of Bolt 5.8, up to the messages: what they are answered with is told by ``take``."""
+
+    version = Version(5, 8)
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
@@ -37,7 +41,7 @@ class ScriptedServer(asyncio.Protocol, ABC):
         if self._negotiation:
             self._negotiation.feed(data)
             if self._negotiation.wants_offers:
-                self.transport.write(self._negotiation.answer((Version(5, 8),)))
+                self.transport.write(self._negotiation.answer((self.version,)))
             if not self._negotiation.version:
                 return
             data, self._negotiation = self._negotiation.rest, None
@@ -72,20 +76,26 @@ async def check_driver() -> None:
 
 
 async def _exercise(port: int) -> None:
-    upstream = Upstream(Target(f"bolt://127.0.0.1:{port}", "self", "test"), Timeouts(_SECONDS, _SECONDS))
-    try:
-        connection = await upstream.connect(Route())
-        _expect(upstream.opened == upstream.open == 1, "one connection is counted")
-        _expect(connection.server.version == (5, 8), "its version is known")
-        await connection.reset(_SECONDS)
-        await upstream.give_back(connection)
-        connection = await upstream.connect(Route())
-        _expect(upstream.opened == 1, "a connection that was given back is used again")
-        await connection.reset(_SECONDS)
-        upstream.close_connection(connection)
-        _expect(upstream.open == 0, "a closed connection is not counted")
-    finally:
-        await upstream.close()
+    for scheme in ("bolt", "neo4j"):
+        upstream = Upstream(Target(f"{scheme}://127.0.0.1:{port}", "self", "test"), _SECONDS)
+        _expect(upstream.is_routed == (scheme == "neo4j"), "a URI tells whether it routes")
+        try:
+            connection = await upstream.connect(upstream.seed)
+            _expect(upstream.opened == upstream.open == 1, "one connection is counted")
+            _expect(connection.server.version == (5, 8), "its version is known")
+            _expect(await _tag_of(connection.ask_alive) == Tag.SUCCESS, "RESET is answered")
+            _expect(await _tag_of(partial(connection.ask_table, None, None, ())) == Tag.SUCCESS, "ROUTE is answered")
+            connection.close()
+            _expect(upstream.open == 0, "a closed connection is not counted")
+        finally:
+            await upstream.close()
+
+
+async def _tag_of(ask: Callable[[OnAnswer, OnNonsense], None]) -> int:
+    """Ask the server for something; return the tag of its answer."""
+    answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    ask(lambda tag, _: answer.set_result(tag), lambda why: answer.set_exception(ProtocolViolation(why)))
+    return await answer
 
 
 def _expect(truth: bool, what: str) -> None:

@@ -1,8 +1,9 @@
 """The official driver as a source of upstream connections: the only place that knows its inside.
 
-What the driver does well stays its own: addresses, TLS, handshake, logging on, routing tables. Taken
-from it are authenticated connections in the state READY, whose bytes the relay then sends and
-receives itself: the transport gets another protocol for as long as the relay holds the connection.
+What the driver does well stays its own: TLS, handshake, logging on. Taken from it are authenticated connections in the
+state READY, whose bytes the relay then sends and receives itself: the transport gets another protocol. None of them is
+ever in the driver's own pool. How many there are, and which member of a cluster they lead to, is decided in
+:mod:`worker_init.pool_machine`: the driver's pool would ask for a routing table under a lock that stops everybody.
 
 Nothing of this is public API. The versions in ``TESTED`` ran the whole test suite;
 :mod:`worker_init.selftest` tells whether another one still has the same inside.
@@ -10,48 +11,30 @@ Nothing of this is public API. The versions in ``TESTED`` ran the whole test sui
 
 import asyncio
 import socket
-import time
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol, cast
 
 import neo4j
-from neo4j import READ_ACCESS, WRITE_ACCESS, AsyncGraphDatabase
-from neo4j._async.io._pool import AcquisitionDatabase
+from neo4j import AsyncGraphDatabase
+from neo4j._async_compat.network import AsyncNetworkUtil
+from neo4j._deadline import Deadline
 from neo4j.exceptions import DriverError, Neo4jError
 
-from worker_init.bolt import Scanner, Tag, message
+from worker_init.bolt import Piece, Scanner, Tag, body_of, message
 from worker_init.bolt_version import asking_for
-from worker_init.errors import BadSetting, ProtocolViolation, UpstreamFailure
-from worker_init.handshake import Version
+from worker_init.errors import UNREACHABLE, BadSetting, ProtocolViolation, UpstreamFailure
+from worker_init.handshake import OLDEST, Version, offers_of
+from worker_init.pool_actions import Link
 from worker_init.targets import Target
 
 TESTED = ("5.28.2", "6.0.3", "6.4.1")
 USER_AGENT = "worker-init"
-# The class of these is DatabaseUnavailable or TransientError at the client: worth a retry.
-UNREACHABLE = "Neo.TransientError.General.DatabaseUnavailable"
 _UNKNOWN = "Neo.DatabaseError.General.UnknownError"
-_NOT_A_WRITER = (".NotALeader", ".ForbiddenOnReadOnlyDatabase")
-
-# How long an impersonated user's home database is taken to be the same, where the server corrects a mistake.
-_HOME_SECONDS = 60.0
-_MOST_HOMES = 10_000
+# What the innermost of these functions of the driver and of asyncio waits for, while a connection is opened.
+_STAGES = {"_connect_secure": "the TCP connection", "create_connection": "the TLS handshake",
+           "_handshake": "the answer to Bolt's version handshake", "hello": "the answer to HELLO or LOGON"}
 
 driver_version: str = neo4j.__version__
-
-
-class Timeouts(NamedTuple):
-    """Limits of the driver's own work, in seconds."""
-
-    connection: float
-    acquisition: float
-
-
-class Route(NamedTuple):
-    """What decides which server of a cluster a transaction goes to."""
-
-    read_only: bool = False
-    database: str | None = None
-    bookmarks: tuple[str, ...] = ()
-    impersonated: str | None = None
 
 
 class Server(NamedTuple):
@@ -75,16 +58,31 @@ class ConnectionUser(Protocol):
         """Hold back while the server does not keep up with what is sent to it."""
 
 
-class Connection(asyncio.Protocol):
-    """An authenticated upstream connection, as raw bytes. ``user`` is told what happens on it."""
+OnAnswer = Callable[[int, bytes], None]
+OnNonsense = Callable[[str], None]
 
-    def __init__(self, raw: Any) -> None:
+
+class Connection(asyncio.Protocol):
+    """An authenticated upstream connection, as raw bytes. ``user`` is told what happens on it.
+
+    ``link``, ``keeper`` and ``on_lost`` are the pool's: what its machine knows the connection by, who holds it between
+    two leases, and what to call once when its end was read. ``cut_noop`` is the half of a NOOP that came between two
+    users: the next one gets it in front of what comes next.
+    """
+
+    link: Link
+    keeper: ConnectionUser | None
+
+    def __init__(self, raw: Any, on_closed: Callable[["Connection"], None]) -> None:
         self.user: ConnectionUser | None = None
         self.lost = False
-        self.opened_at = self.idle_since = time.monotonic()
+        self.keeper = None
+        self.cut_noop = b""
+        self.on_lost: Callable[[], None] | None = None
         self.server = Server(Version(*raw.server_info.protocol_version), raw.server_info.agent,
                              dict(raw.connection_hints))
         self._raw = raw
+        self._on_closed = on_closed
         self._transport = cast("asyncio.Transport", raw.socket._writer.transport)
         self._drivers_own = self._transport.get_protocol()
         # The driver's async sockets are made with protocol 0, so asyncio leaves Nagle on.
@@ -93,19 +91,34 @@ class Connection(asyncio.Protocol):
         self.write = self._transport.write
         self.pause_reading = self._transport.pause_reading
         self.resume_reading = self._transport.resume_reading
-        self.abort = self._transport.abort
 
     def data_received(self, data: bytes) -> None:
         """asyncio: pass on what the server sent."""
+        if self.cut_noop:
+            data, self.cut_noop = self.cut_noop + data, b""
         if self.user:
             self.user.upstream_data(data)
 
+    def eof_received(self) -> None:
+        """asyncio: the server has ended the connection. From now on nobody may be lent it."""
+        self.abort()
+        self._end()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: tell the driver, which still counts this connection, and the user."""
-        self.lost = True
+        """asyncio: the connection is gone."""
         self._drivers_own.connection_lost(exc)
+        self._end()
+
+    def _end(self) -> None:
+        """Tell the user, then the pool, once."""
+        if self.lost:
+            return
+        self.lost = True
+        self._on_closed(self)
         if self.user:
             self.user.upstream_lost()
+        if self.on_lost:
+            self.on_lost()
 
     def pause_writing(self) -> None:
         """asyncio: the buffer towards the server is full."""
@@ -117,78 +130,105 @@ class Connection(asyncio.Protocol):
         if self.user:
             self.user.upstream_full(full=False)
 
-    async def reset(self, timeout: float) -> None:
-        """Bring the server's side back to READY. Raises UpstreamFailure where that cannot be had."""
-        if self.lost:
-            raise UpstreamFailure(UNREACHABLE, "the connection was lost")
-        answer = _ResetAnswer()
-        self.user = answer
-        self.write(message(Tag.RESET))
-        try:
-            await asyncio.wait_for(answer.done, timeout)
-        except TimeoutError:
-            raise UpstreamFailure(UNREACHABLE, f"no answer to RESET within {timeout:g} s") from None
-        finally:
-            self.user = None
+    def ask_alive(self, on_answer: OnAnswer, on_nonsense: OnNonsense) -> None:
+        """Send RESET: the server answers when it is READY again. Nothing may be outstanding."""
+        self._ask(message(Tag.RESET), on_answer, on_nonsense)
+
+    def ask_table(self, database: str | None, user: str | None, bookmarks: tuple[str, ...], on_answer: OnAnswer,
+                  on_nonsense: OnNonsense) -> None:
+        """Send ROUTE, as the driver does. Nothing may be outstanding."""
+        names = {key: value for key, value in (("db", database), ("imp_user", user)) if value is not None}
+        self._ask(message(Tag.ROUTE, self._raw.routing_context or {}, [*bookmarks], names), on_answer, on_nonsense)
+
+    def _ask(self, question: bytes, on_answer: OnAnswer, on_nonsense: OnNonsense) -> None:
+        self.user = _Answer(self, on_answer, on_nonsense)
+        self.write(question)
+
+    def close(self) -> None:
+        """Say GOODBYE, and close when that is sent."""
+        if not self.lost:
+            self.write(message(Tag.GOODBYE))
+        self._raw.kill()
+        self._on_closed(self)
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent: the server rolls back what was open."""
+        # The driver's kill() would wait until the server has taken what is in the buffer: that may be never.
+        self._transport.abort()
+        self._raw.kill()
+        self._on_closed(self)
 
 
-class _ResetAnswer:
-    """Waits for the SUCCESS of a RESET that is sent with nothing else outstanding."""
+class _Answer:
+    """Waits for the one answer to a RESET or a ROUTE, then leaves the connection to its keeper."""
 
-    def __init__(self) -> None:
-        self.done = asyncio.get_running_loop().create_future()
+    __slots__ = ("_body", "_connection", "_on_answer", "_on_nonsense", "_scanner")
+
+    def __init__(self, connection: Connection, on_answer: OnAnswer, on_nonsense: OnNonsense) -> None:
+        self._connection = connection
+        self._on_answer = on_answer
+        self._on_nonsense = on_nonsense
         self._scanner = Scanner()
+        self._body = bytearray()
 
     def upstream_data(self, block: bytes) -> None:
+        """Take what came from the server."""
         try:
-            ended = [piece.tag for piece in self._scanner.feed(block) if piece.last]
-        except ProtocolViolation as error:
-            return self._fail(str(error))
-        if ended == [Tag.SUCCESS] and not self.done.done():
-            self.done.set_result(None)
-        elif ended:
-            self._fail("RESET was not answered with SUCCESS")
-        return None
+            pieces = self._scanner.feed(block)
+            for piece in pieces:
+                self._body += self._scanner.block[piece.start:piece.stop]
+            self._conclude(pieces)
+        except ProtocolViolation as violation:
+            self._leave()
+            self._on_nonsense(str(violation))
+
+    def _conclude(self, pieces: list[Piece]) -> None:
+        if sum(piece.last for piece in pieces) > 1 or (pieces and pieces[0].last and not pieces[-1].last):
+            self._leave()
+            self._on_nonsense("more than one answer came")
+        elif pieces and pieces[-1].last:
+            self._leave()
+            self._connection.cut_noop = cut_noop(self._scanner.block[pieces[-1].stop:])
+            self._on_answer(pieces[-1].tag, body_of(bytes(self._body)))
+
+    def _leave(self) -> None:
+        self._connection.user = self._connection.keeper
 
     def upstream_lost(self) -> None:
-        self._fail("the connection was lost during RESET")
+        """Do nothing: the pool is told of every end, whoever holds the connection."""
 
     def upstream_full(self, *, full: bool) -> None:
-        """Nothing to hold back: a RESET is four bytes."""
+        """Do nothing: the question is short."""
 
-    def _fail(self, why: str) -> None:
-        if not self.done.done():
-            self.done.set_exception(UpstreamFailure(UNREACHABLE, why))
+
+def cut_noop(block: bytes) -> bytes:
+    """Return what is left behind the last whole NOOP in a block of nothing else."""
+    return block[:len(block) % 2]
 
 
 class Upstream:
-    """One official ``neo4j.AsyncDriver``, lazily connected. ``opened`` counts connections ever made.
+    """Where connections come from: one official ``neo4j.AsyncDriver``, which connects when it is asked to.
 
-    With ``version`` its connections speak this version of Bolt and no other.
-
+    ``seed`` is the address that the target names; ``connection_timeout`` bounds all that opening a connection takes, in
+    seconds; ``opened`` counts connections ever made. With ``version`` they speak this version of Bolt and no other.
     Raises BadSetting where the driver refuses the target.
     """
 
-    def __init__(self, target: Target, timeouts: Timeouts, version: Version | None = None) -> None:
+    def __init__(self, target: Target, connection_timeout: float, version: Version | None = None) -> None:
         self.target = target
         self._version = version
+        self.connection_timeout = connection_timeout
         self.opened = 0
-        self._timeouts = timeouts
-        # A routing driver has its table under the database's name, also for who names none: then it is the
-        # home database, each user's own. Impersonated users have theirs with the time it was asked for.
-        self._home_database: str | None = None
-        self._homes: dict[str, tuple[float, str]] = {}
+        self._connections: set[Connection] = set()
         auth = (target.username, target.password) if target.username else None
-        # How many connections there may be is the pool's decision (worker_init.pool), not the driver's.
         try:
-            self._driver = AsyncGraphDatabase.driver(
-                target.uri, auth=auth, user_agent=USER_AGENT, max_connection_pool_size=-1,
-                connection_timeout=timeouts.connection, telemetry_disabled=True)
+            # The limit is kept here, over all steps. The driver's own, over one of them, must not come before it.
+            self._driver = AsyncGraphDatabase.driver(target.uri, auth=auth, user_agent=USER_AGENT,
+                                                     connection_timeout=2 * connection_timeout, telemetry_disabled=True)
         except (DriverError, ValueError) as error:
             raise BadSetting(f"the upstream {target.uri} cannot be used: {error}") from error
         self._pool: Any = self._driver._pool
-        self._open_one, self._pool.opener = self._pool.opener, self._counted_open
-        self._reactions: set[asyncio.Task[None]] = set()
+        self.seed = str(self._pool.address)
 
     @property
     def is_routed(self) -> bool:
@@ -198,116 +238,91 @@ class Upstream:
     @property
     def open(self) -> int:
         """Return how many connections are open now."""
-        return sum(not raw.closed() for held in self._pool.connections.values() for raw in held)
+        return len(self._connections)
 
-    async def _counted_open(self, *args: Any) -> Any:
-        with asking_for(self._version):
-            raw = await self._open_one(*args)
-        self.opened += 1
-        return raw
-
-    async def connect(self, route: Route) -> Connection:
-        """Return a connection in the state READY. Raises UpstreamFailure with what hindered it."""
+    async def connect(self, member: str) -> Connection:
+        """Return a connection to a server, in the state READY. Raises UpstreamFailure with what hindered it."""
         try:
-            database = await self._database_of(route)
-            raw = await self._pool.acquire(
-                access_mode=READ_ACCESS if route.read_only else WRITE_ACCESS, timeout=self._timeouts.acquisition,
-                database=database, bookmarks=route.bookmarks, auth=None, liveness_check_timeout=None,
-                database_callback=self._remember_home if database.guessed else None)
-            return await self._ready(raw, self._home_database if database.guessed else database.name)
+            raw = await self._open(self._pool.address if member == self.seed else neo4j.Address.parse(member))
         except Exception as error:
-            raise _failure(error, self.target) from error
+            raise _failure(error, self._name_of(member)) from error
+        connection = Connection(raw, self._connections.discard)
+        version = connection.server.version
+        if not offers_of(version):
+            connection.abort()
+            raise UpstreamFailure(_UNKNOWN, (
+                f"{self._name_of(member)} speaks Bolt {version}, which cannot be shared: it takes {OLDEST} or newer"))
+        self.opened += 1
+        self._connections.add(connection)
+        return connection
 
-    async def _database_of(self, route: Route) -> AcquisitionDatabase:
-        """Return the database whose routing table decides: who names none means the user's home database."""
-        if route.database or not self.is_routed:
-            return AcquisitionDatabase(route.database)
-        if route.impersonated and (home := await self._home_of(route.impersonated, route)):
-            return AcquisitionDatabase(home)
-        return AcquisitionDatabase(self._home_database, guessed=True)
+    def _name_of(self, member: str) -> str:
+        return self.target.uri if member == self.seed else f"{member}, a member of {self.target.uri}"
 
-    async def _home_of(self, user: str, route: Route) -> str | None:
-        """Ask the server, as the driver does at each use where the server does not route by itself."""
-        asked_at, known = self._homes.get(user, (float("-inf"), None))
-        if known and self._pool.ssr_enabled and time.monotonic() - asked_at < _HOME_SECONDS:
-            return known
-        found: list[str | None] = []
-        try:
-            await self._pool.update_routing_table(
-                database=None, imp_user=user, bookmarks=route.bookmarks, auth=None,
-                acquisition_timeout=self._timeouts.acquisition, database_callback=found.append)
-        except Neo4jError:
-            # The query itself has the same failure, and the server's own words for it.
-            return None
-        home = found[0] if found else None
-        if home:
-            if len(self._homes) >= _MOST_HOMES:
-                self._homes.clear()
-            self._homes[user] = (time.monotonic(), home)
-        return home
-
-    def _remember_home(self, database: str | None) -> None:
-        self._home_database = database or self._home_database
-
-    async def _ready(self, raw: Any, database: str | None) -> Connection:
-        """Flush what the driver has put in front of the first query: a change of credentials."""
-        try:
-            await raw.send_all()
-            await raw.fetch_all()
-        except BaseException:
-            self._pool.kill_and_release(raw)
-            raise
-        raw.last_database = database
-        return Connection(raw)
-
-    async def give_back(self, connection: Connection) -> None:
-        """Return a READY connection to the driver, whose routing decides where the next one leads to."""
-        connection._transport.set_protocol(connection._drivers_own)
-        connection._raw.idle_since = time.monotonic()
-        await self._pool.release(connection._raw)
-
-    def close_connection(self, connection: Connection) -> None:
-        """Say GOODBYE where there is somebody to say it to, and close."""
-        if not connection.lost:
-            connection.write(message(Tag.GOODBYE))
-        self.drop_connection(connection)
-
-    def drop_connection(self, connection: Connection) -> None:
-        """Close at once: the server ends what still runs on the connection and rolls it back."""
-        connection.user = None
-        # The pool's own kill_and_release() works in a task only, and nobody waits for its notification:
-        # what is closed and not in use is taken out at the next acquire().
-        connection._raw.kill()
-        connection._raw.in_use = False
-
-    def close_idle(self, idle_for: float) -> None:
-        """Close what the driver itself holds and nobody has used for so many seconds (routed only)."""
-        now = time.monotonic()
-        held = [raw for held in self._pool.connections.values() for raw in held]
-        for raw in held:
-            if not (raw.in_use or raw.closed()) and now - raw.idle_since >= idle_for:
-                raw.kill()
-
-    def react_to(self, code: str, connection: Connection) -> bool:
-        """Let the driver learn from a FAILURE as if it had read it; False: use no connection from before it."""
-        raw = connection._raw
-        if self.is_routed and code.endswith(_NOT_A_WRITER):
-            self._later(self._pool.on_write_failure(address=raw.unresolved_address, database=raw.last_database))
-        elif self.is_routed and code.endswith(".DatabaseUnavailable"):
-            self._later(self._pool.deactivate(address=raw.unresolved_address))
-        return not (".Security." in code and code.endswith("Expired"))
-
-    def _later(self, reaction: Any) -> None:
-        task = asyncio.ensure_future(reaction)
-        self._reactions.add(task)
-        task.add_done_callback(self._reactions.discard)
+    async def _open(self, address: Any) -> Any:
+        """Try each address that a name stands for, in the time that there is for all of them."""
+        loop, limit = asyncio.get_running_loop(), self.connection_timeout
+        ends_at = loop.time() + limit
+        addresses = await _within(limit, limit, _resolved(address))
+        error: Exception = OSError(f"{address} stands for no address")
+        for at, resolved in enumerate(addresses):
+            share = (ends_at - loop.time()) / (len(addresses) - at)
+            opening = self._pool.opener(resolved, self._pool.pool_config.auth, Deadline(2 * limit))
+            try:
+                with asking_for(self._version):
+                    return await _within(max(share, 0.0), limit, opening)
+            except (DriverError, OSError) as failed:
+                error = failed
+        raise error
 
     async def close(self) -> None:
-        """Close the driver with all its connections."""
+        """Close the driver. The connections are the pool's to close."""
         await self._driver.close()
 
 
-def _failure(error: Exception, target: Target) -> UpstreamFailure:
+async def _resolved(address: Any) -> list[Any]:
+    resolving: Any = AsyncNetworkUtil.resolve_address
+    return [resolved async for resolved in resolving(address)]
+
+
+class _TooLate(OSError):
+    """A step of opening a connection took too long."""
+
+
+async def _within(seconds: float, limit: float, work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a step of opening brings; raise _TooLate with what it still waits for. ``limit`` is all of them's."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise _TooLate(f"waited in vain for {_stage_of(work)} ({limit:g} s, WORKER_INIT_CONNECTION_TIMEOUT)")
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_clear_away)
+
+
+def _clear_away(task: "asyncio.Task[Any]") -> None:
+    """Close a connection that was ready in the moment in which it was given up."""
+    if not task.cancelled() and not task.exception() and hasattr(task.result(), "kill"):
+        task.result().kill()
+
+
+def _stage_of(work: Any) -> str:
+    """Return what a coroutine that opens a connection waits for, from the functions that it stands in."""
+    stage, answering = "the resolution of the name", None
+    while work is not None:
+        name = getattr(work, "__name__", "")
+        stage = _STAGES.get(name, stage)
+        if name == "hello" and work.cr_frame is not None:
+            answering = work.cr_frame.f_locals.get("self")
+        work = getattr(work, "cr_await", None)
+    waiting = getattr(answering, "responses", None)
+    return f"the answer to {waiting[0].message.upper()}" if waiting else stage
+
+
+def _failure(error: Exception, name: str) -> UpstreamFailure:
     """Return Neo4j's own failure as it is, anything else with the server's name and its cause."""
     if isinstance(error, Neo4jError) and error.code:
         return UpstreamFailure(error.code, error.message or str(error), gql_status=error.gql_status,
@@ -320,7 +335,7 @@ def _failure(error: Exception, target: Target) -> UpstreamFailure:
     if root is not error and _in_a_line(root) not in cause:
         cause = f"{cause} ({_in_a_line(root)})"
     return UpstreamFailure(_UNKNOWN if reachable else UNREACHABLE,
-                           f"the worker's driver has no connection to {target.uri}: {cause}")
+                           f"the driver host has no connection to {name}: {cause}")
 
 
 def _in_a_line(error: BaseException) -> str:

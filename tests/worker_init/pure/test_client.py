@@ -63,7 +63,7 @@ from worker_init.client import Client
 from worker_init.client_table import State
 from worker_init.handshake import Version
 from worker_init.packstream import unpack_map
-from worker_init.upstream import Route
+from worker_init.routing import Route
 
 UNKNOWN = b"\x00\x02\xb0\x77\x00\x00"
 FILTERS = message(Tag.HELLO, {"notifications_minimum_severity": "OFF"})

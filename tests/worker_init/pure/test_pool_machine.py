@@ -1,0 +1,669 @@
+"""What the pool promises, tried on its machine: who gets a connection, what is opened and closed for it, and when."""
+
+import itertools
+
+import pytest
+
+from tests.worker_init.pure.pool_world import SEED, World, refusal, table
+from worker_init.errors import EXHAUSTED, UNREACHABLE
+from worker_init.pool_states import ConnectionState, PoolState
+from worker_init.routing import ANYWHERE, Route
+
+C = ConnectionState
+ONE, TWO, THREE = "one:7687", "two:7687", "three:7687"
+CLUSTER = table(routers=(ONE, TWO, THREE), readers=(TWO, THREE), writers=(ONE,))
+READ, WRITE = Route(read_only=True, database="neo4j"), Route(database="neo4j")
+
+
+# One task at a time, one connection
+
+def gives_back(world: World, name: str) -> None:
+    world.give_back(name)
+
+
+def leaves_and_is_reset(world: World, name: str) -> None:
+    world.leave(name)
+    world.answer()
+
+
+WAYS_TO_END = {"its transaction ends": gives_back, "it is reset behind": leaves_and_is_reset,
+               "RESET is not answered yet": World.leave}
+
+
+@pytest.mark.parametrize("first", WAYS_TO_END)
+@pytest.mark.parametrize("second", WAYS_TO_END)
+@pytest.mark.parametrize("order", ["end, then start", "start read before the end"])
+def test_tasks_one_after_the_other_use_one_connection(first: str, second: str, order: str) -> None:
+    world = World()
+    world.lend("task 0")
+    world.open()
+    ways = itertools.cycle((WAYS_TO_END[first], WAYS_TO_END[second]))
+    for number in range(1, 7):
+        before, name = f"task {number - 1}", f"task {number}"
+        if order == "end, then start":
+            next(ways)(world, before)
+            world.lend(name)
+        else:
+            world.lend(name)
+            next(ways)(world, before)
+        world.settle()
+        while world.checking:
+            world.answer()
+        assert name in world.granted
+    assert world.opened == 1
+    assert not world.opening
+
+
+def test_a_task_that_ends_while_its_connection_is_opened_leaves_it_to_the_next() -> None:
+    world = World()
+    world.lend("gone")
+    world.abandon("gone")
+    world.lend("next")
+    world.settle()
+    assert len(world.opening) == 1
+    assert world.open() is world.granted["next"]
+
+
+def test_a_task_that_ends_during_a_check_leaves_the_connection_to_the_next() -> None:
+    world = World()
+    link, = world.ready()
+    world.tick(61)
+    world.answer()
+    world.tick(61)
+    world.lend("gone")
+    world.abandon("gone")
+    world.lend("next")
+    assert [world.answer(), world.opened] == [link, 1]
+    assert world.granted["next"] is link
+
+
+def test_a_reset_that_is_not_answered_is_waited_for_no_longer_than_a_check_takes() -> None:
+    world = World()
+    link, = world.ready()
+    world.lend("first")
+    world.leave("first")
+    world.lend("next")
+    world.tick(4.9)
+    assert not world.opening
+    world.tick(0.2)
+    assert link.state is C.CLOSING
+    assert len(world.opening) == 1
+
+
+def test_two_tasks_at_once_have_two_connections() -> None:
+    world = World()
+    world.ready()
+    world.lend("first")
+    world.lend("second")
+    assert not world.opening, "first all that has come is read"
+    world.settle()
+    world.open()
+    assert world.granted["first"] is not world.granted["second"]
+
+
+# In turn
+
+def test_who_waits_is_served_in_turn() -> None:
+    world = World(max_size=1)
+    world.ready()
+    for name in "abcd":
+        world.lend(name)
+        world.settle()
+    for name, following in itertools.pairwise("abcd"):
+        assert following not in world.granted
+        world.give_back(name)
+        assert following in world.granted
+    assert world.opened == 1
+
+
+def test_who_comes_while_others_wait_does_not_overtake_them() -> None:
+    world = World(max_size=1)
+    world.ready()
+    world.lend("a")
+    world.leave("a")
+    world.lend("b")
+    assert world.lend("c") is None
+    world.answer()
+    assert "b" in world.granted
+    assert "c" not in world.granted
+
+
+def test_what_was_granted_to_one_who_is_gone_goes_to_the_next() -> None:
+    """The grant and the client's end are in one turn of the event loop."""
+    world = World(max_size=1)
+    world.ready()
+    world.lend("holder")
+    world.lend("gone")
+    world.lend("next")
+    world.machine.give_back(world.granted.pop("holder"), world.now)
+    world.machine.abandon("gone", world.now)
+    world.collect()
+    assert [*world.granted] == ["next"]
+
+
+# A server that takes no more
+
+def test_a_failed_attempt_costs_only_that_attempt() -> None:
+    world = World(max_size=100)
+    world.ready()
+    for name in "abc":
+        world.lend(name)
+    world.settle()
+    world.fail()
+    world.fail()
+    assert world.refused == {}
+    assert world.machine.state is PoolState.UP
+    world.give_back("a")
+    world.give_back("b")
+    assert "c" in world.granted
+    assert world.machine.counters.errors == 2
+
+
+def test_a_server_that_takes_no_more_is_asked_once_a_second() -> None:
+    world = World(max_size=100)
+    world.ready()
+    world.lend("holder")
+    for number in range(10):
+        world.lend(str(number))
+    world.settle()
+    while world.opening:
+        world.fail()
+    for number in range(10, 20):
+        world.lend(str(number))
+        world.settle()
+    assert not world.opening
+    world.tick(1.01)
+    assert len(world.opening) == 20
+    world.open()
+    assert "0" in world.granted
+
+
+def test_who_waits_is_refused_once_no_connection_lives_and_none_can_be_opened() -> None:
+    world = World(max_size=2)
+    for name in "abcd":
+        world.lend(name)
+    world.fail("first")
+    assert world.refused == {}, "another attempt is under way"
+    world.fail("second")
+    assert {name: str(failure) for name, failure in world.refused.items()} == dict.fromkeys("abcd", "second")
+    assert world.machine.state is PoolState.DOWN
+    assert world.machine.last_error == f"{UNREACHABLE}: second"
+
+
+def test_who_comes_after_a_failure_has_an_attempt_of_its_own() -> None:
+    world = World()
+    world.lend("a")
+    world.fail()
+    world.lend("b")
+    world.open()
+    assert "b" in world.granted
+    assert world.machine.state is PoolState.UP
+
+
+def test_a_lent_connection_that_is_lost_is_replaced_at_once() -> None:
+    """Also within the second in which a server that takes no more is not asked."""
+    world = World()
+    link, = world.ready()
+    world.lend("holder")
+    world.lend("waits")
+    world.settle()
+    world.fail()
+    world.lose(link)
+    world.discard("holder")
+    assert "waits" in world.refused, "it has seen the failure, and nothing lives"
+    world.lend("next")
+    assert len(world.opening) == 1
+
+
+# What is said to who waited too long
+
+def test_the_reason_says_that_all_are_in_use() -> None:
+    world = World(max_size=1)
+    world.ready()
+    world.lend("holder")
+    world.lend("waits")
+    world.tick(60)
+    assert world.refused["waits"].code == EXHAUSTED
+    assert "1 of at most 1 are in use" in str(world.refused["waits"])
+    assert "WORKER_INIT_MAX_SIZE" in str(world.refused["waits"])
+
+
+def test_the_reason_says_that_opening_was_under_way() -> None:
+    world = World()
+    world.lend("waits")
+    world.tick(60)
+    assert world.refused["waits"].code == UNREACHABLE
+    assert "1 opening" in str(world.refused["waits"])
+    assert "MAX_SIZE" not in str(world.refused["waits"])
+
+
+def test_the_reason_says_what_the_last_attempt_came_to() -> None:
+    world = World(max_size=10)
+    world.ready()
+    world.lend("holder")
+    world.lend("waits")
+    world.settle()
+    for _ in range(60):
+        world.tick(1)
+        while world.opening:
+            world.fail("no more room")
+    assert "no more room" in str(world.refused["waits"])
+    assert world.machine.counters.timeouts == 1
+
+
+# Idle connections
+
+def test_what_was_used_last_is_used_first() -> None:
+    world = World()
+    first, second = world.ready(2)
+    assert world.lend("a") is second
+    assert world.lend("b") is first
+
+
+@pytest.mark.parametrize("limit", ["idle_timeout", "max_lifetime"])
+def test_an_idle_connection_is_closed_in_time(limit: str) -> None:
+    world = World(idle_timeout=100.0) if limit == "idle_timeout" else World(max_lifetime=100.0)
+    link, = world.ready()
+    world.tick(99, answers=True)
+    assert link.state is C.IDLE, "a check does not make it younger, nor used"
+    world.tick(1.5)
+    assert world.said_goodbye == [link]
+
+
+def test_an_old_connection_is_not_lent_again() -> None:
+    world = World(max_lifetime=10.0)
+    link, = world.ready()
+    world.lend("a")
+    world.now += 11
+    world.give_back("a")
+    assert world.said_goodbye == [link]
+    assert world.lend("b") is None
+
+
+def test_a_silent_connection_is_found_before_a_task_meets_it() -> None:
+    world = World()
+    link, = world.ready()
+    world.tick(60)
+    assert world.checking == [link]
+    world.tick(5)
+    assert link.state is C.CLOSING
+    assert not world.opening, "nobody has asked for one"
+
+
+def test_silent_connections_cost_one_check_whatever_their_number() -> None:
+    world = World(max_size=10)
+    links = world.ready(5)
+    world.now += 200
+    world.lend("a")
+    world.tick(5)
+    assert {link.state for link in links} == {C.CLOSING}
+    assert len(world.opening) == 1
+
+
+def test_a_check_that_is_answered_is_not_repeated_for_a_while() -> None:
+    world = World()
+    link, = world.ready()
+    world.tick(60)
+    world.answer()
+    world.tick(59)
+    assert world.lend("a") is link
+
+
+def test_who_asks_for_a_check_gets_one_even_if_the_connection_was_just_used() -> None:
+    world = World()
+    link, = world.ready()
+    assert world.lend("a", must_check=True) is None
+    assert world.checking == [link]
+    world.answer()
+    assert world.granted["a"] is link
+
+
+def test_the_end_of_an_idle_connection_is_noticed_and_forgotten() -> None:
+    world = World()
+    link, = world.ready()
+    world.lose(link)
+    assert [*world.machine.links] == []
+    assert world.lend("a") is None
+    assert len(world.opening) == 1
+
+
+def test_closed_connections_count_until_their_end_was_seen() -> None:
+    world = World(max_size=1)
+    world.ready()
+    world.lend("a")
+    world.discard("a")
+    world.lend("b")
+    assert not world.opening
+    world.end()
+    assert len(world.opening) == 1
+
+
+def test_a_goodbye_that_is_not_taken_ends_in_a_reset_of_the_connection() -> None:
+    world = World()
+    link, = world.ready()
+    world.machine.close_idle(world.now)
+    world.collect()
+    world.ending.clear()
+    world.tick(5)
+    assert world.ending == [link]
+
+
+def test_expired_credentials_spoil_every_connection_from_before() -> None:
+    world = World()
+    world.ready(2)
+    world.lend("a")
+    world.machine.failed("Neo.ClientError.Security.TokenExpired", world.granted["a"], world.now)
+    world.collect()
+    world.give_back("a")
+    assert len(world.said_goodbye) == 2
+    world.end()
+    assert [*world.machine.links] == []
+
+
+# The end
+
+def test_a_drain_ends_with_the_last_lease() -> None:
+    world = World(max_size=1)
+    world.ready()
+    world.lend("a")
+    world.lend("b")
+    world.machine.drain(world.now)
+    world.collect()
+    assert not world.has_emptied
+    world.give_back("a")
+    assert not world.has_emptied
+    world.give_back("b")
+    assert len(world.said_goodbye) == 1
+    assert world.has_emptied
+
+
+def test_a_drain_with_nothing_to_wait_for_ends_at_once() -> None:
+    world = World()
+    world.ready()
+    world.machine.drain(world.now)
+    world.collect()
+    assert world.has_emptied
+
+
+def test_a_drain_serves_who_waits_for_a_connection_to_be_opened() -> None:
+    world = World()
+    world.lend("a")
+    world.machine.drain(world.now)
+    world.collect()
+    world.open()
+    world.give_back("a")
+    assert world.has_emptied
+
+
+def test_closing_refuses_who_waits_and_closes_what_is_lent() -> None:
+    world = World(max_size=1)
+    link, = world.ready()
+    world.lend("a")
+    world.lend("b")
+    world.machine.close(world.now)
+    world.collect()
+    assert "is closed" in str(world.refused["b"])
+    assert world.said_goodbye == [link]
+    world.lend("c")
+    assert "is closed" in str(world.refused["c"])
+    world.give_back("a")
+    world.end()
+    assert [*world.machine.links] == []
+    assert world.machine.counters.own_faults == 0
+
+
+def test_a_connection_that_is_ready_after_the_end_is_closed() -> None:
+    world = World()
+    world.lend("a")
+    link = world.opening[0]
+    world.machine.close(world.now)
+    world.machine.opened(link, "too late", world.now)
+    world.collect()
+    assert world.ending == [link]
+    assert world.machine.counters.own_faults == 0
+
+
+# Clusters
+
+def cluster(**limits: float) -> World:
+    """Return a world whose routing table is known; the connection that it was asked over is not idle any more."""
+    world = World(is_routed=True, **limits)
+    world.lend("first", READ)
+    world.open()
+    world.route(CLUSTER)
+    world.end()
+    world.open()
+    world.give_back("first")
+    return world
+
+
+def test_a_transaction_reaches_a_member_that_serves_it() -> None:
+    world = cluster()
+    assert world.lend("reader", READ)
+    assert world.granted["reader"].member in (TWO, THREE)
+    world.lend("writer", WRITE)
+    assert world.open().member == ONE
+    assert world.granted["writer"].member == ONE
+
+
+def test_connections_stay_in_the_pool_for_the_next_transaction() -> None:
+    world = cluster()
+    for number in range(10):
+        for route in (READ, WRITE):
+            world.lend(f"{number}", route)
+            if world.opening:
+                world.open()
+            world.give_back(f"{number}")
+    assert world.opened == 3        # the seed, one reader, the leader
+    assert sorted(link.member for link in world.machine.links) == [ONE, TWO]
+
+
+def test_readers_are_used_evenly_by_those_who_read_at_the_same_time() -> None:
+    world = cluster(max_size=4)
+    for name in "abcd":
+        world.lend(name, READ)
+        world.settle()
+    while world.opening:
+        world.open()
+    assert sorted(link.member for link in world.granted.values()) == [THREE, THREE, TWO, TWO]
+
+
+def test_the_size_is_that_of_all_members_together() -> None:
+    world = cluster(max_size=1)
+    assert world.lend("reader", READ)
+    world.lend("writer", WRITE)
+    world.settle()
+    assert not world.opening
+    reader = world.give_back("reader")
+    assert world.said_goodbye[-1] is reader, "it gives way"
+    assert not world.opening
+    world.end()
+    assert world.open().member == ONE
+    assert "writer" in world.granted
+
+
+def test_reads_need_no_leader() -> None:
+    world = World(is_routed=True)
+    world.lend("reader", READ)
+    world.open()
+    world.route(table(routers=(SEED,), readers=(SEED,), writers=()))
+    assert "reader" in world.granted
+    world.lend("writer", WRITE)
+    world.settle()
+    while world.opening:
+        world.open()
+    world.route(table(routers=(SEED,), readers=(SEED,), writers=()))
+    assert "leads the database neo4j" in str(world.refused["writer"])
+
+
+def test_what_needs_no_member_in_particular_needs_no_routing_table() -> None:
+    world = World(is_routed=True)
+    world.lend("asks", ANYWHERE)
+    assert world.open().member == SEED
+    assert "asks" in world.granted
+    assert not world.asking
+
+
+def test_a_table_is_asked_for_once_for_all_who_need_it() -> None:
+    world = World(is_routed=True)
+    for name in "abc":
+        world.lend(name, READ)
+    assert len(world.opening) == 1
+    world.open()
+    assert len(world.asking) == 1
+    world.route(table(readers=(SEED,)))
+    world.settle()
+    while world.opening:
+        world.open()
+    assert set(world.granted) == set("abc")
+
+
+def test_a_router_that_does_not_answer_stops_nobody_who_has_a_table() -> None:
+    """The driver would hold its lock for as long."""
+    world = cluster(max_size=5)
+    world.lend("other", Route(read_only=True, database="other"))
+    assert len(world.asking) == 1
+    world.lend("reader", READ)
+    world.settle()
+    if world.opening:
+        world.open()
+    assert "reader" in world.granted
+    world.tick(15)
+    world.settle()
+    assert world.opening, "the next router is asked"
+    world.open()
+    world.route(table(routers=(ONE, TWO), readers=(TWO,), writers=(ONE,), database="other"), -1)
+    while world.opening:
+        world.open()
+    assert "other" in world.granted
+
+
+def test_a_table_that_has_expired_is_asked_for_again_over_an_idle_connection() -> None:
+    world = cluster(idle_timeout=1000.0)
+    world.tick(301, answers=True)
+    assert world.lend("reader", READ) is None
+    assert len(world.asking) == 1
+    assert not world.opening
+    world.route(CLUSTER)
+    assert "reader" in world.granted
+    assert world.opened == 2
+
+
+def test_a_leader_that_has_lost_its_office_is_asked_no_more() -> None:
+    world = cluster()
+    world.lend("writer", WRITE)
+    world.open()
+    world.machine.failed("Neo.ClientError.Cluster.NotALeader", world.granted["writer"], world.now)
+    world.give_back("writer")
+    world.lend("writer", WRITE)
+    assert len(world.asking) == 1
+    world.route(table(routers=(ONE, TWO, THREE), readers=(ONE, THREE), writers=(TWO,)))
+    assert world.granted["writer"].member == TWO
+
+
+def test_a_member_that_is_unavailable_is_left_alone_until_a_table_names_it() -> None:
+    world = cluster()
+    link = world.lend("reader", READ)
+    assert link
+    world.machine.failed("Neo.TransientError.General.DatabaseUnavailable", link, world.now)
+    world.give_back("reader")
+    world.lend("next", READ)
+    assert world.open().member == THREE
+
+
+def test_a_reader_that_cannot_be_reached_is_passed_over() -> None:
+    world = cluster()
+    for link in [*world.machine.links]:
+        world.lose(link)
+    world.lend("reader", READ)
+    assert world.fail("black hole").member == TWO
+    assert world.open().member == THREE
+    assert "reader" in world.granted
+
+
+def test_a_dead_leader_is_named_to_who_writes() -> None:
+    world = cluster()
+    world.lend("writer", WRITE)
+    assert world.fail("connection refused").member == ONE
+    world.route(CLUSTER)        # the table names it still
+    assert "connection refused" in str(world.refused["writer"])
+    world.lend("reader", READ)
+    assert "reader" in world.granted
+
+
+def test_each_router_is_asked_before_anybody_is_refused() -> None:
+    world = cluster()
+    for link in [*world.machine.links]:
+        world.lose(link)
+    world.now += 301
+    world.lend("reader", READ)
+    asked = []
+    while world.opening:
+        asked.append(world.fail("no answer").member)
+    assert sorted(asked) == sorted([ONE, TWO, THREE, SEED])
+    assert "no answer" in str(world.refused["reader"])
+
+
+def test_a_database_that_does_not_exist_is_neo4js_own_failure() -> None:
+    world = cluster()
+    world.lend("reader", Route(read_only=True, database="nothing"))
+    link = world.asking.pop().link
+    failure = refusal("no such database")
+    failure.code = "Neo.ClientError.Database.DatabaseNotFound"
+    world.machine.route_failed(link, failure, world.now)
+    world.collect()
+    assert world.refused["reader"] is failure
+    assert world.checking == [link], "RESET makes it READY again"
+    world.answer()
+    assert link.state is C.IDLE
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"servers": 1, "ttl": 1}, {"servers": [{"role": "READ"}], "ttl": 1},
+                                    table(readers=()), table(routers=())])
+def test_an_answer_that_is_no_table_is_a_failure_of_its_router(answer: object) -> None:
+    world = World(is_routed=True)
+    world.lend("reader", READ)
+    world.open()
+    world.route(answer)
+    assert "routing table" in str(world.refused["reader"])
+
+
+def test_each_user_has_a_home_database() -> None:
+    world = World(is_routed=True, max_size=10)
+    homes = {"alice": ONE, "bob": TWO}
+    for user, member in homes.items():
+        world.lend(user, Route(impersonated=user))
+        world.settle()
+        while world.opening:
+            world.open()
+        assert world.asking[0].key == (None, user)
+        world.route(table(routers=(SEED,), readers=(member,), writers=(member,), database=f"home of {user}"))
+        while world.opening:
+            world.open()
+    assert {user: world.granted[user].member for user in homes} == homes
+    for user in homes:
+        world.give_back(user)
+        assert world.lend(user, Route(impersonated=user)), "it is known for a while"
+
+
+def test_a_home_database_is_asked_for_each_time_where_the_server_does_not_correct_a_mistake() -> None:
+    world = World(is_routed=True, max_size=10)
+    for _ in range(2):
+        world.lend("alice", Route(impersonated="alice"))
+        while world.opening:
+            world.open()
+        world.route(table(database="home of alice"), routes_itself=False)
+        world.give_back("alice")
+
+
+def test_what_no_table_names_any_more_is_closed() -> None:
+    world = cluster()
+    reader = next(iter(world.machine.links))
+    world.now += 301
+    world.lend("reader", READ)
+    world.answer()
+    world.route(table(routers=(ONE,), readers=(ONE,), writers=(ONE,)))
+    assert world.said_goodbye[-1] is reader
+    world.end()
+    world.open()
+    assert world.granted["reader"].member == ONE

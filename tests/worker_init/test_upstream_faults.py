@@ -1,0 +1,440 @@
+"""Servers that fall silent, hang up, take no more, are too old or have no leader: what tasks see, what is kept."""
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import neo4j
+import pytest
+from neo4j.exceptions import DatabaseError, DatabaseUnavailable
+
+from testing.servers import Serving, serving
+from testing.waiting import wait_until
+from tests.worker_init.scripted import Member, Servers, servers
+from worker_init.bolt import Scanner, Tag, message
+from worker_init.control import find_folders, read_status
+from worker_init.errors import UpstreamFailure
+from worker_init.handshake import MAGIC, Version
+from worker_init.pool import Pool
+from worker_init.pool_actions import Limits
+from worker_init.routing import ANYWHERE
+from worker_init.targets import Target
+from worker_init.upstream import Connection, Upstream
+
+AUTH = ("neo4j", "x")
+both = pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
+BOLT_5_8 = MAGIC + b"\x00\x00\x08\x05" + b"\x00" * 12
+
+
+def status(host: Serving) -> dict[str, Any]:
+    found: dict[str, Any] = read_status(find_folders(host.folder)[0], 5.0)["drivers"][0]
+    return found
+
+
+def value(driver: neo4j.Driver, **config: Any) -> Any:
+    return driver.execute_query("RETURN 1", **({"database_": "neo4j"} | config)).records[0][0]
+
+
+def wait_for(seconds: float, what: str) -> None:
+    """Let time pass: that is the condition, in a few tests."""
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > seconds, what)
+
+
+def is_idle(host: Serving) -> None:
+    wait_until(lambda: status(host)["connections"]["in_use"] == 0, "nothing is lent")
+
+
+class Client:
+    """A client that sends its own bytes, and is gone when it likes."""
+
+    def __init__(self, host: Serving) -> None:
+        self._scanner = Scanner()
+        self.sock = socket.create_connection(("127.0.0.1", host.port))
+        self.sock.sendall(BOLT_5_8)
+        assert len(self.sock.recv(4, socket.MSG_WAITALL)) == 4
+        self.ask(message(Tag.HELLO, {}), message(
+            Tag.LOGON, {"scheme": "basic", "principal": host.auth[0], "credentials": host.auth[1]}))
+
+    def ask(self, *messages: bytes) -> None:
+        """Send messages, and wait for the summary of each."""
+        self.sock.sendall(b"".join(messages))
+        self.answers(len(messages))
+
+    def answers(self, number: int) -> None:
+        while number > 0:
+            block = self.sock.recv(65536)
+            assert block, "the relay hung up"
+            number -= sum(piece.last and piece.tag != Tag.RECORD for piece in self._scanner.feed(block))
+
+    def begin(self) -> None:
+        self.ask(message(Tag.BEGIN, {}))
+
+    def run(self) -> None:
+        self.ask(message(Tag.RUN, "RETURN 1", {}, {}), message(Tag.PULL, {"n": -1}))
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@contextmanager
+def client(host: Serving) -> Iterator[Client]:
+    new = Client(host)
+    try:
+        yield new
+    finally:
+        new.close()
+
+
+# Settings, with and without routing
+
+@both
+def test_the_size_holds(scheme: str, tmp_path: Path) -> None:
+    with (servers(members=3) as running, serving(tmp_path, running.uri(scheme), AUTH, max_size=2) as host,
+          host.driver() as driver, ThreadPoolExecutor(8) as threads):
+        assert set(threads.map(lambda _: value(driver, routing_="r"), range(80))) <= {0, 1, 2}
+        assert running.most <= 2
+
+
+@both
+def test_the_lifetime_holds(scheme: str, tmp_path: Path) -> None:
+    with (servers() as running, serving(tmp_path, running.uri(scheme), AUTH, max_lifetime=0.3) as host,
+          host.driver() as driver):
+        wait_until(lambda: value(driver) == 0 and running.opened > 3, "old connections are replaced")
+        wait_until(lambda: not running.connections, "an idle one is closed when it is old")
+
+
+@both
+def test_the_idle_timeout_holds(scheme: str, tmp_path: Path) -> None:
+    with (servers() as running, serving(tmp_path, running.uri(scheme), AUTH, idle_timeout=1) as host,
+          host.driver() as driver):
+        assert value(driver) == 0
+        began = time.monotonic()
+        wait_until(lambda: not running.connections, "it is closed")
+        assert 0.5 < time.monotonic() - began < 2
+
+
+class _Swallows(Member):
+    """What is open when ``servers.silent`` is set gets no answer any more."""
+
+    def data_received(self, data: bytes) -> None:
+        if self not in getattr(self.servers, "silent", ()):
+            super().data_received(data)
+
+
+@both
+def test_a_silent_connection_costs_a_task_no_more_than_a_check(scheme: str, tmp_path: Path) -> None:
+    with (servers(_Swallows) as running, serving(tmp_path, running.uri(scheme), AUTH, liveness_check=0.2) as host,
+          host.driver() as driver):
+        assert value(driver) == 0
+        running.silent = [*running.connections]     # type: ignore[attr-defined]
+        began = time.monotonic()
+        wait_for(0.2, "a check is due")
+        assert value(driver) == 0
+        assert time.monotonic() - began < 8
+
+
+@both
+def test_a_silent_connection_is_found_before_a_task_meets_it(scheme: str, tmp_path: Path) -> None:
+    with (servers(_Swallows) as running, serving(tmp_path, running.uri(scheme), AUTH, liveness_check=1) as host,
+          host.driver() as driver):
+        assert value(driver) == 0
+        running.silent = [*running.connections]     # type: ignore[attr-defined]
+        wait_until(lambda: status(host)["connections"]["open"] == 0, "it is closed")
+        began = time.monotonic()
+        assert value(driver) == 0
+        assert time.monotonic() - began < 2
+
+
+@both
+def test_connections_that_the_server_has_closed_are_forgotten(scheme: str, tmp_path: Path) -> None:
+    with servers() as running, serving(tmp_path, running.uri(scheme), AUTH) as host, host.driver() as driver:
+        for number in range(1, 21):
+            assert value(driver) == 0
+            assert status(host)["connections"]["opened"] == number
+            running.hang_up()
+            wait_until(lambda: status(host)["connections"]["open"] == 0, "none is counted")
+        assert status(host)["connections"]["closed"] == 20
+
+
+class _Deaf(Member):
+    """Reads nothing once it has logged a client on."""
+
+    def answer(self, tag: int, body: bytes) -> None:
+        super().answer(tag, body)
+        if tag == Tag.LOGON:
+            self.transport.pause_reading()
+
+
+class _Holder:
+    """Takes what is lent, and waits for its end."""
+
+    def __init__(self) -> None:
+        self.connection: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+
+    def granted(self, connection: Connection) -> None:
+        self.connection.set_result(connection)
+
+    def refused(self, failure: UpstreamFailure) -> None:
+        self.connection.set_exception(failure)
+
+
+@both
+def test_what_is_still_to_be_sent_does_not_keep_a_connection(scheme: str) -> None:
+    """The server does not read, and the client of a large query is gone."""
+    async def discard(running: Servers) -> None:
+        limits = Limits(max_size=1, acquisition_timeout=5, max_lifetime=60, idle_timeout=60, liveness_check=60)
+        pool = Pool(Upstream(Target(running.uri(scheme), *AUTH), 5.0), limits, "a test")
+        holder = _Holder()
+        pool.lend(holder, ANYWHERE)
+        connection = await holder.connection
+        connection.write(b"x" * 30_000_000)
+        pool.discard(connection)
+        assert pool.upstream.open == pool.in_use == 0
+        following = _Holder()
+        pool.lend(following, ANYWHERE)      # there is room for it only when the end of the first was seen
+        assert await following.connection is not connection
+        await pool.close()
+
+    with servers(_Deaf) as running:
+        asyncio.run(discard(running))
+
+
+class _CutsNoops(Member):
+    """Sends a NOOP in two parts: one when a transaction or a RESET has been answered, one before the next answer."""
+
+    is_cut = False
+
+    def answer(self, tag: int, body: bytes) -> None:
+        if self.is_cut:
+            self.transport.write(b"\x00")
+        self.is_cut = tag in (Tag.PULL, Tag.RESET)
+        super().answer(tag, body)
+        if tag == Tag.RESET:
+            self.transport.write(b"\x00")
+        elif tag == Tag.PULL:
+            self.servers.loop.call_later(0.05, self.transport.write, b"\x00")
+
+
+def test_a_noop_in_two_parts_puts_nobody_out_of_step(tmp_path: Path) -> None:
+    with (servers(_CutsNoops) as running, serving(tmp_path, running.uri("bolt"), AUTH, liveness_check=0.1) as host,
+          client(host) as asking):
+        for _ in range(4):
+            asking.sock.settimeout(10)
+            asking.run()
+            wait_for(0.15, "the first half is there, and a check is due")
+        assert running.opened == 1
+
+
+# One task at a time, one connection
+
+class _SlowReset(Member):
+    def answer(self, tag: int, body: bytes) -> None:
+        if tag == Tag.RESET:
+            self.servers.loop.call_later(0.2, self.succeed)
+        else:
+            super().answer(tag, body)
+
+
+def test_a_task_that_follows_one_that_died_waits_for_its_connection(tmp_path: Path) -> None:
+    with servers(_SlowReset) as running, serving(tmp_path, running.uri("bolt"), AUTH) as host:
+        for _ in range(5):
+            with client(host) as dying:
+                dying.begin()
+            with client(host) as following:
+                following.run()
+        assert running.opened == 1
+
+
+def test_a_task_whose_request_is_read_before_the_end_of_the_last_waits_for_its_connection(tmp_path: Path) -> None:
+    """The host had no processor time: both are there when it looks, the later one first."""
+    with servers() as running, serving(tmp_path, running.uri("bolt"), AUTH) as host:
+        for _ in range(5):
+            with client(host) as dying, client(host) as following:
+                dying.begin()
+                os.kill(host.process.pid, signal.SIGSTOP)
+                following.sock.sendall(message(Tag.RUN, "RETURN 1", {}, {}) + message(Tag.PULL, {"n": -1}))
+                dying.close()
+                os.kill(host.process.pid, signal.SIGCONT)
+                following.answers(2)
+        assert running.opened == 1
+
+
+class _SlowLogon(Member):
+    def answer(self, tag: int, body: bytes) -> None:
+        if tag == Tag.LOGON and self.servers.opened > 1:
+            self.servers.loop.call_later(0.5, self.succeed)
+        else:
+            super().answer(tag, body)
+
+
+def test_a_task_that_follows_one_that_died_while_it_waited_takes_over_what_was_opened_for_it(tmp_path: Path) -> None:
+    with servers(_SlowLogon) as running, serving(tmp_path, running.uri("bolt"), AUTH) as host:
+        with client(host):
+            pass
+        running.hang_up()
+        wait_until(lambda: status(host)["connections"]["open"] == 0, "the first connection is gone")
+        for _ in range(3):
+            with client(host) as dying:
+                dying.sock.sendall(message(Tag.BEGIN, {}))
+                wait_until(lambda: running.opened == 2, "one is opened for it")
+        with client(host) as following:
+            following.run()
+        assert running.opened == 2
+
+
+# A server that takes no more
+
+class _TakesFive(Member):
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.servers.connections) > 5:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+
+    def answer(self, tag: int, body: bytes) -> None:
+        if tag == Tag.PULL:
+            self.servers.loop.call_later(0.02, super().answer, tag, body)
+        else:
+            super().answer(tag, body)
+
+
+@both
+def test_a_server_that_takes_five_connections_serves_everybody(scheme: str, tmp_path: Path) -> None:
+    with (servers(_TakesFive) as running, serving(tmp_path, running.uri(scheme), AUTH, max_size=100) as host,
+          host.driver(max_transaction_retry_time=0) as driver, ThreadPoolExecutor(20) as threads):
+        def ask(_: int) -> str:
+            try:
+                with driver.session() as session:
+                    session.run("RETURN 1").consume()
+            except neo4j.exceptions.Neo4jError as error:
+                return str(error)
+            return "answered"
+        assert Counter(threads.map(ask, range(200))) == {"answered": 200}
+        assert status(host)["state"] == "up"
+        assert status(host)["connections"]["open"] == 5
+        assert (tmp_path / "host.log").read_text().count(" -> down") == 0
+
+
+# What is said of a server that does not answer
+
+class _SilentFrom(Member):
+    silent_from = -1
+
+    def data_received(self, data: bytes) -> None:
+        if self.silent_from >= 0:
+            super().data_received(data)
+
+    def answer(self, tag: int, body: bytes) -> None:
+        if tag < self.silent_from:
+            super().answer(tag, body)
+
+
+@pytest.mark.parametrize(("silent_from", "waited_for"), [
+    (-1, "the answer to Bolt's version handshake"), (Tag.HELLO, "the answer to HELLO"),
+    (Tag.LOGON, "the answer to LOGON")], ids=["handshake", "HELLO", "LOGON"])
+def test_a_silent_server_is_named_in_time_with_what_it_did_not_answer(silent_from: int, waited_for: str,
+                                                                      tmp_path: Path) -> None:
+    kind = type("Silent", (_SilentFrom,), {"silent_from": silent_from})
+    with (servers(kind) as running,
+          serving(tmp_path, running.uri("bolt"), AUTH, connection_timeout=1, acquisition_timeout=30) as host,
+          host.driver(max_transaction_retry_time=0) as driver):
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable, match=waited_for) as caught:
+            value(driver)
+        assert time.monotonic() - began < 5
+        assert running.uri("bolt") in str(caught.value)
+        assert "WORKER_INIT_CONNECTION_TIMEOUT" in str(caught.value)
+        assert status(host)["state"] == "down"
+
+
+class _Old(Member):
+    version = Version(4, 4)
+
+
+def test_a_server_that_is_too_old_is_down_and_says_why(tmp_path: Path) -> None:
+    with (servers(_Old) as running, serving(tmp_path, running.uri("bolt"), AUTH) as host,
+          host.driver(max_transaction_retry_time=0) as driver):
+        with pytest.raises(DatabaseError, match=r"speaks Bolt 4\.4"):
+            value(driver)
+        found = status(host)
+        assert found["state"] == "down"
+        assert "Bolt 4.4" in found["last_error"]
+        assert found["connections"]["open"] == 0
+
+
+# Clusters
+
+def test_reads_need_no_leader(tmp_path: Path) -> None:
+    with servers(members=2) as running:
+        running.writers, running.readers = [], [1]
+        with (serving(tmp_path, running.uri("neo4j"), AUTH) as host,
+              host.driver(max_transaction_retry_time=0) as driver):
+            assert value(driver, routing_="r") == 1
+            with pytest.raises(DatabaseUnavailable, match="leads the database neo4j"):
+                value(driver)
+            assert value(driver, routing_="r") == 1
+
+
+def test_a_cluster_is_used_over_as_few_connections_as_a_server(tmp_path: Path) -> None:
+    with servers(members=3) as running:
+        running.readers = [1, 2]
+        with serving(tmp_path, running.uri("neo4j"), AUTH) as host, host.driver() as driver:
+            for _ in range(30):
+                assert value(driver, routing_="r") in (1, 2)
+                assert value(driver) == 0
+            is_idle(host)
+            assert len(running.connections) == 2, "a reader, and the leader"
+
+
+class _NoTables(Member):
+    """Once ``servers.silent`` is set, no member answers to ROUTE."""
+
+    def answer(self, tag: int, body: bytes) -> None:
+        if not (tag == Tag.ROUTE and getattr(self.servers, "silent", False)):
+            super().answer(tag, body)
+
+
+def test_a_routing_table_that_does_not_come_stops_nobody_else(tmp_path: Path) -> None:
+    with (servers(_NoTables, members=3) as running,
+          serving(tmp_path, running.uri("neo4j"), AUTH, connection_timeout=30) as host, host.driver() as driver,
+          ThreadPoolExecutor(1) as threads, client(host) as stuck):
+        assert value(driver) == 0
+        running.silent = True       # type: ignore[attr-defined]
+        stuck.sock.sendall(message(Tag.BEGIN, {"db": "other"}))
+        wait_until(lambda: status(host)["waits"]["now"] == 1, "it waits for its table")
+        for _ in range(5):
+            assert threads.submit(value, driver).result(5) == 0
+
+
+def test_a_router_that_does_not_answer_is_passed_over(tmp_path: Path) -> None:
+    class OneIsSilent(Member):
+        def answer(self, tag: int, body: bytes) -> None:
+            if not (tag == Tag.ROUTE and self.servers.opened > 1 and self.number == 0):
+                super().answer(tag, body)
+
+    with (servers(OneIsSilent, members=2) as running,
+          serving(tmp_path, running.uri("neo4j"), AUTH, connection_timeout=1) as host, host.driver() as driver):
+        assert value(driver, routing_="r") in (0, 1)
+        running.hang_up()
+        wait_until(lambda: status(host)["connections"]["open"] == 0, "they are closed")
+        assert value(driver, database_="other") == 0
+
+
+def test_a_member_that_is_gone_is_passed_over(tmp_path: Path) -> None:
+    with servers(members=3) as running:
+        running.readers = [1, 2]
+        gone = socket.create_server(("127.0.0.1", 0))
+        running.ports[1] = gone.getsockname()[1]
+        gone.close()
+        with serving(tmp_path, running.uri("neo4j"), AUTH) as host, host.driver() as driver:
+            assert [value(driver, routing_="r") for _ in range(5)] == [2] * 5

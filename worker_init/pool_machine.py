@@ -1,0 +1,793 @@
+"""Who gets which upstream connection, and when, decided without I/O: no socket, no event loop, no clock.
+
+Events are the methods of :class:`PoolMachine`; ``now`` is an argument. What follows from them is left in ``actions``,
+in order, for :class:`worker_init.pool.Pool` to carry out. Which event may come in which state, and what state follows,
+is in :mod:`worker_init.pool_states` and nowhere else.
+
+Who waits for the same kind of connection waits in one *lane*, served in turn. Connections that will be free in a
+moment (opening, checking, resetting, asking for a routing table) are waited for; others are opened for the rest of a
+lane, as far as there is room. A lane is refused only where no connection lives that could serve it and each member
+that could has failed since its first waiter came.
+"""
+
+import random
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from worker_init.errors import EXHAUSTED, UNREACHABLE, ProtocolViolation, UpstreamFailure
+from worker_init.pool_actions import (
+    Abort,
+    Action,
+    AskTable,
+    Check,
+    Close,
+    Counters,
+    Emptied,
+    Grant,
+    Key,
+    Limits,
+    Link,
+    Note,
+    Open,
+    Refuse,
+    Settle,
+    WakeAt,
+)
+from worker_init.pool_states import (
+    CONNECTION_TABLE,
+    POOL_TABLE,
+    WAITER_TABLE,
+    ConnectionEvent,
+    ConnectionState,
+    PoolEvent,
+    PoolState,
+    WaiterEvent,
+    WaiterState,
+)
+from worker_init.routing import ANYWHERE, Route, Tables
+
+# How long the answer to a RESET may take: what a dead connection costs the task that meets it, at most.
+CHECK_SECONDS = 5.0
+# How long the end of a connection may take that is closed with a GOODBYE.
+CLOSE_SECONDS = 5.0
+# A member that refused a connection is not asked for another while those that it granted can serve.
+RETRY_SECONDS = 1.0
+# Seconds.
+_CHECK_EVERY = 1.0
+_NEVER = float("inf")
+_INFO, _WARNING, _ERROR = 20, 30, 40
+# As the driver does: these end the search for a routing table, for they would be everybody's answer.
+_FATAL_IN_DISCOVERY = frozenset({
+    "Neo.ClientError.Database.DatabaseNotFound", "Neo.ClientError.Transaction.InvalidBookmark",
+    "Neo.ClientError.Transaction.InvalidBookmarkMixture", "Neo.ClientError.Statement.TypeError",
+    "Neo.ClientError.Statement.ArgumentError", "Neo.ClientError.Request.Invalid"})
+_NOT_A_WRITER = (".NotALeader", ".ForbiddenOnReadOnlyDatabase")
+
+_C, _E, _W = ConnectionState, ConnectionEvent, WaiterEvent
+# Will be free in a moment. One that asks for a routing table is not waited for: its server may not answer.
+_PREPARING = frozenset({_C.OPENING, _C.CHECKING, _C.RESETTING})
+_ANSWERING = frozenset({_C.CHECKING, _C.ROUTING, _C.RESETTING})
+_LEASED = frozenset({_C.LENT, _C.RESETTING, _C.BROKEN})
+_LIVING = _PREPARING | {_C.IDLE, _C.ROUTING, _C.LENT}
+
+
+class _Failure(NamedTuple):
+    """What a member has failed in. ``serial`` tells who came before it and who since."""
+
+    serial: int
+    retry_at: float
+    reason: UpstreamFailure
+
+
+@dataclass(eq=False)
+class _Waiter:
+    borrower: Any
+    route: Route
+    must_check: bool
+    since: float
+    serial: int
+    state: WaiterState = WaiterState.ASKING
+
+
+@dataclass(eq=False)
+class _Lane:
+    """Who waits for the same kind of connection. ``name`` is the database, once a routing table has told it."""
+
+    route: Route
+    name: str | None
+    waiters: dict[Any, _Waiter] = field(default_factory=dict)
+    asking: int = 0
+
+    @property
+    def head(self) -> _Waiter:
+        return next(iter(self.waiters.values()))
+
+
+_LaneKey = tuple[bool, str | None, str | None, bool]
+_ONE_LANE: _LaneKey = (False, None, None, False)
+
+
+class PoolMachine:
+    """The connections of one upstream, lent one transaction at a time.
+
+    ``seed`` is the address that the user gave; where the upstream ``is_routed``, routing tables name the others, and
+    ``answer_seconds`` bound the answer to ROUTE. ``choose`` picks one of several members that are equally good.
+    """
+
+    def __init__(self, limits: Limits, seed: str, *, is_routed: bool = False, answer_seconds: float = CHECK_SECONDS,
+                 choose: Callable[[Sequence[str]], str] = random.choice) -> None:
+        self.limits = limits
+        self.counters = Counters()
+        self.state = PoolState.NEW
+        self.last_error: str | None = None
+        self.actions: deque[Action] = deque()
+        self._is_routed = is_routed
+        self._tables = Tables(seed)
+        self._only = (seed,)
+        self._answer_seconds = answer_seconds
+        # Idle connections are looked at no more often than this, whatever the setting.
+        self._check_every = max(limits.liveness_check, _CHECK_EVERY)
+        # How long an idle connection may be left alone.
+        self._patience = min(limits.idle_timeout, self._check_every)
+        self._choose = choose
+        self._links: dict[Link, None] = {}
+        # The one that was used last is at the end.
+        self._idle: list[Link] = []
+        self._lanes: dict[_LaneKey, _Lane] = {}
+        self._lane_of: dict[Any, _Lane] = {}
+        # Which of two events came first: waiters, failures and routing tables are numbered in one row.
+        self._serial = 0
+        # The last failed attempt to open a connection to a member, and to get a routing table from it.
+        self._failures: dict[str, _Failure] = {}
+        self._mute: dict[str, _Failure] = {}
+        self._is_settling = False
+        self._wake_at = _NEVER
+        self._faults_seen: set[tuple[str, str]] = set()
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state in _C if (count := self.count(state)))
+        return f"<PoolMachine {self.state}: {counts or 'no connection'}, {self.waiting} waiting>"
+
+    # What can be seen from outside
+
+    @property
+    def links(self) -> Iterable[Link]:
+        """Every connection that is not gone."""
+        return tuple(self._links)
+
+    def count(self, *states: ConnectionState) -> int:
+        """Return how many connections are in one of these states."""
+        return sum(link.state in states for link in self._links)
+
+    @property
+    def in_use(self) -> int:
+        """Return how many connections a lease has, those that are reset behind one included."""
+        return sum(link.state in _LEASED for link in self._links)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many borrowers wait."""
+        return len(self._lane_of)
+
+    def longest_wait(self, now: float) -> float:
+        """Return the longest wait so far in seconds, those that have not ended included."""
+        return max([self.counters.longest_wait_seconds, *(now - lane.head.since for lane in self._lanes.values())])
+
+    # Events: borrowing
+
+    def lend(self, borrower: Any, route: Route, now: float, *, must_check: bool = False) -> Link | None:
+        """Take an idle connection, or wait: then Grant or Refuse follows.
+
+        Who comes while others wait, waits behind them. With ``must_check`` the connection has answered a RESET since,
+        or was opened since; any member will do.
+        """
+        if not must_check and (not self._lanes or (self._is_routed and self._lane_key(route) not in self._lanes)):
+            link = self._take_idle(route, now)
+            if link:
+                self._step(link, _E.LENT)
+                return link
+        self._join(_Waiter(borrower, ANYWHERE if must_check else route, must_check, now, self._serial), now)
+        return None
+
+    def abandon(self, borrower: Any, now: float) -> None:
+        """Forget a borrower that is gone; what was granted to it a moment ago goes to another one."""
+        if lane := self._lane_of.get(borrower):
+            self._leave(lane, lane.waiters[borrower], _W.ABANDONED, now)
+            self._after(now)
+            return
+        for action in self.actions:
+            if isinstance(action, Grant) and action.borrower is borrower:
+                self.actions.remove(action)
+                self.give_back(action.link, now)
+                break
+
+    def give_back(self, link: Link, now: float) -> None:
+        """End a lease; the server is READY."""
+        if self._step(link, _E.GIVEN_BACK) is not _C.IDLE:
+            self._after(now)
+            return
+        link.proven_at = link.idle_since = now
+        if link.is_spoiled or now - link.opened_at >= self.limits.max_lifetime or self._is_unwanted:
+            self._retire(link, now)
+        else:
+            self._idle.append(link)
+            if now + self._patience < self._wake_at:
+                self._wake(now + self._patience)
+        if self._lanes or self._is_closing:
+            self._after(now)
+
+    def reset(self, link: Link, now: float) -> None:
+        """End a lease within a transaction, with nothing outstanding: RESET rolls it back."""
+        if self._step(link, _E.LEFT) is _C.RESETTING:
+            self._expect(link, CHECK_SECONDS, Check(link), now)
+        self._after(now)
+
+    def discard(self, link: Link, now: float) -> None:
+        """End a lease with answers outstanding: the server rolls back what was open on the connection."""
+        if self._step(link, _E.DISCARDED) is _C.CLOSING:
+            self._abort(link)
+        self._after(now)
+
+    def failed(self, code: str, link: Link, now: float) -> None:
+        """Draw the conclusions from a FAILURE that a lease has seen."""
+        if ".Security." in code and code.endswith("Expired"):
+            for each in self._links:
+                each.is_spoiled = True
+            self.close_idle(now)
+        elif self._is_routed and code.endswith(_NOT_A_WRITER):
+            self._tables.drop_writer(link.database or "", link.member)
+        elif self._is_routed and code.endswith(".DatabaseUnavailable"):
+            self._deactivate(link.member, now)
+
+    # Events: what connections do
+
+    def opened(self, link: Link, handle: Any, now: float) -> None:
+        """Take a connection that is open, logged on and READY."""
+        link.handle = handle
+        if self._step(link, _E.OPENED) is not _C.IDLE:
+            self._abort(link)
+            return
+        self._failures.pop(link.member, None)
+        link.opened_at = link.idle_since = now
+        self._enter(PoolEvent.CONNECTED)
+        self._proven(link, now)
+
+    def open_failed(self, link: Link, failure: UpstreamFailure, now: float) -> None:
+        """There is no connection to a member at the moment: that costs this attempt."""
+        was_wanted = link.state is _C.OPENING
+        self._step(link, _E.OPEN_FAILED)
+        if not was_wanted:
+            return
+        self._failures[link.member] = self._failed(failure, now)
+        if self._is_routed and not self._lives(self._links, (link.member,)):
+            self._tables.deactivate(link.member)
+        if not self.count(*_LIVING):
+            self._enter(PoolEvent.UNREACHABLE)
+        self._after(now)
+
+    def answered(self, link: Link, now: float) -> None:
+        """Take note that a RESET was answered with SUCCESS."""
+        if self._step(link, _E.ANSWERED) is _C.IDLE:
+            self._proven(link, now)
+
+    def check_failed(self, link: Link, why: str, now: float) -> None:
+        """RESET or ROUTE had no answer in time, or one that makes no sense: the connection is useless."""
+        if link.state in _ANSWERING:
+            self.actions.append(Note(_INFO, f"closing a connection to {link.member} ({link.state}): {why}"))
+        if link.state is _C.ROUTING:
+            reason = UpstreamFailure(UNREACHABLE, f"no routing table from {link.member}: {why}")
+            self._mute[link.member] = self._failed(reason, now)
+        asked_at = link.deadline - (self._answer_seconds if link.state is _C.ROUTING else CHECK_SECONDS)
+        if self._step(link, _E.FAILED) is _C.CLOSING:
+            self._abort(link)
+            self._forget(link.member, asked_at, now)
+        self._after(now)
+
+    def routed(self, link: Link, answer: Any, now: float, *, routes_itself: bool = True) -> None:
+        """ROUTE was answered with SUCCESS; ``answer`` is its map ``rt``."""
+        if self._step(link, _E.ROUTED) is not _C.IDLE:
+            return
+        try:
+            self._store(link.key or (None, None), answer, routes_itself, now)
+        except ProtocolViolation as violation:
+            reason = UpstreamFailure(UNREACHABLE, f"{link.member}: {violation}")
+            self._mute[link.member] = self._failed(reason, now)
+        self._proven(link, now)
+        known = self._tables.members()
+        for idle in [idle for idle in self._idle if known and idle.member not in known]:
+            self._idle.remove(idle)
+            self._retire(idle, now)
+
+    def route_failed(self, link: Link, failure: UpstreamFailure, now: float) -> None:
+        """ROUTE was answered with FAILURE: another router is asked, unless all would say the same."""
+        if self._step(link, _E.REFUSED) is not _C.CHECKING:
+            return
+        self._expect(link, CHECK_SECONDS, Check(link), now)
+        self._mute[link.member] = self._failed(failure, now)
+        if _is_fatal_in_discovery(failure.code):
+            for lane in [lane for lane in self._lanes.values() if _key_of(lane.route) == link.key]:
+                self._refuse_lane(lane, failure, now)
+        self._after(now)
+
+    def lost(self, link: Link, now: float) -> None:
+        """Take note that the connection's end was read."""
+        if link.state is _C.GONE:
+            return
+        if link.state is _C.IDLE:
+            self._idle.remove(link)
+        self._step(link, _E.LOST)
+        self._after(now)
+
+    def spoke(self, link: Link, now: float) -> None:
+        """Close an idle connection on which the server said something: it is not in the state it should be."""
+        if link.state is _C.CLOSING:
+            return
+        if link.state is _C.IDLE:
+            self._idle.remove(link)
+        if self._step(link, _E.SPOKE) is _C.CLOSING:
+            self._abort(link)
+        self._after(now)
+
+    # Events: time, and the end
+
+    def settled(self, now: float) -> None:
+        """All that had come when ``Settle`` was asked for is handled: who still waits needs a connection."""
+        self._is_settling = False
+        for lane in self._lanes.values():
+            for waiter in lane.waiters.values():
+                if waiter.state is WaiterState.ASKING:
+                    self._move(waiter, _W.SETTLED)
+            lane.asking = 0
+        self._after(now)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        self._wake_at = _NEVER
+        for lane in [*self._lanes.values()]:
+            while lane.waiters and lane.head.since + self.limits.acquisition_timeout <= now:
+                self._time_out(lane, now)
+        for link in [*self._links]:
+            self._look_at(link, now)
+        self._after(now)
+        self._plan(now)
+
+    def close_idle(self, now: float) -> None:
+        """Close every connection that is not lent."""
+        while self._idle:
+            self._retire(self._idle.pop(), now)
+        self._after(now)
+
+    def drain(self, now: float) -> None:
+        """Close what is idle; the rest ends with its lease. ``Emptied`` follows."""
+        self._enter(PoolEvent.DRAIN)
+        self.close_idle(now)
+
+    def close(self, now: float) -> None:
+        """Refuse who waits and close every connection, lent or not."""
+        self._enter(PoolEvent.CLOSE)
+        for lane in [*self._lanes.values()]:
+            self._refuse_lane(lane, _closed(), now)
+        self._idle.clear()
+        for link in [*self._links]:
+            self._retire(link, now)
+
+    # Tables
+
+    def _step(self, link: Link, event: ConnectionEvent) -> ConnectionState:
+        """Move a connection on; an event that its state does not know closes it."""
+        after = CONNECTION_TABLE[link.state].get(event)
+        if after is None:
+            return self._fault(link, event)
+        link.state = after
+        if after is _C.GONE:
+            self._links.pop(link, None)
+        return after
+
+    def _fault(self, link: Link, event: ConnectionEvent) -> ConnectionState:
+        self._count_fault(link.state, event)
+        if link.state is _C.IDLE:
+            self._idle.remove(link)
+        if link.state is not _C.GONE:
+            link.state = _C.CLOSING
+            self._abort(link)
+        return link.state
+
+    def _count_fault(self, state: str, event: str) -> None:
+        self.counters.own_faults += 1
+        if (state, event) not in self._faults_seen:
+            self._faults_seen.add((state, event))
+            self.actions.append(Note(_ERROR, f"a fault of the relay itself: {event!r} came in the state {state!r}"))
+
+    def _move(self, waiter: _Waiter, event: WaiterEvent) -> None:
+        after = WAITER_TABLE[waiter.state].get(event)
+        if after is None:
+            self._count_fault(waiter.state, event)
+        else:
+            waiter.state = after
+
+    def _enter(self, event: PoolEvent) -> None:
+        """Change the pool's state; one log line for each change."""
+        before, self.state = self.state, POOL_TABLE[self.state][event]
+        if self.state is not before:
+            is_down = self.state is PoolState.DOWN
+            why = f" ({self.last_error})" if is_down else ""
+            self.actions.append(Note(_WARNING if is_down else _INFO, f"{before} -> {self.state}{why}"))
+
+    @property
+    def _is_closing(self) -> bool:
+        return self.state is PoolState.DRAINING or self.state is PoolState.CLOSED
+
+    @property
+    def _is_unwanted(self) -> bool:
+        """Whether a connection that is free has nobody to wait for any more."""
+        return self._is_closing and not self._lanes
+
+    # The queue
+
+    def _lane_key(self, route: Route) -> _LaneKey:
+        return (route.read_only, route.database, route.impersonated, route.anywhere) if self._is_routed else _ONE_LANE
+
+    def _join(self, waiter: _Waiter, now: float) -> None:
+        if self.state is PoolState.CLOSED:
+            self.actions.append(Refuse(waiter.borrower, _closed()))
+            return
+        if waiter.borrower in self._lane_of:
+            self._count_fault(waiter.state, "a borrower asks twice")
+            return
+        key = self._lane_key(waiter.route)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(waiter.route, waiter.route.database)
+        lane.waiters[waiter.borrower] = waiter
+        lane.asking += 1
+        self._lane_of[waiter.borrower] = lane
+        self._wake(now + self.limits.acquisition_timeout)
+        self._after(now)
+
+    def _leave(self, lane: _Lane, waiter: _Waiter, event: WaiterEvent, now: float) -> None:
+        lane.asking -= waiter.state is WaiterState.ASKING
+        self._move(waiter, event)
+        del lane.waiters[waiter.borrower], self._lane_of[waiter.borrower]
+        if not lane.waiters:
+            del self._lanes[self._lane_key(lane.route)]
+        waited = now - waiter.since
+        self.counters.waits += 1
+        self.counters.wait_seconds += waited
+        self.counters.longest_wait_seconds = max(self.counters.longest_wait_seconds, waited)
+
+    def _grant(self, lane: _Lane, link: Link, now: float) -> None:
+        waiter = lane.head
+        self._leave(lane, waiter, _W.GRANTED, now)
+        link.database = lane.name
+        self._step(link, _E.LENT)
+        self.actions.append(Grant(waiter.borrower, link))
+
+    def _refuse_lane(self, lane: _Lane, failure: UpstreamFailure, now: float, *, before: float = _NEVER) -> None:
+        """Refuse who waits in a lane, or those of them who came before a certain event."""
+        while lane.waiters and lane.head.serial < before:
+            waiter = lane.head
+            self._leave(lane, waiter, _W.REFUSED, now)
+            self.actions.append(Refuse(waiter.borrower, failure))
+
+    def _time_out(self, lane: _Lane, now: float) -> None:
+        self.counters.timeouts += 1
+        failure = self._too_late()
+        self.last_error = f"{failure.code}: {failure.message}"
+        self.actions.append(Note(_WARNING, str(failure)))
+        waiter = lane.head
+        self._leave(lane, waiter, _W.TIMED_OUT, now)
+        self.actions.append(Refuse(waiter.borrower, failure))
+
+    def _too_late(self) -> UpstreamFailure:
+        """Say what was waited for, and in vain."""
+        in_use, most = self.in_use, self.limits.max_size
+        text = (f"no connection of the shared driver became free within {self.limits.acquisition_timeout:g} s: "
+                f"{in_use} of at most {most} are in use, {self.waiting} wait")
+        if in_use >= most:
+            return UpstreamFailure(EXHAUSTED, f"{text} (WORKER_INIT_MAX_SIZE, WORKER_INIT_ACQUISITION_TIMEOUT)")
+        under_way = ", ".join(f"{count} {state}" for state in sorted(_PREPARING | _ANSWERING)
+                              if (count := self.count(state)))
+        parts = [text, *([f"{under_way} (WORKER_INIT_ACQUISITION_TIMEOUT)"] if under_way else []),
+                 *([f"the last attempt to open one: {self.last_error}"] if self._failures else [])]
+        return UpstreamFailure(EXHAUSTED if in_use else UNREACHABLE, "; ".join(parts))
+
+    # Serving
+
+    def _after(self, now: float) -> None:
+        """Draw the conclusions: serve who waits, in turn; say so if a drain is over."""
+        if self._lanes:
+            for lane in sorted(self._lanes.values(), key=lambda lane: lane.head.since):
+                if lane.waiters:
+                    self._serve(lane, now)
+        if self._is_unwanted and not self.in_use:
+            self.actions.append(Emptied())
+
+    def _serve(self, lane: _Lane, now: float) -> None:
+        members = self._members_of(lane, now)
+        if not members:
+            if members is None and lane.waiters:
+                self._want_table(lane, now)
+            return
+        while lane.waiters and not lane.head.must_check and (link := self._find_idle(members, now, fresh=True)):
+            self._idle.remove(link)
+            self._grant(lane, link, now)
+        if lane.waiters and (self._idle or len(self._links) < self.limits.max_size):
+            self._provide(lane, members, len(lane.waiters), now)
+
+    def _provide(self, lane: _Lane, members: Sequence[str], wanted: int, now: float) -> None:
+        """See to it that so many connections to these members will be ready in a moment."""
+        wanted -= sum(link.state in _PREPARING and link.member in members for link in self._links)
+        while wanted > 0 and (link := self._find_idle(members, now)):
+            self._start_check(link, now)
+            wanted -= 1
+        if wanted > 0:
+            wanted -= self._too_early(lane, members)
+        for _ in range(wanted):
+            member = self._pick(lane, members, now)
+            if member is None or not self._has_room(members, now):
+                break
+            self._open(member)
+
+    def _too_early(self, lane: _Lane, members: Sequence[str]) -> int:
+        """Return for how many nothing is opened yet: the end of a lease may lie unread beside their requests."""
+        if not (lane.asking and any(link.state is _C.LENT and link.member in members for link in self._links)):
+            return 0
+        if not self._is_settling:
+            self._is_settling = True
+            self.actions.append(Settle())
+        return lane.asking
+
+    def _has_room(self, members: Sequence[str], now: float) -> bool:
+        """Whether one more may be opened. If not, one that is idle at another member has to go first."""
+        if len(self._links) < self.limits.max_size:
+            return True
+        spare = next((link for link in self._idle if link.member not in members), None)
+        if spare and not self.count(_C.CLOSING):
+            self._idle.remove(spare)
+            self._retire(spare, now)
+        return False
+
+    def _pick(self, lane: _Lane, members: Sequence[str], now: float) -> str | None:
+        """Return the member with the fewest connections among those that may be asked; None: wait, or refused."""
+        if self._lives(self._links, members):
+            usable = [member for member in members if self._retry_at(member) <= now]
+            if not usable:
+                self._wake(min(map(self._retry_at, members)))
+        else:
+            usable = self._untried(lane, members, [self._failures], now)
+        if not usable:
+            return None
+        count = {member: sum(link.member == member for link in self._links) for member in usable}
+        fewest = min(count.values())
+        return self._choose([member for member in usable if count[member] == fewest])
+
+    def _retry_at(self, member: str) -> float:
+        failure = self._failures.get(member)
+        return failure.retry_at if failure else 0.0
+
+    def _untried(self, lane: _Lane, members: Sequence[str], kinds: Sequence[dict[str, _Failure]],
+                 now: float) -> list[str]:
+        """Return who has not failed since a lane's first waiter came; refuse those for whom each has."""
+        failures = {member: max(found) for member in members if (found := [
+            kind[member] for kind in kinds if member in kind])}
+        while lane.waiters:
+            usable = [member for member in members
+                      if member not in failures or failures[member].serial <= lane.head.serial]
+            if usable:
+                return usable
+            self._refuse_lane(lane, max(failures.values()).reason, now, before=min(failures.values()).serial)
+        return []
+
+    @staticmethod
+    def _lives(links: Iterable[Link], members: Sequence[str]) -> bool:
+        """Whether some connection to these members may serve yet."""
+        return any(link.state in _LIVING and link.member in members for link in links)
+
+    def _open(self, member: str) -> None:
+        link = Link(member)
+        self._links[link] = None
+        self.actions.append(Open(link))
+
+    def _proven(self, link: Link, now: float) -> None:
+        """Give a connection that has just shown to be READY to whoever waits longest, else keep it."""
+        link.deadline, link.proven_at = _NEVER, now
+        if link.is_spoiled or now - link.opened_at >= self.limits.max_lifetime or self._is_unwanted:
+            self._retire(link, now)
+        elif not self._hand_over(link, now):
+            insort(self._idle, link, key=lambda other: other.idle_since)
+            self._wake(now + self._patience)
+        self._after(now)
+
+    def _hand_over(self, link: Link, now: float) -> bool:
+        for lane in sorted(self._lanes.values(), key=lambda lane: lane.head.since):
+            members = self._members_of(lane, now)
+            if members is None:
+                return False        # it has waited longest, and this connection may be the one to ask for its table
+            if lane.waiters and link.member in members:
+                self._grant(lane, link, now)
+                return True
+        return False
+
+    # Idle connections
+
+    def _take_idle(self, route: Route, now: float) -> Link | None:
+        if not self._is_routed:
+            return self._take_last(now)
+        name, members = self._resolve(route, None, self._serial, now)
+        link = self._find_idle(members, now, fresh=True) if members and self._idle else None
+        if link:
+            self._idle.remove(link)
+            link.database = name
+        return link
+
+    def _take_last(self, now: float) -> Link | None:
+        """Do the same where any connection will do: it is on the way of every transaction."""
+        while self._idle:
+            link = self._idle[-1]
+            if now - link.opened_at < self.limits.max_lifetime:
+                if now - link.proven_at >= self.limits.liveness_check:
+                    return None
+                return self._idle.pop()
+            self._retire(self._idle.pop(), now)
+        return None
+
+    def _find_idle(self, members: Sequence[str], now: float, *, fresh: bool = False) -> Link | None:
+        """Return the idle connection to one of these members that was used last; with ``fresh`` it needs no check."""
+        oldest = now - self.limits.max_lifetime
+        for link in [*reversed(self._idle)]:
+            if link.opened_at <= oldest:
+                self._idle.remove(link)
+                self._retire(link, now)
+            elif link.member in members and not (fresh and now - link.proven_at >= self.limits.liveness_check):
+                return link
+        return None
+
+    def _forget(self, member: str, before: float, now: float) -> None:
+        """Close what has been idle at a member for longer than a question without an answer: it would cost as much."""
+        for link in [link for link in self._idle if link.member == member and link.proven_at < before]:
+            self._idle.remove(link)
+            self._retire(link, now)
+
+    def _start_check(self, link: Link, now: float) -> None:
+        self._idle.remove(link)
+        if self._step(link, _E.ASKED_ALIVE) is _C.CHECKING:
+            self._expect(link, CHECK_SECONDS, Check(link), now)
+
+    def _expect(self, link: Link, seconds: float, action: Action, now: float) -> None:
+        link.deadline = now + seconds
+        self._wake(link.deadline)
+        self.actions.append(action)
+
+    def _retire(self, link: Link, now: float) -> None:
+        """Close a connection that is in none of the lists any more."""
+        before = link.state
+        after = self._step(link, _E.RETIRED)
+        if before is _C.OPENING:
+            self.actions.append(Abort(link))
+        elif after is _C.CLOSING and before is not _C.CLOSING:
+            self._expect(link, CLOSE_SECONDS, Close(link, was_lent=before is _C.LENT), now)
+
+    def _abort(self, link: Link) -> None:
+        link.deadline = _NEVER
+        self.actions.append(Abort(link))
+
+    # Routing
+
+    def _resolve(self, route: Route, name: str | None, since: int,
+                 now: float) -> tuple[str | None, Sequence[str] | None]:
+        """Return the database's name and who serves it; None for what a server has to be asked for."""
+        if route.anywhere:
+            return None, self._tables.members() or self._only
+        name = name or route.database or self._tables.home_of(route.impersonated, now)
+        return name, self._tables.find(name, read_only=route.read_only, now=now, since=since) if name else None
+
+    def _members_of(self, lane: _Lane, now: float) -> Sequence[str] | None:
+        """Return who can serve a lane; None: its routing table is needed; nobody: it has been refused."""
+        if not self._is_routed:
+            return self._only
+        lane.name, members = self._resolve(lane.route, lane.name, lane.head.serial, now)
+        if members is not None and not members:
+            self._refuse_lane(lane, self._nobody_serves(lane), now, before=self._table_serial(lane.name))
+            if lane.waiters:
+                return None
+        return members
+
+    def _nobody_serves(self, lane: _Lane) -> UpstreamFailure:
+        recent = [failure for failure in self._failures.values() if failure.serial > lane.head.serial]
+        why = f": {max(recent).reason}" if recent else ""
+        does = "serves reads of" if lane.route.read_only else "leads"
+        return UpstreamFailure(UNREACHABLE, f"no member of the cluster {does} the database {lane.name} now{why}")
+
+    def _table_serial(self, name: str | None) -> float:
+        table = self._tables.table(name or "")
+        return table.serial if table else _NEVER
+
+    def _want_table(self, lane: _Lane, now: float) -> None:
+        key = _key_of(lane.route)
+        if any(link.state is _C.ROUTING and link.key == key for link in self._links):
+            return
+        routers = self._untried(lane, self._tables.routers(lane.name), [self._failures, self._mute], now)
+        if not routers:
+            return
+        link = self._find_idle(routers, now, fresh=True)
+        if link is None:
+            self._provide(lane, routers, 1, now)
+            return
+        self._idle.remove(link)
+        if self._step(link, _E.ASKED_TABLE) is _C.ROUTING:
+            link.key = key
+            self._expect(link, self._answer_seconds, AskTable(link, key, lane.head.route.bookmarks), now)
+
+    def _store(self, key: Key, answer: Any, routes_itself: bool, now: float) -> None:
+        self._serial += 1
+        table = self._tables.store(answer, asked=key[0], user=key[1], routes_itself=routes_itself, now=now,
+                                  serial=self._serial)
+        for lane in self._lanes.values():
+            if _key_of(lane.route) == key and not lane.route.anywhere:
+                lane.name = table.database
+        known = {*self._tables.members(), *self._only}
+        self._failures = {member: failure for member, failure in self._failures.items() if member in known}
+        self._mute = {member: failure for member, failure in self._mute.items() if member in known}
+
+    def _deactivate(self, member: str, now: float) -> None:
+        self._tables.deactivate(member)
+        self._forget(member, _NEVER, now)
+
+    def _failed(self, failure: UpstreamFailure, now: float) -> _Failure:
+        """Count a failed attempt to have a connection or a routing table."""
+        self.counters.errors += 1
+        self._serial += 1
+        self.last_error = f"{failure.code}: {failure.message}"
+        return _Failure(self._serial, now + RETRY_SECONDS, failure)
+
+    # Time
+
+    def _look_at(self, link: Link, now: float) -> None:
+        if link.state is _C.IDLE:
+            if self._due(link) > now:
+                return
+            if self._expires_at(link) <= now:
+                self._idle.remove(link)
+                self._retire(link, now)
+            else:
+                self._start_check(link, now)
+        elif link.deadline <= now:
+            if link.state is _C.CLOSING:
+                self._abort(link)
+            else:
+                self.check_failed(link, "no answer in time", now)
+
+    def _expires_at(self, link: Link) -> float:
+        return min(link.idle_since + self.limits.idle_timeout, link.opened_at + self.limits.max_lifetime)
+
+    def _due(self, link: Link) -> float:
+        return min(self._expires_at(link), link.proven_at + self._check_every)
+
+    def _plan(self, now: float) -> None:
+        """Plan the next tick."""
+        times = [lane.head.since + self.limits.acquisition_timeout for lane in self._lanes.values()]
+        times += [self._due(link) if link.state is _C.IDLE else link.deadline for link in self._links]
+        if self._lanes:
+            times += [failure.retry_at for failure in self._failures.values() if failure.retry_at > now]
+        self._wake(min(times, default=_NEVER))
+
+    def _wake(self, at: float) -> None:
+        if at < self._wake_at:
+            self._wake_at = at
+            self.actions.append(WakeAt(at))
+
+
+def _key_of(route: Route) -> Key:
+    return (route.database, None) if route.database else (None, route.impersonated)
+
+
+def _is_fatal_in_discovery(code: str) -> bool:
+    return code in _FATAL_IN_DISCOVERY or (
+        code.startswith("Neo.ClientError.Security.") and code != "Neo.ClientError.Security.AuthorizationExpired")
+
+
+def _closed() -> UpstreamFailure:
+    return UpstreamFailure(UNREACHABLE, "the shared driver is closed")
