@@ -61,7 +61,8 @@ lock: .venv  ## resolve the requirements again (needs uv)
 clean: down  ## stop the stack, remove the environment and everything generated but the results
 	rm -rf .venv results/.stack results/.cache .mypy_cache .ruff_cache .pytest_cache
 
-# Made again when a requirement changes; a half-made one is never taken for whole.
+# Made again when a requirement changes; a half-made one is never taken for whole. The root goes first: an earlier one
+# had the command worker-driver, and takes it along when it is replaced.
 .venv: requirements/rig.txt pyproject.toml worker_init/pyproject.toml patterns/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	    echo "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12 …" >&2; exit 2; }
@@ -70,8 +71,9 @@ clean: down  ## stop the stack, remove the environment and everything generated 
 	@echo "Installing what is needed into .venv (once, about a minute) …"
 	@rm -f .venv/.test; $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/rig.txt && \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-	        -e ./worker_init -e ./patterns -e . || \
+	        -e ./worker_init -e ./patterns || \
 	    { rm -rf .venv; echo "The packages could not be installed: see above. Is the network there?" >&2; exit 1; }
 	@touch .venv
 
