@@ -1,4 +1,4 @@
-"""The time to a task's first result in Airflow, by way of the worker's driver and without it.
+"""The time to a task's first result in Airflow, through a shared driver and without it.
 
 Latencies of tasks vary by a factor of two from DAG run to DAG run, so that only tasks that alternate within
 one run can be compared: ``neo4j_stress_test`` with the patterns ``improved`` and ``worker`` in turn, on

@@ -1,4 +1,4 @@
-"""What is seen of a deployment once a second: Neo4j's connections, Airflow's runs, the workers' drivers, the machine.
+"""What is seen of a deployment once a second: Neo4j's connections, Airflow's runs, the shared drivers, the machine.
 
 One process of a test looks, whatever their number. What cannot be seen is None, and the sample says why.
 """

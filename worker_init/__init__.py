@@ -1,4 +1,4 @@
-"""One Neo4j driver per Celery worker process, for tasks that are forked from it.
+"""Shared Neo4j drivers for the forked tasks of a Celery worker, one for each pool process or for all.
 
 Workers load :mod:`worker_init.hooks`; tasks use :func:`driver` or :func:`async_driver`, or any Neo4j
 client with the address in ``NEO4J_WORKER_URI``.

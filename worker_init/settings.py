@@ -71,7 +71,7 @@ VARIABLES = (
     Variable("DISABLED", "0", "1 turns everything off: every task connects by itself", _flag),
     Variable("SCOPE", "process", "process: one shared driver per pool process; shared: one for the whole worker",
              _scope),
-    Variable("CONNECTION_IDS", "neo4j_default", "Airflow connection ids that go through the driver, with commas",
+    Variable("CONNECTION_IDS", "neo4j_default", "Airflow connection ids that go through a shared driver, with commas",
              _names),
     Variable("MAX_SIZE", "100", "connections that one driver holds at most", _count),
     Variable("ACQUISITION_TIMEOUT", "60", "how long a transaction waits for a connection before it fails", _seconds),

@@ -1,4 +1,4 @@
-"""Which servers the drivers lead to, and what tasks find in their environment.
+"""Which servers the shared drivers lead to, and what tasks find in their environment.
 
 The default upstream comes from ``NEO4J_URI``, ``NEO4J_USERNAME``, ``NEO4J_PASSWORD`` and
 ``NEO4J_DATABASE``; an Airflow connection id has its own from ``AIRFLOW_CONN_<ID>``, as URI or JSON.
@@ -20,7 +20,7 @@ _SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 # The hook reads no type, so connections are found that were never given the right one. One that is plainly
 # something else was listed by mistake, and leading it elsewhere would break its own hook.
 _TYPES = ("neo4j", "bolt", "generic", "")
-# What the provider's hook makes an encrypted URI of: on the local hop there is no TLS.
+# The provider's hook makes an encrypted URI of these: between a task and a relay there is no TLS.
 _TLS_EXTRAS = ("certs_self_signed", "certs_trusted_ca", "encrypted")
 
 
@@ -54,7 +54,7 @@ class Credentials(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where a driver is reached, and how one logs on there."""
+    """Where a relay listens, and how a client logs on there."""
 
     host: str
     port: int
@@ -93,7 +93,7 @@ class AirflowConnection(NamedTuple):
                       (self.password or "") if has_auth else "")
 
     def through(self, address: Address) -> str:
-        """Return the same connection, by way of a local driver, as JSON for the environment.
+        """Return the same connection, through a relay, as JSON for the environment.
 
         The database (``schema``) and every extra that does not ask for TLS stay as they are.
         """
@@ -104,7 +104,7 @@ class AirflowConnection(NamedTuple):
 
 
 class Upstreams(NamedTuple):
-    """Every server that the worker's drivers lead to. ``default`` and ``ids`` point into ``targets``."""
+    """Every server that the shared drivers lead to. ``default`` and ``ids`` point into ``targets``."""
 
     targets: tuple[Target, ...]
     default: int | None

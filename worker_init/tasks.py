@@ -1,4 +1,4 @@
-"""For tasks: an ordinary Neo4j driver, by way of the worker's where there is one.
+"""For tasks: an ordinary Neo4j driver, connected to a shared driver where there is one.
 
 Whether there is one is read from the environment at each call, because it is the worker that puts it
 there, in the pool process, before the task is forked from it.

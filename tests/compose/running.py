@@ -102,7 +102,7 @@ class Running:
         return [(row["userAgent"], row["clientAddress"].rpartition(":")[0]) for row in rows]
 
     def drivers(self) -> list[list[dict[str, Any]]]:
-        """Return what Flower shows of each worker's drivers."""
+        """Return what Flower shows of each worker's shared drivers."""
         answer = httpx.get(f"http://{self.address('flower', 5555)}/api/workers", params={"refresh": "1"}, timeout=60,
                            auth=("airflow", self._secret("FLOWER_PASSWORD")), trust_env=False).raise_for_status()
         return [worker["stats"]["neo4j"]["drivers"] for worker in answer.json().values()]

@@ -1,4 +1,4 @@
-"""What Flower shows of a worker's drivers: a line for each that a person can read."""
+"""What Flower shows of a worker's shared drivers: a line for each that a person can read."""
 
 from typing import Any
 
