@@ -41,6 +41,10 @@ def test_by_itself():
 def test_by_another_program():
     subprocess.run(["sh", "-c", SERVER + " 0.5; true"], check=True)
 
+def test_by_one_that_leaves_its_parent():
+    # Its output ends when the server does.
+    subprocess.run(["setsid", "-f", SERVER, "2.5"], check=True, capture_output=True)
+
 def test_without_any():
     subprocess.run(["true"], check=True)
 """
@@ -66,7 +70,7 @@ def run(tmp_path: Path) -> Run:
 def test_a_test_with_the_mark_of_a_server_is_not_selected(run: Run) -> None:
     done = run("pytest", options=["-m", "not server", "--collect-only", "-q"])
     assert [line.split("::")[1] for line in done.stdout.splitlines() if "::" in line] == [
-        "test_by_itself", "test_by_another_program", "test_without_any"]
+        "test_by_itself", "test_by_another_program", "test_by_one_that_leaves_its_parent", "test_without_any"]
 
 
 @LOOKS_LIKE_REDIS
@@ -82,10 +86,11 @@ def test_a_test_without_a_mark_that_starts_a_server_fails_and_says_so(run: Run) 
 
 
 @LOOKS_LIKE_REDIS
-def test_a_server_that_another_program_starts_fails_the_run_and_names_the_test(run: Run) -> None:
-    done = run("tests.server_free", "test_by_another_program")
+@pytest.mark.parametrize("test", ["test_by_another_program", "test_by_one_that_leaves_its_parent"])
+def test_a_server_that_another_program_starts_fails_the_run_and_names_the_test(run: Run, test: str) -> None:
+    done = run("tests.server_free", test)
     assert "1 passed" in done.stdout
-    assert "test_them.py::test_by_another_program (call) has started a server: " in done.stderr
+    assert f"test_them.py::{test} (call) has started a server: " in done.stderr
     assert done.returncode == 1
 
 
