@@ -46,6 +46,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = PROJECT / "results"
     cache_dir: Path | None = None
+    inherit: str | None = None
     host: str = "127.0.0.1"
     airflow_port: Port = 0
     flower_port: Port = 0
@@ -80,6 +81,13 @@ class Settings(BaseSettings):
     def _one_address(cls, value: str) -> str:
         if not re.fullmatch(r"[\w.-]+", value):
             raise ValueError("expected an IPv4 address or a host name")
+        return value
+
+    @field_validator("inherit")
+    @classmethod
+    def _names(cls, value: str | None) -> str | None:
+        if not all(re.fullmatch(r"[A-Za-z_]\w*", name) for name in _listed(value or "")):
+            raise ValueError("expected names of variables, with commas between them")
         return value
 
     @field_validator("neo4j_heap")
@@ -117,6 +125,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def inherited(self) -> tuple[str, ...]:
+        """The variables that services inherit on top of those that all inherit."""
+        return _listed(self.inherit or "")
+
+    @property
     def dags_folder(self) -> Path:
         """Where Airflow finds the DAGs."""
         return self.airflow_proj_dir / "dags"
@@ -152,6 +165,10 @@ def load() -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{Settings.model_config['env_file']} cannot be read: {error}",
                        "make it a text file (UTF-8) that this user may read") from error
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name for part in names.split(",") if (name := part.strip()))
 
 
 def _is_neo4j_address(value: str) -> bool:

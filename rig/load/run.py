@@ -20,7 +20,7 @@ from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, BadInput, RigError
 from rig.experiment.progress import Notes
 from rig.records import SERIES_FILE, Relay
 from rig.settings import PROJECT, Settings
-from rig.stack import airflow, lock, ports
+from rig.stack import airflow, inherited, lock, ports
 from rig.stack.borrowing import Needs, Start, borrowed
 from rig.stack.interface import Stack
 from rig.stack.processes import MARK
@@ -133,7 +133,6 @@ def command(settings: Settings, wish: Wish) -> list[str]:
 
 def _environment(settings: Settings, state: StackState) -> dict[str, str]:
     """Return Locust's environment: it belongs to the stack, and ends with it whatever becomes of this process."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     host = airflow.reachable(settings.host)
     found = {
         "LOADTEST_AIRFLOW_URL": f"http://{host}:{state.ports['airflow']}",
@@ -145,7 +144,8 @@ def _environment(settings: Settings, state: StackState) -> dict[str, str]:
     if state.executor == "CeleryExecutor":
         found |= {"LOADTEST_FLOWER_URL": f"http://{host}:{state.ports['flower']}",
                   "LOADTEST_FLOWER_PASSWORD": state.secrets.flower.get_secret_value()}
-    return {**kept, **found}
+    # Its home is the stack's: a ~/.locust.conf of the user is meant for other tests.
+    return {**inherited.of(os.environ, settings.inherited), "HOME": str(settings.stack_dir), **found}
 
 
 def _watched(process: "subprocess.Popen[bytes]", stack: Stack, wish: Wish, view: Notes, folders: Any) -> int:

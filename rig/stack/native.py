@@ -14,7 +14,7 @@ from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, ServiceDied
 from rig.records import Relay, relay_on
 from rig.settings import Settings
-from rig.stack import airflow, drivers, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
+from rig.stack import airflow, drivers, inherited, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
 from rig.stack import state as states
 from rig.stack.interface import OnStep, ServiceStatus
 from rig.stack.processes import MARK
@@ -27,7 +27,6 @@ EXECUTOR_SERVICES = ("airflow-scheduler", "airflow-worker", "flower")
 AIRFLOW_FIRST = (*EXECUTOR_SERVICES, "airflow-dag-processor", "airflow-apiserver")
 CHECK_EVERY = 0.2       # seconds
 PATIENCE = 8.0          # seconds for a clean end where nothing is kept anyhow: a worker would wait for its tasks
-NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "NEO4J_", "RIG_", "WORKER_INIT_", "PYTHONPATH", "CELERY_", "FLOWER_")
 
 
 class NativeStack:
@@ -177,7 +176,8 @@ class NativeStack:
 
     def _start_all(self, state: StackState, jars: Path | None) -> None:
         # Another user's server and sockets are in it: they have to get through, and may not look around.
-        state.temporary.mkdir(mode=0o711)
+        state.temporary.mkdir()
+        state.temporary.chmod(0o711)        # whatever the umask says
         state.drivers_dir.mkdir(mode=0o700)
         postgres.prepare(self.folder / "postgres", state.postgres_dir, state.secrets.postgres.get_secret_value())
         with self.api(state) as api:
@@ -313,10 +313,10 @@ class NativeStack:
         return self.folder / "airflow"
 
     def _plain_env(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         local = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
         # Without SPT_NOENV the titles that Celery and Airflow give their processes are written over the mark.
-        return {**kept, MARK: str(self.folder), "SPT_NOENV": "1", "NO_PROXY": local, "no_proxy": local}
+        return {**inherited.of(os.environ, self.settings.inherited), MARK: str(self.folder), "SPT_NOENV": "1",
+                "NO_PROXY": local, "no_proxy": local}
 
     def _env(self, state: StackState) -> dict[str, str]:
         return {**self._plain_env(), **airflow.environment(self.settings, state, self._home),

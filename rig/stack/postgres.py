@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg2
 
 from rig.errors import RigError
+from rig.stack import inherited
 from rig.stack.service import Check, Service
 from rig.whole_file import write_private
 
@@ -41,7 +42,9 @@ def _move_in(home: Path, password: str) -> None:
     shutil.copytree(INSTALLATION, _moved(home), symlinks=True)
     if SHARED_LIBRARIES.exists():
         shutil.copytree(SHARED_LIBRARIES, home / SHARED_LIBRARIES.name)
-    home.chmod(0o755)
+    for path in [home, *(path for path in home.rglob("*") if not path.is_symlink())]:
+        # It may have been installed, and was copied, under a private umask.
+        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() or os.access(path, os.X_OK) else 0o044))
     data = home / "data"
     data.mkdir()
     shutil.chown(data, UNPRIVILEGED)
@@ -97,6 +100,7 @@ def _make_cluster(data: Path, install: Path, password: str) -> None:
         "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/",
+                                env=inherited.of(os.environ),
                                 user=UNPRIVILEGED if demoted else None, extra_groups=[] if demoted else None)
     finally:
         secret.unlink()
@@ -106,19 +110,27 @@ def _make_cluster(data: Path, install: Path, password: str) -> None:
 
 
 def _check(port: int, password: str) -> Check:
+    _forget_other_servers()
+
     def check() -> str | None:
         try:
             # The database that every cluster has: Airflow's is made by the first one that gets in.
             connection = psycopg2.connect(host="127.0.0.1", port=port, user=USER, password=password,
                                           dbname="postgres", connect_timeout=5)
-        except psycopg2.OperationalError as error:
-            return str(error).strip()
-        try:
-            _make_database(connection)
-        finally:
-            connection.close()
+            try:
+                _make_database(connection)
+            finally:
+                connection.close()
+        except psycopg2.Error as error:
+            return " ".join(str(error).split())
         return None
     return check
+
+
+def _forget_other_servers() -> None:
+    """Take what libpq would read out of this process's environment: PGSSLMODE and the rest mean another server."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def _make_database(connection: "psycopg2.extensions.connection") -> None:

@@ -168,7 +168,8 @@ class Rig:
 
     def _environment(self, settings: dict[str, str]) -> dict[str, str]:
         own = {"RIG_DATA_DIR": str(self.data_dir), "RIG_CACHE_DIR": str(Settings().downloads_dir), "RIG_SLOTS": "4",
-               "TMPDIR": str(self.home / "tmp"), "HOME": str(self.home), OWNER: self.owner, "COLUMNS": "200"}
+               "TMPDIR": str(self.home / "tmp"), "HOME": str(self.home), OWNER: self.owner, "COLUMNS": "200",
+               "RIG_INHERIT": OWNER}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         return {**kept, **own, **self.settings, **settings}
 

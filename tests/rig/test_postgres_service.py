@@ -136,6 +136,20 @@ def test_a_client_that_stays_connected_does_not_hold_up_its_end(tmp_path: Path) 
         connection.close()
 
 
+@pytest.mark.postgres
+def test_neither_a_private_umask_nor_the_variables_of_another_postgres_have_an_effect(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PGSSLMODE": "require", "PGHOSTADDR": "192.0.2.1", "PGTARGETSESSIONATTRS": "read-only",
+                        "PGSERVICE": "none-such", "PGTZ": "Nowhere", "PGDATA": "/elsewhere"}.items():
+        monkeypatch.setenv(name, value)
+    before = os.umask(0o077)
+    try:
+        with postgres_in(tmp_path) as server:
+            assert server.service.check() is None
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.skipif(not AS_ROOT, reason="this is not root")
 def test_as_root_it_runs_as_a_user_who_is_not(running: Running) -> None:
     process = psutil.Process(running.process.pid)

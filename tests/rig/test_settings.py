@@ -195,6 +195,7 @@ def test_passwords_are_not_in_any_text_of_them(monkeypatch: pytest.MonkeyPatch) 
     ("RIG_NEO4J_HEAP", "lots", "512m"),
     ("RIG_HOST", "::1", "expected an IPv4 address or a host name"),
     ("RIG_HOST", "http://localhost", "expected an IPv4 address or a host name"),
+    ("RIG_INHERIT", "MY_KEY=5", "expected names of variables, with commas between them"),
     ("AIRFLOW_UID", "me", "valid integer"),
     ("AIRFLOW_UID", "-1", "greater than or equal to 0"),
     ("NEO4J_URI", "http://db:7474", "expected <scheme>://<host>[:<port>] with one of bolt, "),

@@ -37,10 +37,16 @@ def test_without_celery_there_is_no_flower(tmp_path: Path) -> None:
     assert "LOADTEST_FLOWER_URL" not in environment
 
 
-def test_a_variable_of_locusts_own_does_not_change_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCUST_RUN_TIME", "1s")
-    state = stack(tmp_path, ports={"airflow": 1, "flower": 2})
-    assert "LOCUST_RUN_TIME" not in run._environment(PlainSettings(data_dir=tmp_path), state)
+def test_neither_a_variable_nor_a_file_of_locusts_own_changes_the_test(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".locust.conf").write_text("run-time = 5s\nusers = 7\n")
+    for name, value in {"HOME": str(tmp_path), "LOCUST_RUN_TIME": "1s", "http_proxy": "http://192.0.2.1:1"}.items():
+        monkeypatch.setenv(name, value)
+    settings, state = PlainSettings(data_dir=tmp_path / "data"), stack(tmp_path, ports={"airflow": 1, "flower": 2})
+    environment = run._environment(settings, state)
+    assert not {"LOCUST_RUN_TIME", "http_proxy"} & set(environment)
+    assert not (Path(environment["HOME"]) / ".locust.conf").exists()
+    assert environment["HOME"] == str(settings.stack_dir)
 
 
 @pytest.mark.parametrize(("headless", "there", "missing"), [
