@@ -19,6 +19,8 @@ _END = b"\x00\x00"
 # hold the marker alone; then the second one begins with the tag.
 _OPENING = 4
 _ENDED = 5
+# A message of two bytes, the marker and the tag, in one chunk.
+_SHORTEST = 6
 _OPENING_IN_TWO = 6
 
 
@@ -146,7 +148,8 @@ class Scanner:
         """
         self.block = block = self._held + block if self._held else block
         pieces: list[Piece] = []
-        start, first, ended = 0, self._tag is None, True
+        start, first = self._whole_messages(block, pieces) if self._tag is None else 0, self._tag is None
+        ended = start < len(block)
         while ended:
             if self._tag is None:
                 start, first = self._find_message(block, start), True
@@ -160,6 +163,23 @@ class Scanner:
         self._held = block[start:]
         return pieces
 
+    def _whole_messages(self, block: bytes, pieces: list[Piece]) -> int:
+        """Add the messages at the beginning that are whole and in one chunk, as nearly all are; return their end."""
+        at, end, skip = 0, len(block), self._skip
+        while end - at >= _SHORTEST:
+            tag = block[at + 3]
+            if tag == skip:
+                after = _after_records(block, at, end)
+                if after == at:
+                    break
+            else:
+                after = at + (block[at] << 8 | block[at + 1]) + 4
+                if after - at < _SHORTEST or after > end or block[after - 1] or block[after - 2]:
+                    break
+                pieces.append(Piece(tag, at, after, True, True))
+            at = after
+        return at
+
     def _find_message(self, block: bytes, at: int) -> int:
         """Return where the next message begins, and note its tag if enough of it is here."""
         end = len(block)
@@ -171,7 +191,7 @@ class Scanner:
             size = block[at] << 8 | block[at + 1]
             if size:
                 break
-            at += 2
+            at = _after_noops(block, at)
         self._tag = _tag_of(block, at, end, size)
         return at
 
@@ -191,6 +211,15 @@ class Scanner:
             if not self._left:
                 self._tag = None
                 return at, True
+
+
+_after_noops_match = re.compile(b"(?:\x00\x00){1,4096}").match
+
+
+def _after_noops(block: bytes, at: int) -> int:
+    """Return where some of the NOOPs that begin at ``at`` end."""
+    run = _after_noops_match(block, at)
+    return run.end() if run else at
 
 
 def _tag_of(block: bytes, at: int, end: int, size: int) -> int | None:

@@ -65,6 +65,9 @@ from worker_init.spool import Spool
 _SUCCESS = message(Tag.SUCCESS, {})
 _IGNORED = message(Tag.IGNORED)
 _NOOP = b"\x00\x00"
+_FAILURE = int(Tag.FAILURE)
+_BEGAN, _GIVE_BACK, _COME_BACK = Began(), GiveBack(), ComeBack()
+_ANY_CONNECTION = Borrow(Route(), must_check=False)
 
 _ENDS_TRANSACTION = frozenset((Tag.COMMIT, Tag.ROLLBACK, Tag.RESET))
 _WAITING = frozenset((State.WAITING, State.WAITING_TO_ROUTE, State.CHECKING))
@@ -121,11 +124,10 @@ class Client:
 
     __slots__ = (
         "_answer", "_answers", "_before_logon", "_client_is_full", "_comes_back", "_failure", "_filters",
-        "_head_waits", "_in_transaction", "_inbox", "_is_deaf", "_is_in", "_item", "_moved", "_name",
-        "_negotiation", "_parts", "_reader", "_route_answer", "_route_message", "_said", "_server",
+        "_flow_is_held", "_head_waits", "_in_transaction", "_inbox", "_is_deaf", "_is_in", "_item", "_moved",
+        "_name", "_negotiation", "_parts", "_reader", "_reads", "_route_answer", "_route_message", "_said", "_server",
         "_server_is_full", "_server_is_paused", "_sink", "_spent", "_stall_watched", "_to_server", "_version",
-        "_wanted", "_why",
-        "actions", "facts", "is_paused", "state", "wake")
+        "_wanted", "_why", "actions", "facts", "is_paused", "state", "wake")
 
     def __init__(self, facts: Facts, name: str) -> None:
         self.facts = facts
@@ -138,6 +140,8 @@ class Client:
         self._negotiation: Negotiation | None = Negotiation()
         self._version = Version(0, 0)
         self._filters: dict[str, Any] = {}
+        # Whether RUN and BEGIN have to be read.
+        self._reads = False
         self._is_in = False
         self._before_logon = 0
         # What the client sent, the message that is being handled, and where the rest of it goes.
@@ -152,18 +156,18 @@ class Client:
         # What goes out when all that is here has been handled: one write for each side.
         self._to_server: list[bytes] = []
         self._said: list[bytes] = []
-        # The lease.
+        # The lease. Where one ends and the client stays, both are as they were at its beginning.
         self._server = ServerMachine()
         self._answers = Scanner(skip_records=True)
         self._answer = bytearray()
         self._in_transaction = False
         self._route_message = b""
         self._route_answer = bytearray()
-        self._wanted = Borrow(Route(), must_check=False)
+        self._wanted = _ANY_CONNECTION
         self._failure: UpstreamFailure | None = None
         self._why = ""
         # Flow.
-        self._client_is_full = self._server_is_full = self._server_is_paused = False
+        self._client_is_full = self._server_is_full = self._server_is_paused = self._flow_is_held = False
         self._comes_back = self._stall_watched = self._moved = self._is_deaf = False
         self._spent = 0
 
@@ -260,8 +264,7 @@ class Client:
     def server_sent(self, block: bytes) -> None:
         """Take bytes from the server: pass them on, and end the lease with the transaction."""
         try:
-            for piece in self._answers.feed(block):
-                self._summary(piece.tag, self._answers.block[piece.start:piece.stop], piece.first, piece.last)
+            self._follow_answers(block)
         except (ServerFault, ProtocolViolation) as fault:
             self.actions.append(Report(f"a server sent what is not Bolt: {fault}"))
             self._fire(Event.SERVER_FAULT)
@@ -450,7 +453,8 @@ class Client:
             return True
         self._item = item
         event = item.event
-        if event is Event.QUERY and self._has_to_read(item.tag):
+        if self._reads and event is Event.QUERY and not (self._in_transaction and item.tag == Tag.RUN):
+            # Within a transaction RUN goes where BEGIN went.
             event = Event.READ_QUERY
         row = _COMPILED[self.state][event]
         if row is None:
@@ -469,10 +473,6 @@ class Client:
             self._to_server.append(item.raw)
         elif self._sink is Sink.READER:
             self._feed_reader(item)
-
-    def _has_to_read(self, tag: int) -> bool:
-        """Whether a RUN or BEGIN has to be read: within a transaction RUN goes where BEGIN went."""
-        return (bool(self._filters) or self.facts.is_routed) and not (tag == Tag.RUN and self._in_transaction)
 
     def _hold(self) -> None:
         """Leave the message where it is (see ``_handle``)."""
@@ -572,6 +572,7 @@ class Client:
 
     def _enter(self) -> None:
         self._is_in = True
+        self._reads = bool(self._filters) or self.facts.is_routed
         self.actions.append(StopTimer(Timer.LOGON))
 
     def _log_off(self) -> None:
@@ -598,18 +599,17 @@ class Client:
 
     def _borrow(self) -> None:
         self._head_waits = not self._reader
-        self._ask_for(self._reader.route if self._reader else Route())
+        self._wanted = Borrow(self._reader.route, must_check=False) if self._reader else _ANY_CONNECTION
+        self.actions.append(self._wanted)
 
     def _borrow_to_route(self) -> None:
         self._route_message = self._item.raw
-        self._ask_for(Route(read_only=True))
+        self._wanted = Borrow(Route(read_only=True), must_check=False)
+        self.actions.append(self._wanted)
 
     def _borrow_checked(self) -> None:
-        self._ask_for(Route(), must_check=True)
-
-    def _ask_for(self, route: Route, *, must_check: bool = False) -> None:
-        self._wanted = Borrow(route, must_check)
-        self._borrow_again()
+        self._wanted = Borrow(Route(), must_check=True)
+        self.actions.append(self._wanted)
 
     def _borrow_again(self) -> None:
         self.actions.append(self._wanted)
@@ -617,9 +617,7 @@ class Client:
     def _begin(self) -> None:
         """Take the connection, with what was read for it."""
         self._head_waits = False
-        self.actions.append(Began())
-        self._server = ServerMachine()
-        self._answers = Scanner(skip_records=True)
+        self.actions.append(_BEGAN)
         if self._reader:
             self._server.request(self._reader.tag)
             self._in_transaction = self._reader.tag == Tag.BEGIN
@@ -651,7 +649,7 @@ class Client:
 
     def _give_back(self) -> None:
         self._let_go()
-        self.actions.append(GiveBack())
+        self.actions.append(_GIVE_BACK)
 
     def _reset_and_give_back(self) -> None:
         self._let_go()
@@ -664,7 +662,8 @@ class Client:
 
     def _let_go(self) -> None:
         """Have the connection as it was: read from, with nothing of this client's."""
-        self._flush()
+        if self._said or self._to_server:
+            self._flush()
         self._in_transaction = False
         self._server_is_full = False
         if self._server_is_paused:
@@ -682,36 +681,54 @@ class Client:
 
     # What the server sends
 
-    def _summary(self, tag: int, raw: bytes, first: bool, last: bool) -> None:
+    def _follow_answers(self, block: bytes) -> None:
+        answers = self._answers
+        for tag, start, stop, first, last in answers.feed(block):
+            raw = answers.block[start:stop]
+            if first and last:
+                self._summary(tag, raw)
+            elif whole := self._gather_answer(raw, last=last):
+                self._summary(tag, whole)
+
+    def _summary(self, tag: int, raw: bytes) -> None:
         """Follow an answer: what it ends, and whether the pool has to know of it."""
-        if not (first and last):
-            self._answer += raw
-            if len(self._answer) > LARGEST_SUMMARY:
-                raise ServerFault(f"an answer of more than {LARGEST_SUMMARY} bytes")
-            if not last:
-                return
-            raw = bytes(self._answer)
-            self._answer.clear()
-        body = body_of(raw)
-        request = self._server.answer(tag, body)
-        if tag == Tag.FAILURE:
-            failure = unpack_map(body, 2)[0]
+        request = self._server.answer(tag, raw)
+        if tag == _FAILURE:
+            failure = unpack_map(body_of(raw), 2)[0]
             self.actions.append(Failed(str(failure.get("neo4j_code") or failure.get("code") or "")))
-        if self.state is State.ROUTING and request == Tag.ROUTE:
-            self._route_answer += _routed_to(self.facts.address, body) if tag == Tag.SUCCESS else raw
+        if self.state is State.ROUTING:
+            is_table = request == Tag.ROUTE and tag == Tag.SUCCESS
+            self._route_answer += _routed_to(self.facts.address, body_of(raw)) if is_table else raw
+
+    def _gather_answer(self, raw: bytes, *, last: bool) -> bytes | None:
+        """Return an answer that came in pieces, once it is whole."""
+        self._answer += raw
+        if len(self._answer) > LARGEST_SUMMARY:
+            raise ServerFault(f"an answer of more than {LARGEST_SUMMARY} bytes")
+        if not last:
+            return None
+        whole = bytes(self._answer)
+        self._answer.clear()
+        return whole
 
     # Flow
 
     def _come_back(self) -> None:
         if not self._comes_back and self.state < State.CLOSING:
             self._comes_back = True
-            self.actions.append(ComeBack())
+            self.actions.append(_COME_BACK)
 
     def _settle(self) -> None:
         """Write what has gathered, one write for each side, and read as much as there is room for."""
         self._spent = 0
         if self._said or self._to_server:
             self._flush()
+        inbox = self._inbox
+        if (inbox.queue or inbox.unscanned or self._flow_is_held or self._client_is_full or self._server_is_full
+                or self._reader):
+            self._adjust_flow()
+
+    def _adjust_flow(self) -> None:
         if self.state >= State.CLOSING:
             return
         must_pause = self._client_is_full and self.state in _LEASED
@@ -724,14 +741,15 @@ class Client:
         if must_pause != self.is_paused:
             self.is_paused = must_pause
             self.actions.append(PauseClient() if must_pause else ResumeClient())
+        self._flow_is_held = self.is_paused or self._server_is_paused or bool(self._parts)
 
     def _flush(self) -> None:
         if self._said:
             self.actions.append(ToClient(b"".join(self._said)))
             self._said.clear()
-        if self._to_server:
-            self.actions.append(ToServer(b"".join(self._to_server)))
-            self._to_server.clear()
+        if parts := self._to_server:
+            self.actions.append(ToServer(parts[0] if len(parts) == 1 else b"".join(parts)))
+            parts.clear()
 
     def _look_for_progress(self) -> None:
         """End a client that has stopped within a message, unless it was this side that did not read."""

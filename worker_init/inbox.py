@@ -37,11 +37,13 @@ NOTHING = Item(Event.VIOLATION, 0, b"", first=True, last=True)
 class Inbox:
     """``queue`` has what waits for its turn; ``unscanned`` what has not been looked at yet, in slices."""
 
-    __slots__ = ("_event", "_gathered", "_queued", "_scanner", "ahead", "queue", "unscanned")
+    __slots__ = ("_event", "_gathered", "_queued", "_scanner", "ahead", "between_messages", "queue", "unscanned")
 
     def __init__(self) -> None:
         self.queue: deque[Item] = deque()
         self.unscanned: deque[bytes] = deque()
+        # Whether everything that was looked at belongs to a whole message.
+        self.between_messages = True
         # Bytes that came while others waited, NOOPs included.
         self.ahead = 0
         self._scanner = Scanner()
@@ -59,11 +61,6 @@ class Inbox:
         """Whether a client has sent as much as it may while something waits."""
         return (self._queued > READ_AHEAD or self.ahead > READ_AHEAD or len(self.queue) > MOST_AHEAD
                 or bool(self.unscanned))
-
-    @property
-    def between_messages(self) -> bool:
-        """Whether everything that was looked at belongs to a whole message."""
-        return self._scanner.between_messages
 
     def slice(self, data: bytes) -> None:
         """Keep what is too much to be looked at in one step."""
@@ -91,6 +88,7 @@ class Inbox:
                 continue
             queue.append(item)
             self._queued += len(item.raw)
+        self.between_messages = scanner.between_messages
 
     def _gather(self, tag: int, raw: bytes, *, last: bool) -> bytes | None:
         """Return the message once it is whole."""

@@ -6,14 +6,14 @@ which ends this one lease. The lease can end when no answer is outstanding and t
 """
 
 from collections import deque
-from enum import Enum, auto
+from enum import IntEnum, auto
 
-from worker_init.bolt import Tag
+from worker_init.bolt import Tag, body_of
 from worker_init.errors import ServerFault
 from worker_init.packstream import unpack_map
 
 
-class ServerState(Enum):
+class ServerState(IntEnum):
     """What the server waits for, as far as a lease depends on it."""
 
     READY = auto()
@@ -22,7 +22,7 @@ class ServerState(Enum):
     FAILED = auto()
 
 
-class Answer(Enum):
+class Answer(IntEnum):
     """What an answer says of its request; MORE is the success of a PULL or DISCARD that leaves rows behind."""
 
     DONE = auto()
@@ -63,8 +63,9 @@ def _server_table() -> dict[tuple[ServerState, Tag, Answer], ServerState]:
 
 
 SERVER_TABLE = _server_table()
-_ANSWERS = {int(Tag.FAILURE): Answer.FAILED, int(Tag.IGNORED): Answer.IGNORED}
-_COMPILED = {(state, int(request), answer): after for (state, request, answer), after in SERVER_TABLE.items()}
+_KINDS = {int(Tag.SUCCESS): Answer.DONE, int(Tag.FAILURE): Answer.FAILED, int(Tag.IGNORED): Answer.IGNORED}
+_COMPILED: dict[tuple[int, int, int | None], ServerState] = {
+    (int(state), int(request), int(answer)): after for (state, request, answer), after in SERVER_TABLE.items()}
 
 
 class ServerMachine:
@@ -85,26 +86,24 @@ class ServerMachine:
         """Note a message that goes upstream."""
         self.pending.append(tag)
 
-    def answer(self, tag: int, body: bytes) -> int:
-        """Note an answer that ends a request; return that request's tag.
+    def answer(self, tag: int, raw: bytes) -> int:
+        """Note an answer that ends a request, as it came; return that request's tag.
 
         Raises ServerFault where there was no such request, or no such answer to it in this state.
         """
         if not self.pending:
             raise ServerFault(f"the server answered {tag:#x} to nothing")
         request = self.pending.popleft()
-        kind = _kind(tag, request, body)
-        after = _COMPILED.get((self.state, request, kind)) if kind else None
+        kind = _KINDS.get(tag)
+        if kind is Answer.DONE and b"has_more" in raw and _has_more(request, raw):
+            kind = Answer.MORE
+        after = _COMPILED.get((self.state, request, kind))
         if after is None:
             raise ServerFault(f"the server answered {tag:#x} to {request:#x} in the state {self.state.name}")
         self.state = after
         return request
 
 
-def _kind(tag: int, request: int, body: bytes) -> Answer | None:
-    """Return what an answer says. Only a body with the key in it is worth decoding."""
-    if tag != Tag.SUCCESS:
-        return _ANSWERS.get(tag)
-    if request in _ROWS and b"has_more" in body and unpack_map(body, 2)[0].get("has_more", False):
-        return Answer.MORE
-    return Answer.DONE
+def _has_more(request: int, raw: bytes) -> bool:
+    """Whether a result goes on. Only an answer with the key in it is worth decoding."""
+    return request in _ROWS and bool(unpack_map(body_of(raw), 2)[0].get("has_more", False))

@@ -141,7 +141,11 @@ class Session(asyncio.Protocol):
         connection.user = self
         if self._pool is self._front.pool and connection.server != self._front.server:
             self._front.learn(connection)
-        self._tell(lambda: self._client.granted(connection.server.version))
+        try:
+            self._client.granted(connection.server.version)
+            self._perform()
+        except Exception as error:
+            self._fail(error)
 
     def refused(self, failure: UpstreamFailure) -> None:
         """Pool: there is none."""

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 import pytest
 
-from worker_init.bolt import Tag, body_of, message
+from worker_init.bolt import Tag, message
 from worker_init.errors import ServerFault
 from worker_init.server_state import SERVER_TABLE, Answer, ServerMachine, ServerState
 
 
-def body(tag: Tag, **metadata: object) -> bytes:
-    return body_of(message(tag, metadata))
+def answer_of(tag: Tag, **metadata: object) -> bytes:
+    return message(tag, metadata)
 
 
 def told(*exchange: object) -> ServerMachine:
@@ -18,7 +18,7 @@ def told(*exchange: object) -> ServerMachine:
     server = ServerMachine()
     for step in exchange:
         if isinstance(step, tuple):
-            server.answer(step[0], body(step[0], **step[1]))
+            server.answer(step[0], answer_of(step[0], **step[1]))
         else:
             assert isinstance(step, Tag)
             server.request(step)
@@ -64,7 +64,7 @@ def test_a_lease_goes_on(exchange: tuple[object, ...]) -> None:
 
 def test_has_more_in_a_value_is_not_has_more() -> None:
     server = told(Tag.RUN, Tag.PULL, OK)
-    server.answer(Tag.SUCCESS, body(Tag.SUCCESS, plan={"has_more": True}))
+    server.answer(Tag.SUCCESS, answer_of(Tag.SUCCESS, plan={"has_more": True}))
     assert server.state is ServerState.READY
 
 
