@@ -197,12 +197,12 @@ class Client:
             return
         self._moved = True
         try:
-            if not self._is_in:
-                self._count(len(data))
             if self.state <= State.CHOOSING:
                 self._negotiate(data)
             else:
                 self._take(data)
+            if not self._is_in:
+                self._count(len(data))
         except ProtocolViolation as violation:
             self._violate(str(violation))
         self._settle()
@@ -294,6 +294,8 @@ class Client:
 
     def timer_ended(self, timer: Timer) -> None:
         """Take note that the time has passed that was asked for."""
+        if self.state is State.CLOSED or (self.state is State.CLOSING and timer is not Timer.LINGER):
+            return
         if timer is Timer.LOGON:
             self._why = f"a client did not log on within {self.facts.logon_timeout:g} s"
             self._fire(Event.LATE)
@@ -356,7 +358,7 @@ class Client:
     # Agreeing on a version
 
     def _count(self, size: int) -> None:
-        """Count what a client sends until it has logged on, NOOPs included."""
+        """Count what a client sends until it has logged on, NOOPs included: the block within which it does is not."""
         self._before_logon += size
         if self._before_logon > LARGEST_BEFORE_LOGON:
             raise ProtocolViolation(f"more than {LARGEST_BEFORE_LOGON} bytes before LOGON")
@@ -517,13 +519,18 @@ class Client:
     def _say_success(self) -> None:
         self._said.append(_SUCCESS)
 
+    def _say_welcome(self) -> None:
+        """Answer LOGON: from 5.8 on a server says under which address it is known, as others are to reach it."""
+        address = {"advertised_address": self.facts.address} if self._version >= (5, 8) else {}
+        self._said.append(message(Tag.SUCCESS, address))
+
     def _say_ignored(self) -> None:
         self._sink = Sink.NOWHERE
         self._said.append(_IGNORED)
 
     def _say_failure(self) -> None:
         """Say why there is no connection: the answer to the message that waits for one."""
-        self._said.append(failure_message(self._failure or UpstreamFailure("", "")))
+        self._said.append(failure_message(self._failure or UpstreamFailure("", ""), self._version))
         self._failure = None
         self._route_message = b""
         self._end_reading()
@@ -539,7 +546,7 @@ class Client:
             self.waits()
 
     def _say_unauthorized(self) -> None:
-        self._said.append(failure_message(self._failure or UpstreamFailure("", "")))
+        self._said.append(failure_message(self._failure or UpstreamFailure("", ""), self._version))
 
     def _say_route(self) -> None:
         self._said.append(bytes(self._route_answer))
@@ -592,7 +599,7 @@ class Client:
         self._said.append(failure_message(UpstreamFailure(
             "Neo.ClientError.Request.Invalid", f"Message {Tag(self._item.tag).name} has no place here.",
             gql_status="08N06", description=(
-                "error: connection exception - protocol error. General network protocol error."))))
+                "error: connection exception - protocol error. General network protocol error.")), self._version))
         self._turn_away()
 
     # The connection
@@ -784,12 +791,13 @@ def _nothing() -> None:
     """Wake nobody."""
 
 
-def failure_message(failure: UpstreamFailure) -> bytes:
-    """Return a FAILURE for every version of Bolt: before 5.7 the code had another key."""
+def failure_message(failure: UpstreamFailure, version: Version) -> bytes:
+    """Return a FAILURE as a version of Bolt has it: before 5.7 there were a code and a message."""
+    if version < (5, 7):
+        return message(Tag.FAILURE, {"code": failure.code, "message": failure.message})
     return message(Tag.FAILURE, {
-        "neo4j_code": failure.code, "code": failure.code, "message": failure.message,
-        "gql_status": failure.gql_status, "description": failure.description,
-        "diagnostic_record": failure.diagnostic_record})
+        "neo4j_code": failure.code, "message": failure.message, "gql_status": failure.gql_status,
+        "description": failure.description, "diagnostic_record": failure.diagnostic_record})
 
 
 def _routed_to(address: str, body: bytes) -> bytes:

@@ -108,6 +108,7 @@ class Do(IntEnum):
     LOG_OFF = auto()
     DELAY = auto()
     SAY_UNAUTHORIZED = auto()
+    SAY_WELCOME = auto()
     SAY_SUCCESS = auto()
     SAY_IGNORED = auto()
     SAY_FAILURE = auto()
@@ -167,7 +168,7 @@ _HERE = tuple(state for state in State if state < State.CLOSING)
 _GONE = (State.CLOSING, State.CLOSED)
 _MESSAGES = tuple(event for event in Event if event <= Event.MORE)
 _PASSED_ON = (Event.QUERY, Event.MORE, Event.RESET, Event.TELEMETRY)
-_ANSWERED_HERE = (Event.HELLO, Event.LOGON, Event.LOGOFF, Event.ROUTE)
+_ANSWERED_HERE = (Event.HELLO, Event.LOGON, Event.LOGOFF)
 
 
 def _but(*excepted: Event) -> tuple[Event, ...]:
@@ -185,7 +186,7 @@ _ROWS = (
     _when(State.GREETING, Event.GREETED, to=State.LOGGING_ON),
     _when(State.GREETING, Event.UNSERVED, Do.SAY_FAILURE, Do.CLOSE, to=State.CLOSING),
     _when(State.LOGGING_ON, Event.LOGON, Do.CHECK_CREDENTIALS),
-    _when(State.LOGGING_ON, Event.RIGHT, Do.ENTER, Do.SAY_SUCCESS, to=State.READY),
+    _when(State.LOGGING_ON, Event.RIGHT, Do.ENTER, Do.SAY_WELCOME, to=State.READY),
     _when(State.LOGGING_ON, Event.WRONG, Do.DELAY, to=State.DELAYED),
     _when(State.DELAYED, Event.DELAY_OVER, Do.SAY_UNAUTHORIZED, Do.CLOSE, to=State.CLOSING),
     # Without a connection
@@ -207,14 +208,14 @@ _ROWS = (
     _when(State.REFUSED, _but(Event.RESET, Event.GOODBYE), Do.SAY_IGNORED),
     # With one
     _when((State.ANSWERING, State.LEASED), _PASSED_ON, Do.PASS, to=State.ANSWERING),
-    _when(State.LEASED, Event.READ_QUERY, Do.PASS, to=State.ANSWERING),
+    _when(State.LEASED, (Event.READ_QUERY, Event.ROUTE), Do.PASS, to=State.ANSWERING),
     _when(State.ANSWERING, Event.ANSWERED, to=State.LEASED),
     _when(State.ANSWERING, Event.OVER, Do.GIVE_BACK, to=State.READY),
     _when(State.ROUTING, Event.ANSWERED, Do.SAY_ROUTE, to=State.LEASED),
     _when(State.ROUTING, Event.OVER, Do.SAY_ROUTE, Do.GIVE_BACK, to=State.READY),
     # What has to wait
     _when((State.DELAYED, State.READING, *_ABANDONS, State.ROUTING), _MESSAGES, Do.HOLD),
-    _when(State.ANSWERING, (*_ANSWERED_HERE, Event.READ_QUERY, Event.GOODBYE), Do.HOLD),
+    _when(State.ANSWERING, (*_ANSWERED_HERE, Event.ROUTE, Event.READ_QUERY, Event.GOODBYE), Do.HOLD),
     _when(_OWED, Event.VIOLATION, Do.HOLD),
     # What has no place
     _when(State.LEASED, _ANSWERED_HERE, Do.RESET_AND_GIVE_BACK, Do.OUT_OF_PLACE, to=State.CLOSING),

@@ -59,7 +59,7 @@ from worker_init.bounds import (
     UNREAD_SECONDS,
     WRITTEN_AT_ONCE,
 )
-from worker_init.client import Client
+from worker_init.client import Client, failure_message
 from worker_init.client_table import State
 from worker_init.handshake import Version
 from worker_init.packstream import unpack_map
@@ -186,7 +186,7 @@ def test_nothing_that_comes_behind_a_wrong_message_is_looked_at() -> None:
     assert machine.queued == 0
 
 
-@pytest.mark.parametrize("out_of_place", [HELLO, logon(), ROUTE, message(Tag.LOGOFF)])
+@pytest.mark.parametrize("out_of_place", [HELLO, logon(), message(Tag.LOGOFF)])
 def test_what_begins_something_else_within_a_transaction_ends_the_client(out_of_place: bytes) -> None:
     machine = answered(leased(BEGIN), SUCCESS)
     taken(machine)
@@ -195,6 +195,15 @@ def test_what_begins_something_else_within_a_transaction_ends_the_client(out_of_
     assert actions[0] == ResetAndGiveBack()
     assert to_client(actions) == [Tag.FAILURE]
     assert Close() in actions
+
+
+def test_a_route_within_a_transaction_is_for_the_server_to_answer() -> None:
+    machine = answered(leased(BEGIN), SUCCESS)
+    taken(machine)
+    machine.client_sent(ROUTE)
+    assert to_server(taken(machine)) == ROUTE
+    machine.server_sent(message(Tag.IGNORED))
+    assert to_client(taken(machine)) == [Tag.IGNORED]
 
 
 def test_goodbye_within_a_transaction_ends_it() -> None:
@@ -309,7 +318,27 @@ def test_whoever_does_not_read_the_last_is_cut_off() -> None:
     assert taken(machine) == [Abort()]
 
 
+@pytest.mark.parametrize("gone", [
+    lambda: client(OPENING + HELLO + logon("wrong")), lambda: client(OPENING + HELLO), ready,
+    lambda: leased(RUN[:9], recv_timeout=10.0)])
+@pytest.mark.parametrize("timer", [timer for timer in Timer if timer is not Timer.LINGER])
+def test_a_timer_that_runs_on_has_no_effect_when_the_client_goes(gone: Callable[[], Client], timer: Timer) -> None:
+    machine = gone()
+    machine.client_sent(UNKNOWN + GOODBYE)
+    machine.timer_ended(Timer.PENALTY) if machine.state is State.DELAYED else machine.timer_ended(Timer.UNREAD)
+    assert machine.state is State.CLOSING
+    taken(machine)
+    machine.timer_ended(timer)
+    assert taken(machine) == []
+
+
 # Bounds
+
+def test_whoever_logs_on_may_send_a_large_query_behind_it() -> None:
+    machine = client(OPENING)
+    machine.client_sent(HELLO + logon() + message(Tag.RUN, "x" * 100_000, {}, {}))
+    assert machine.state is State.WAITING
+
 
 @pytest.mark.parametrize("before", [OPENING, OPENING + HELLO], ids=["before HELLO", "before LOGON"])
 @pytest.mark.parametrize("block", [b"\x00\x00", HELLO[:3]], ids=["NOOPs", "bytes"])
@@ -529,6 +558,22 @@ def test_the_version_is_agreed_once_the_server_is_known() -> None:
     said = next(action for action in taken(machine) if isinstance(action, ToClient))
     assert said.data.startswith(b"\x00\x00\x08\x05")
     assert to_client([ToClient(said.data[4:])]) == [Tag.SUCCESS]
+
+
+@pytest.mark.parametrize(("proposal", "said"), [(b"\x00\x00\x08\x05", {"advertised_address": "127.0.0.1:7688"}),
+                                                (b"\x00\x00\x07\x05", {})])
+def test_the_answer_to_logon_is_that_of_its_version(proposal: bytes, said: dict[str, str]) -> None:
+    machine = client(OPENING[:4] + proposal + bytes(12) + HELLO, offers=(Version(5, 8), Version(5, 7)))
+    machine.client_sent(logon())
+    (welcome,) = (action for action in taken(machine) if isinstance(action, ToClient))
+    assert unpack_map(bodies(welcome.data)[0], 2)[0] == said
+
+
+@pytest.mark.parametrize(("version", "keys"), [
+    (Version(5, 8), {"neo4j_code", "message", "gql_status", "description", "diagnostic_record"}),
+    (Version(5, 4), {"code", "message"})])
+def test_a_failure_is_that_of_its_version(version: Version, keys: set[str]) -> None:
+    assert set(unpack_map(bodies(failure_message(UNREACHABLE, version))[0], 2)[0]) == keys
 
 
 def test_a_server_that_cannot_be_had_is_named_after_hello() -> None:
