@@ -8,14 +8,16 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from worker_init.control import find_folders, listen_for_status, make_folder, read_status, remove_folder
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.event_loop import run
-from worker_init.settings import Settings
+from worker_init.settings import Settings, runtime_dirs
 from worker_init.targets import Address, Credentials, Upstreams, upstreams_of
 
 _STATUS_SECONDS = 5.0
@@ -30,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     except WorkerInitError as error:
         print(f"worker-driver: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadSetting) else 1
+    except OSError as error:
+        print(f"worker-driver: the system refuses: {error}", file=sys.stderr)
+        return 1
     return code
 
 
@@ -49,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 def _status(_: argparse.Namespace, settings: Settings) -> int:
     """Print every host's status; the exit code is 1 where none answers."""
     hosts = []
-    for folder in find_folders(settings.runtime_dir):
+    for folder in chain.from_iterable(map(find_folders, runtime_dirs(settings, os.environ))):
         try:
             hosts.append({"folder": str(folder), **read_status(folder, _STATUS_SECONDS)})
         except WorkerInitError as error:
@@ -83,9 +88,9 @@ async def _run_host(options: argparse.Namespace, settings: Settings, upstreams: 
             addresses.append(address)
             await host.open(0, at, target, address.credentials, sock)
         await host.serve_status(listen_for_status(folder))
-        _write_environment(options.environment_file, upstreams.environment(addresses))
-        await stopped.wait()
-        await host.drain(settings.drain_timeout)
+        with _environment_file(options.environment_file, upstreams.environment(addresses)):
+            await stopped.wait()
+            await host.drain(settings.drain_timeout)
     finally:
         remove_folder(folder)
     return 0
@@ -105,15 +110,42 @@ def _listen(port: int, environment: Mapping[str, str]) -> tuple[socket.socket, A
     return sock, Address.of(sock, Credentials(username, password) if password else Credentials.random())
 
 
-def _write_environment(path: Path | None, variables: dict[str, Any]) -> None:
-    """Write the variables for a shell to read, whole or not at all, for nobody else's eyes."""
+@contextmanager
+def _environment_file(path: Path | None, variables: dict[str, str]) -> Iterator[None]:
+    """Keep the variables in a file for a shell to read, for nobody else's eyes, as long as they are of use.
+
+    Raises BadSetting where it cannot be written.
+    """
     if not path:
+        yield
         return
-    part = path.with_name(f"{path.name}.part")
-    part.touch(mode=0o600)
-    part.chmod(0o600)
-    part.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()), encoding="utf-8")
-    part.replace(path)
+    try:
+        written = _write(path, "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    except OSError as error:
+        raise BadSetting(f"--environment-file {path} cannot be written: {error.strerror}. Name a file in a folder that "
+                         "this user may write to") from None
+    try:
+        yield
+    finally:
+        # Another host may have written its own meanwhile.
+        with suppress(OSError):
+            if os.path.samestat(path.lstat(), written):
+                path.unlink()
+
+
+def _write(path: Path, text: str) -> os.stat_result:
+    """Write a private file, whole or not at all. What others have put in its place is replaced and not followed."""
+    # Under a name that nobody can have made before: others may write to the folder.
+    descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            written = os.fstat(descriptor)
+        Path(part).replace(path)
+    except OSError:
+        Path(part).unlink(missing_ok=True)
+        raise
+    return written
 
 
 if __name__ == "__main__":

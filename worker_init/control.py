@@ -1,98 +1,103 @@
-"""How the worker and its driver host talk: JSON lines over Unix sockets, file descriptors beside them.
+"""The runtime folder of a host: nobody else can enter it, and its owner reads the host's status from a socket in it.
 
-The worker keeps one end of a socket pair, the host has the other as its standard input. What the
-host is to know goes this way (secrets never are process arguments), and so do the listening sockets.
-Whoever may enter the runtime folder can read the host's status from a socket in it.
+Its name is in a folder where others may make names, too. Nothing is done because of a name alone: what is
+not a folder of this user's own, closed to everybody else, does not exist for this module.
 """
 
 import json
 import os
 import shutil
 import socket
+import stat
+import struct
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from worker_init.errors import WorkerInitError
+from worker_init.errors import BadSetting, WorkerInitError
 
 CONTROL_SOCKET = "control"
-# How a host ends whose self-test failed: another one would fail as well.
-UNFIT_EXIT_CODE = 3
+_VARIABLE = "WORKER_INIT_RUNTIME_DIR"
 _FOLDER_PREFIX = "worker-init-"
-_MOST_BYTES = 1024 * 1024
-_MOST_DESCRIPTORS = 64
-
-
-class ChannelClosed(WorkerInitError):
-    """The other end of the channel is gone."""
-
-
-class Channel:
-    """One end of the pair. ``receive`` returns what has arrived; descriptors belong to the receiver."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._text = b""
-        self._descriptors: list[int] = []
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait on."""
-        return self._sock.fileno()
-
-    def send(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-        """Send a message. Raises ChannelClosed where nobody reads it any more."""
-        line = json.dumps(message | {"descriptors": len(descriptors)}).encode() + b"\n"
-        try:
-            sent = socket.send_fds(self._sock, [line], list(descriptors)) if descriptors else 0
-            self._sock.sendall(line[sent:])
-        except OSError as error:
-            raise ChannelClosed(str(error)) from error
-
-    def receive(self) -> list[tuple[dict[str, Any], list[int]]]:
-        """Return the messages that are complete. Raises ChannelClosed at the end."""
-        try:
-            text, descriptors, _, _ = socket.recv_fds(self._sock, _MOST_BYTES, _MOST_DESCRIPTORS)
-        except OSError as error:
-            raise ChannelClosed(str(error)) from error
-        if not text:
-            raise ChannelClosed("closed")
-        self._descriptors += descriptors
-        *lines, self._text = (self._text + text).split(b"\n")
-        return [self._with_descriptors(json.loads(line)) for line in lines]
-
-    def _with_descriptors(self, message: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-        count = message.pop("descriptors", 0)
-        mine, self._descriptors = self._descriptors[:count], self._descriptors[count:]
-        return message, mine
-
-    def close(self) -> None:
-        """Close this end."""
-        self._sock.close()
+# Room for the address of a Unix socket in the kernel, without the zero at its end.
+_LONGEST_PATH = 103 if sys.platform == "darwin" else 107
+_RANDOM_LETTERS = 8
 
 
 def make_folder(parent: Path) -> Path:
-    """Return a new folder that nobody else can enter."""
-    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getuid()}-", dir=parent))
+    """Return a new folder that nobody else can enter. Raises BadSetting where there can be none."""
+    parent = parent.absolute()
+    name = f"{_FOLDER_PREFIX}{os.getuid()}-"
+    length = len(os.fsencode(parent / (name + "x" * _RANDOM_LETTERS) / CONTROL_SOCKET))
+    if length > _LONGEST_PATH:
+        raise BadSetting(f"{_VARIABLE}={parent} is too long: a socket in it would have a path of {length} bytes, "
+                         f"and {_LONGEST_PATH} are allowed. Set it to a shorter path")
+    try:
+        return Path(tempfile.mkdtemp(prefix=name, dir=parent))
+    except OSError as error:
+        raise BadSetting(f"{_VARIABLE}={parent} cannot be used: {error.strerror}. "
+                         "Set it to a folder that this user may write to") from None
+
+
+def renew_folder(folder: Path) -> Path:
+    """Return the folder after somebody has removed it, or another beside it where its name was taken meanwhile.
+
+    Raises BadSetting where there can be none.
+    """
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError:
+        return folder if is_private(folder) else make_folder(folder.parent)
+    return folder
 
 
 def remove_folder(folder: Path) -> None:
     """Remove a runtime folder with what is in it."""
     # The worker and its host may both be at it when they end together.
-    shutil.rmtree(folder, ignore_errors=True)
+    if is_private(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_private(folder: Path) -> bool:
+    """Whether this is a folder of this user's that is closed to everybody else. Links are not followed."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def has_status(folder: Path) -> bool:
+    """Whether a folder is private and has a status socket."""
+    try:
+        return is_private(folder) and stat.S_ISSOCK((folder / CONTROL_SOCKET).lstat().st_mode)
+    except OSError:
+        return False
 
 
 def listen_for_status(folder: Path) -> socket.socket:
-    """Return a listening socket in the folder."""
+    """Return a listening socket in the folder. Raises OSError where there can be none."""
+    path = folder / CONTROL_SOCKET
     sock = socket.socket(socket.AF_UNIX)
-    sock.bind(str(folder / CONTROL_SOCKET))
-    sock.listen(16)
+    try:
+        path.unlink(missing_ok=True)
+        sock.bind(str(path))
+        sock.listen(16)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
 def find_folders(parent: Path) -> list[Path]:
     """Return the runtime folders of this user's workers."""
-    folders = sorted(parent.glob(f"{_FOLDER_PREFIX}{os.getuid()}-*"))
-    return [folder for folder in folders if folder.stat().st_uid == os.getuid() and (folder / CONTROL_SOCKET).exists()]
+    try:
+        names = sorted(os.listdir(parent))  # noqa: PTH208 - a glob would look behind the names that others have made
+    except OSError:
+        return []
+    prefix = f"{_FOLDER_PREFIX}{os.getuid()}-"
+    return [folder for folder in (parent / name for name in names if name.startswith(prefix)) if has_status(folder)]
 
 
 def read_status(folder: Path, timeout: float) -> dict[str, Any]:
@@ -101,8 +106,18 @@ def read_status(folder: Path, timeout: float) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout)
             sock.connect(str(folder / CONTROL_SOCKET))
+            _check_peer(sock)
             with sock.makefile("rb") as answer:
                 status: dict[str, Any] = json.loads(answer.read())
                 return status
     except (OSError, ValueError) as error:
         raise WorkerInitError(f"no driver host answers in {folder}: {error}") from error
+
+
+def _check_peer(sock: socket.socket) -> None:
+    """Raise OSError where another user answers. macOS does not tell: there the folder's mode has to do."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return
+    _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if user != os.getuid():
+        raise PermissionError(f"it is the socket of user {user}")

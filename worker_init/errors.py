@@ -24,6 +24,10 @@ class UnfitDriver(WorkerInitError):
     """The installed Neo4j driver cannot be used as an upstream: its inside is not what was tested."""
 
 
+class SelfTestNotRun(WorkerInitError):
+    """The self-test of the driver could not be run to its end, which says nothing about the driver."""
+
+
 class UpstreamFailure(WorkerInitError):
     """No upstream connection is to be had: Neo4j's own failure where it gave one, else the cause.
 
@@ -57,3 +61,24 @@ class ServerFault(WorkerInitError):
 
 class Unforeseen(WorkerInitError):
     """A fault of this package: something happened in a state in which nobody thought of it."""
+
+
+# What a driver with another inside raises, directly or as the cause of its own error.
+_OF_THE_DRIVER = (UnfitDriver, ProtocolViolation, AttributeError, TypeError, NameError, LookupError, ValueError,
+                  AssertionError, ImportError, NotImplementedError)
+
+
+def is_of_the_driver(error: BaseException) -> bool:
+    """Whether an error in the driver's self-test, or what caused it, is the driver's own and not the machine's."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) and cause not in causes:
+        causes.append(cause)
+    if any(isinstance(cause, (OSError, MemoryError)) or _is_of_the_loader(cause) for cause in causes):
+        return False
+    return any(isinstance(cause, _OF_THE_DRIVER) for cause in causes)
+
+
+def _is_of_the_loader(error: BaseException) -> bool:
+    """Whether a library could not be loaded, as without memory. A module or a name that is missing is another thing."""
+    return (isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError)
+            and "cannot import name" not in str(error))

@@ -71,7 +71,15 @@ class Host:
 
     async def serve_status(self, sock: socket.socket) -> None:
         """Answer whoever connects with the status, and hang up."""
+        earlier = self._status_server
         self._status_server = await asyncio.start_unix_server(self._answer_status, sock=sock)
+        if earlier:
+            earlier.close()
+
+    async def move(self, folder: Path, sock: socket.socket) -> None:
+        """Use another runtime folder, with another status socket: somebody has removed the first."""
+        self._claims.move(folder)
+        await self.serve_status(sock)
 
     async def _answer_status(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(json.dumps(self.status()).encode())

@@ -1,7 +1,7 @@
-"""The driver host beside a Celery worker: ``python -m worker_init.host_process``.
+"""The driver host beside a Celery worker, as a process: what :mod:`worker_init.spawned` starts.
 
-The worker's supervisor starts it, with one end of a :class:`~worker_init.control.Channel` as its
-standard input. It ends when it is told to, or when the worker does, however that ends.
+It has one end of a :class:`~worker_init.channel.Channel` as its standard input. It ends when it is told to, or
+when the worker does, however that ends and whoever else holds the other end of the channel.
 """
 
 import asyncio
@@ -9,14 +9,16 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker_init.control import UNFIT_EXIT_CODE, Channel, ChannelClosed, remove_folder
-from worker_init.errors import BadSetting, UnfitDriver
+from worker_init.channel import Channel, ChannelClosed, DescriptorLost
+from worker_init.control import remove_folder
+from worker_init.errors import BadSetting, SelfTestNotRun, UnfitDriver, is_of_the_driver
 from worker_init.event_loop import run
+from worker_init.spawned import FAILED_EXIT_CODE, UNFIT_EXIT_CODE
 from worker_init.targets import Credentials, Target
 
 if TYPE_CHECKING:
@@ -27,52 +29,57 @@ _POLL_SECONDS = 1.0
 
 
 class HostProcess:
-    """A driver host that does what comes over its channel."""
+    """A driver host that does what comes over its channel. ``worker`` is the pid of the process that started it."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, worker: int, folder: Path) -> None:
         self._channel = channel
+        self._worker = worker
         self._host: Host | None = None
         self._inbox: asyncio.Queue[tuple[dict[str, Any], list[int]]] = asyncio.Queue()
-        self._folder: Path | None = None
+        self._folder = folder
         self._drain_limit = 0.0
+        self._is_orphan = False
+        self._trouble: DescriptorLost | None = None
 
     async def run(self) -> int:
         """Serve until told to stop; return the process's exit code."""
+        # First of all: a worker may end while the driver is being tested, and nobody else would end this process then.
+        watch_parent(self._worker, lambda: self._stop("the worker's end"))
         try:
-            await _check_driver()
-        except UnfitDriver as error:
-            return self._give_up(f"this Neo4j driver cannot be shared ({error})")
+            return await self._serve()
+        except (UnfitDriver, BadSetting) as error:
+            return self._give_up(UNFIT_EXIT_CODE, error)
+        except (SelfTestNotRun, DescriptorLost, OSError) as error:
+            return self._give_up(FAILED_EXIT_CODE, error)
+        finally:
+            if self._is_orphan or os.getppid() != self._worker:
+                remove_folder(self._folder)
+
+    async def _serve(self) -> int:
+        await _check_driver()
         from worker_init.host import prepare_process  # noqa: PLC0415 - after the check of the driver
         prepare_process()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._read)
         loop.add_signal_handler(signal.SIGTERM, self._stop, "SIGTERM")
-        watch_parent(lambda: self._stop("the worker's end", remove=True))
-        try:
-            await self._obey()
-        except BadSetting as error:
-            return self._give_up(str(error))
-        return 0
-
-    def _give_up(self, reason: str) -> int:
-        """Say why this host cannot serve, nor any other with the same settings."""
-        self._channel.send({"kind": "unfit", "reason": reason})
-        return UNFIT_EXIT_CODE
-
-    async def _obey(self) -> None:
-        while True:
-            message, descriptors = await self._inbox.get()
-            kind = message.pop("kind")
-            if kind == "stop":
-                break
-            await self._act(kind, message, descriptors)
+        while (message := await self._inbox.get())[0]["kind"] != "stop":
+            await self._act(*message)
         if self._host:
             await self._host.drain(self._drain_limit)
-        if message.get("remove") and self._folder:
-            remove_folder(self._folder)
+        if self._trouble:
+            raise self._trouble
+        return 0
 
-    async def _act(self, kind: str, message: dict[str, Any], descriptors: list[int]) -> None:
+    def _give_up(self, code: int, error: Exception) -> int:
+        """Say why this host cannot serve."""
+        log.error("the driver host cannot serve: %s", error)
+        with suppress(ChannelClosed):   # the worker has ended
+            self._channel.send({"kind": "reason", "reason": str(error)})
+        return code
+
+    async def _act(self, message: dict[str, Any], descriptors: list[int]) -> None:
         from worker_init.host import Host, HostSettings  # noqa: PLC0415 - after the check of the driver
+        kind = message["kind"]
         if kind == "settings":
             settings = HostSettings.from_message(message)
             self._drain_limit, self._folder = message["drain_timeout"], settings.folder
@@ -81,6 +88,9 @@ class HostProcess:
         elif kind == "driver" and self._host:
             await self._host.open(message["slot"], message["at"], Target(*message["target"]),
                                   Credentials(*message["credentials"]), socket.socket(fileno=descriptors[0]))
+        elif kind == "folder" and self._host:
+            self._folder = Path(message["folder"])
+            await self._host.move(self._folder, socket.socket(fileno=descriptors[0]))
         elif kind == "ready":
             self._say_ready()
 
@@ -93,63 +103,61 @@ class HostProcess:
     def _read(self) -> None:
         try:
             messages = self._channel.receive()
-        except ChannelClosed:
+        except (ChannelClosed, DescriptorLost) as error:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
-            self._stop("the worker closed the channel", remove=True)
+            if isinstance(error, ChannelClosed):
+                self._is_orphan = True
+            else:
+                self._trouble = error
+            self._stop(f"the channel to the worker: {error}")
             return
         for received in messages:
             self._inbox.put_nowait(received)
 
-    def _stop(self, why: str, *, remove: bool = False) -> None:
+    def _stop(self, why: str) -> None:
         log.info("stopping: %s", why)
-        self._inbox.put_nowait(({"kind": "stop", "remove": remove}, []))
+        self._inbox.put_nowait(({"kind": "stop"}, []))
 
 
 async def _check_driver() -> None:
     """Raise UnfitDriver where a driver is installed that has another inside, or none."""
     try:
         from worker_init.selftest import check_driver  # noqa: PLC0415 - importing it is part of the check
-    except (ImportError, AttributeError) as error:
-        raise UnfitDriver(f"{type(error).__name__}: {error}") from error
-    await check_driver()
+        await check_driver()
+    except (UnfitDriver, SelfTestNotRun):
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        if is_of_the_driver(error):
+            raise UnfitDriver(f"this Neo4j driver cannot be shared ({what})") from error
+        raise SelfTestNotRun(f"the Neo4j driver could not be tested ({what})") from error
 
 
-def watch_parent(on_end: Callable[[], None]) -> None:
-    """Call when the process that started this one has ended, in whatever way."""
-    loop, parent = asyncio.get_running_loop(), os.getppid()
-    if not hasattr(os, "pidfd_open"):
-        _poll_parent(loop, parent, on_end)
-        return
-    try:
+def watch_parent(parent: int, on_end: Callable[[], None]) -> None:
+    """Call when the process that started this one has ended, in whatever way, also before this call."""
+    loop = asyncio.get_running_loop()
+    descriptor = None
+    with suppress(AttributeError, OSError):     # no process descriptors here, or none left, or the parent is gone
         descriptor = os.pidfd_open(parent)
-    except ProcessLookupError:
-        on_end()
-        return
-
-    def ended() -> None:
-        loop.remove_reader(descriptor)
-        on_end()
-
-    loop.add_reader(descriptor, ended)
-
-
-def _poll_parent(loop: asyncio.AbstractEventLoop, parent: int, on_end: Callable[[], None]) -> None:
-    """Where there are no process descriptors: an orphan has another parent."""
     if os.getppid() != parent:
         on_end()
+    elif descriptor is None:
+        loop.call_later(_POLL_SECONDS, watch_parent, parent, on_end)
     else:
-        loop.call_later(_POLL_SECONDS, _poll_parent, loop, parent, on_end)
+        loop.add_reader(descriptor, _ended, loop, descriptor, on_end)
 
 
-def main() -> int:
-    """Run a host whose standard input is its channel."""
+def _ended(loop: asyncio.AbstractEventLoop, descriptor: int, on_end: Callable[[], None]) -> None:
+    loop.remove_reader(descriptor)
+    os.close(descriptor)
+    on_end()
+
+
+def main(worker: int, folder: str) -> int:
+    """Run a host whose standard input is its channel; return its exit code."""
     channel = Channel(socket.socket(fileno=os.dup(0)))
-    return run(_serve(channel))
+    return run(_run(channel, worker, Path(folder)))
 
 
-async def _serve(channel: Channel) -> int:
-    return await HostProcess(channel).run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+async def _run(channel: Channel, worker: int, folder: Path) -> int:
+    return await HostProcess(channel, worker, folder).run()

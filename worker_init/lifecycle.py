@@ -45,12 +45,16 @@ class Worker:
             self.stay_off("neither NEO4J_URI nor a connection of "
                           f"{', '.join(settings.connection_ids) or 'no id'} is in the environment", logging.WARNING)
             return
-        supervisor = Supervisor(settings, upstreams, environment)
+        try:
+            supervisor = Supervisor(settings, upstreams, environment)
+        except (BadSetting, OSError) as error:
+            self.stay_off(str(error))
+            return
         if supervisor.start(slots):
             self._supervisor = supervisor
             self._notes.append((logging.INFO, f"tasks connect through {supervisor!r}"))
         else:
-            self.stay_off(str(supervisor.unfit))
+            self.stay_off(supervisor.reason)
             supervisor.kill()
 
     def stay_off(self, why: str, level: int = logging.ERROR) -> None:

@@ -2,6 +2,9 @@
 
 The driver itself is asked, against a server of a few lines on the loopback: open a
 connection, exchange bytes on it, close it. It takes some milliseconds.
+
+A test that ran and failed is one thing (``UnfitDriver``), a machine on which it could not be run another
+(``SelfTestNotRun``): without descriptors or memory, or too slow.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ from functools import partial
 from typing import cast
 
 from worker_init.bolt import Piece, Scanner, Tag, message
-from worker_init.errors import ProtocolViolation, UnfitDriver
+from worker_init.errors import ProtocolViolation, SelfTestNotRun, UnfitDriver, is_of_the_driver
 from worker_init.handshake import Negotiation, Version
 from worker_init.targets import Target
 from worker_init.upstream import TESTED, OnAnswer, OnNonsense, Upstream, driver_version
@@ -62,15 +65,25 @@ class _Agreeing(ScriptedServer):
 
 
 async def check_driver() -> None:
-    """Raise UnfitDriver with the reason where the driver cannot be an upstream."""
+    """Raise UnfitDriver with the reason where the driver cannot be an upstream.
+
+    Raises SelfTestNotRun where that could not be found out.
+    """
     if driver_version not in TESTED:
         log.warning("neo4j %s is not among the tested versions (%s)", driver_version, ", ".join(TESTED))
-    server = await asyncio.get_running_loop().create_server(_Agreeing, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     try:
-        await asyncio.wait_for(_exercise(port), _SECONDS)
+        await asyncio.wait_for(_run(), _SECONDS)
     except Exception as error:
-        raise UnfitDriver(f"neo4j {driver_version}: {type(error).__name__}: {error}") from error
+        what = f"neo4j {driver_version}: {type(error).__name__}: {error}"
+        if is_of_the_driver(error):
+            raise UnfitDriver(f"this Neo4j driver cannot be shared ({what})") from error
+        raise SelfTestNotRun(f"the Neo4j driver could not be tested ({what})") from error
+
+
+async def _run() -> None:
+    server = await asyncio.get_running_loop().create_server(_Agreeing, "127.0.0.1", 0)
+    try:
+        await _exercise(server.sockets[0].getsockname()[1])
     finally:
         server.close()
 

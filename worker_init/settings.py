@@ -3,12 +3,14 @@
 ``VARIABLES`` is the whole list, with defaults and meanings; times are seconds.
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from worker_init.control import is_private
 from worker_init.errors import BadSetting
 
 PREFIX = "WORKER_INIT_"
@@ -85,8 +87,8 @@ VARIABLES = (
     Variable("START_TIMEOUT", "10", "how long the worker waits for the driver host at its start", _seconds),
     Variable("PRELOAD", "", "modules that the worker imports before its pool forks, beside those that Airflow's tasks "
              "need, with commas; none: import nothing", _modules),
-    Variable("RUNTIME_DIR", "", "where the folder with the control socket is made; empty: the temporary folder",
-             lambda text: Path(text or tempfile.gettempdir())),
+    Variable("RUNTIME_DIR", "", "where the folder with the control socket is made; empty: XDG_RUNTIME_DIR, else the "
+             "temporary folder", lambda text: Path(text) if text else None),
 )
 
 
@@ -112,7 +114,36 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Read every variable. Raises BadSetting with the variable's name and what it may be."""
-        return cls(**{variable.name.lower(): _value(variable, environment) for variable in VARIABLES})
+        values = {variable.name.lower(): _value(variable, environment) for variable in VARIABLES}
+        return cls(**values | {"runtime_dir": values["runtime_dir"] or default_runtime_dir(environment)})
+
+
+def connection_ids(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the ids that go through the driver, or would."""
+    ids: tuple[str, ...] = _value(next(each for each in VARIABLES if each.name == "CONNECTION_IDS"), environment)
+    return ids
+
+
+def default_runtime_dir(environment: Mapping[str, str]) -> Path:
+    """Return where runtime folders are made if the user does not say: best where no other user can make names.
+
+    Raises BadSetting where there is no temporary folder either.
+    """
+    own = environment.get("XDG_RUNTIME_DIR", "")
+    if own and is_private(Path(own)) and os.access(own, os.W_OK):
+        return Path(own)
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise BadSetting(f"{PREFIX}RUNTIME_DIR is not set, and there is no temporary folder that this user may write "
+                         "to. Set it to a folder that this user may write to") from None
+
+
+def runtime_dirs(settings: "Settings", environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return where runtime folders may be: a service has no XDG_RUNTIME_DIR, but who looks for it may have."""
+    if environment.get(f"{PREFIX}RUNTIME_DIR", "").strip():
+        return (settings.runtime_dir,)
+    return tuple(dict.fromkeys((settings.runtime_dir, default_runtime_dir({}))))
 
 
 def notes_on(environment: Mapping[str, str]) -> tuple[str, ...]:

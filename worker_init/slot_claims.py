@@ -4,6 +4,7 @@ A pool process says so by making a file, which cannot block, needs nobody to ans
 there when the host is replaced.
 """
 
+import contextlib
 import logging
 import os
 from asyncio import AbstractEventLoop
@@ -42,21 +43,26 @@ class SlotClaims:
         """Whether a slot is known to be used by a living process."""
         return self._users[slot] > 0
 
+    def move(self, folder: Path) -> None:
+        """Look in another folder from now on. Processes that are watched stay so, without a file there."""
+        self._folder = folder
+
     def refresh(self) -> None:
-        """Read the folder: watch who is new, forget who has withdrawn.
+        """Read the folder, and watch who is new. A folder that somebody has removed has nobody new.
 
         Where there are no process descriptors (macOS) nobody is watched, and the idle timeout has to do.
         """
         if not hasattr(os, "pidfd_open"):
             return
-        # Without Celery there are none, and every new client asks: a glob would cost it a tenth of its time.
-        present = {name for name in os.listdir(self._folder) if name.startswith("slot-")}  # noqa: PTH208
-        if present == self._watched.keys():
+        try:
+            # Without Celery there are none, and every new client asks: a glob would cost it a tenth of its time.
+            names = os.listdir(self._folder)  # noqa: PTH208
+        except OSError as error:
+            log.debug("no claims can be read: %s", error)
             return
-        for name in self._watched.keys() - present:
-            self._forget(name)
-        for name in present - self._watched.keys():
-            self._watch(name)
+        for name in names:
+            if name.startswith("slot-") and name not in self._watched:
+                self._watch(name)
 
     def close(self) -> None:
         """Watch nobody any more."""
@@ -70,18 +76,23 @@ class SlotClaims:
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
-            (self._folder / name).unlink(missing_ok=True)
+            self._remove(name)
             self._on_end(slot)
+            return
+        except OSError as error:
+            # No more descriptors: this one is found at the next look.
+            log.debug("pool process %d of slot %d is not watched: %s", pid, slot, error)
             return
         self._watched[name] = descriptor
         self._users[slot] += 1
         self._loop.add_reader(descriptor, self._ended, name)
 
-    def _ended(self, name: str) -> None:
-        (self._folder / name).unlink(missing_ok=True)
-        self._forget(name)
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):      # the folder is gone, or read-only: the process is what counts
+            (self._folder / name).unlink(missing_ok=True)
 
-    def _forget(self, name: str) -> None:
+    def _ended(self, name: str) -> None:
+        self._remove(name)
         slot, pid = _parsed(name)
         descriptor = self._watched.pop(name)
         self._loop.remove_reader(descriptor)

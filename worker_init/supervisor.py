@@ -1,48 +1,53 @@
 """The worker's side of the driver host: it starts it, replaces it when it dies, and ends it.
 
+What happens when is the table in :mod:`worker_init.host_life`. This is the shell around it: a thread that
+waits for the host, its channel and the clock, feeds what it sees to the machine and does what comes out.
+The worker's main process only leaves word for that thread, so a host that hangs holds nobody up.
+
 The worker keeps the listening sockets for as long as it lives. When a host dies, clients queue in
 them until the next one serves the same addresses with the same credentials, and no other process can
-take a port in between.
-
-A thread waits for the host's end. It must survive that the worker forks its pool at any moment, so it
-starts the host with ``posix_spawn``: a ``Popen`` whose pipe a forked child has inherited would wait
-for that child's end.
+take a port in between. Where no host comes, the ports are kept, and refuse.
 """
 
+import errno
 import logging
 import os
-import signal
+import select
 import socket
-import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from worker_init import slot_claims
 from worker_init.control import (
-    UNFIT_EXIT_CODE,
-    Channel,
-    ChannelClosed,
+    has_status,
     listen_for_status,
     make_folder,
     read_status,
     remove_folder,
+    renew_folder,
 )
-from worker_init.errors import WorkerInitError
+from worker_init.errors import BadSetting, WorkerInitError
+from worker_init.host_life import END_SECONDS, REFUSING, SETTLED, Action, Event, HostLife, Patience, State
 from worker_init.settings import Settings
+from worker_init.spawned import UNFIT_EXIT_CODE, Spawned, host_environment
 from worker_init.targets import Address, Credentials, Upstreams
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
-_SHORTEST_PAUSE = 0.05
-_LONGEST_PAUSE = 5.0
-# A host that lived for this long has not died of its own start.
-_HEALTHY_SECONDS = 5.0
 _STATUS_SECONDS = 2.0
-_PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
+# How often the runtime folder is looked at, and a process that the system gives no descriptor for.
+_FOLDER_SECONDS = 5.0
+_PROCESS_SECONDS = 0.1
+# The pause after a system call that failed, and how many in a row are taken for the end.
+_TROUBLE_SECONDS = 0.1
+_MOST_TROUBLE = 100
+_PASSING = (OSError, MemoryError)
 
 
 class Endpoint(NamedTuple):
@@ -55,26 +60,43 @@ class Endpoint(NamedTuple):
 
 
 class Supervisor:
-    """One worker's driver host. The worker's main process calls everything, except ``enter`` and ``leave``."""
+    """One worker's driver host. The worker's main process calls everything, except ``enter`` and ``leave``.
+
+    Raises BadSetting where the runtime folder cannot be used, OSError where the system has no more sockets.
+    """
 
     def __init__(self, settings: Settings, upstreams: Upstreams, environment: Mapping[str, str]) -> None:
         self.folder = make_folder(settings.runtime_dir)
-        self.restarts = 0
         self.unfit: str | None = None
         self._owner = os.getpid()
         self._settings = settings
         self._upstreams = upstreams
-        self._host_environment = _host_environment(environment)
-        self._status_socket = listen_for_status(self.folder)
+        self._host_environment = host_environment(environment)
+        self._life = HostLife(Patience(settings.start_timeout, settings.drain_timeout))
+        self._pid = 0
+        self._host: Spawned | None = None
         self._endpoints: list[Endpoint] = []
         self._slots = 0
-        self._channel: Channel | None = None
-        self._lock = threading.Lock()
-        self._ready = threading.Event()
+        self._lost_ports: set[int] = set()
+        self._announced = 0
+        self._reason = "it has not been started"
+        self._has_started = False
+        self._words: deque[Event] = deque()
+        self._actions: deque[Action] = deque()
+        self._settled = threading.Event()
         self._stopping = threading.Event()
-        self._pid = 0
-        self._started_at = 0.0
+        self._trouble = 0
+        self._look_at = 0.0
+        self._has_lost_folder = False
         self._watcher = threading.Thread(target=self._watch, name="worker-init-supervisor", daemon=True)
+        try:
+            self._status_socket = listen_for_status(self.folder)
+            self._wakes, self._wake_up = socket.socketpair()
+        except OSError:
+            remove_folder(self.folder)
+            raise
+        for end in (self._wakes, self._wake_up):
+            end.setblocking(False)
 
     def __repr__(self) -> str:
         return (f"driver host {self._pid}: {self._slots} slots (scope {self._settings.scope}) for "
@@ -82,65 +104,95 @@ class Supervisor:
 
     # In the worker's main process
 
+    @property
+    def restarts(self) -> int:
+        """How many hosts have been started after the first."""
+        return self._life.restarts
+
+    @property
+    def reason(self) -> str:
+        """Why there is no host."""
+        return self.unfit or self._reason
+
     def start(self, slots: int) -> bool:
-        """Start the host with a driver for each slot, and wait for it. False: ``unfit`` says why there can be none.
+        """Start the host with a driver for each slot, and wait for it. False: ``reason`` says why there is none.
 
         A host that is only slow counts as started: its clients wait in the listening sockets.
         """
         self.ensure(slots)
-        self._spawn()
-        self._watcher.start()
-        if not self._ready.wait(self._settings.start_timeout):
-            log.warning("the driver host is not ready after %g s; tasks wait for it", self._settings.start_timeout)
-        return self.unfit is None
+        if not self._slots:
+            self._reason = "there are no sockets for its drivers"
+            return False
+        self._leave_word(Event.START)
+        try:
+            self._watcher.start()
+        except RuntimeError as error:
+            self._reason = f"there is no thread that could look after it: {error}"
+            return False
+        self._settled.wait(self._settings.start_timeout)
+        self._has_started = not self._life.is_refusing
+        return self._has_started
 
     def ensure(self, slots: int) -> None:
-        """Have at least so many slots: the pool is about to grow."""
-        if self.unfit:
-            return
+        """Have at least so many slots: the pool is about to grow. Never waits for the host."""
         wanted = 1 if self._settings.scope == "shared" else slots
-        with self._lock:
-            for slot in range(self._slots, wanted):
-                fresh = [_endpoint(slot, at) for at in range(len(self._upstreams.targets))]
-                self._endpoints += fresh
-                for endpoint in fresh:
-                    self._announce(endpoint)
-            self._slots = max(self._slots, wanted)
+        for slot in range(self._slots, wanted):
+            try:
+                # Where tasks are refused, a host listens on it when there is one again.
+                self._endpoints.extend(_endpoints(slot, len(self._upstreams.targets),
+                                                  listens=not self._life.is_refusing))
+            except OSError as error:
+                log.warning("no socket for slot %d of the pool, which uses another slot's: %s", slot, error)
+                break
+            self._slots = slot + 1
+        self._leave_word(Event.GROWN)
 
     def environment(self, index: int) -> dict[str, str]:
-        """Return what a pool process of this index puts into its environment."""
-        if self.unfit:
-            return {}
+        """Return what a pool process of this index puts into its environment. Nothing, where tasks are refused."""
         slot = self._slot(index)
-        addresses = [endpoint.address for endpoint in self._endpoints if endpoint.slot == slot]
+        addresses = [endpoint.address for endpoint in [*self._endpoints]
+                     if endpoint.slot == slot and endpoint.address.port not in self._lost_ports]
+        if self._life.is_refusing or len(addresses) < len(self._upstreams.targets):
+            return {}
         return self._upstreams.environment(addresses)
 
     def stop(self) -> None:
         """Let the host drain and end, then forget it. Doing it twice is fine."""
         self._stopping.set()
-        with self._lock:
-            self._tell({"kind": "stop"})
-        self._watcher.join(self._settings.drain_timeout + _LONGEST_PAUSE)
+        self._leave_word(Event.STOP)
+        self._join(self._settings.drain_timeout + 3 * END_SECONDS)
         self.kill()
 
     def kill(self) -> None:
         """End the host at once."""
         self._stopping.set()
-        if self._watcher.is_alive() and self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            self._watcher.join(_LONGEST_PAUSE)
-        self._close_sockets()
-        remove_folder(self.folder)
+        self._leave_word(Event.KILL)
+        self._join(2 * END_SECONDS)
+        if not self._watcher.is_alive():
+            self._kill_host()
+        self._end()
 
     def status(self) -> dict[str, Any]:
         """Return the host's status, or what there is to say while it does not answer."""
         common = {"scope": self._settings.scope, "restarts": self.restarts}
-        if self.unfit:
-            return common | {"state": "off", "last_error": self.unfit}
+        if self._life.state in (State.UNFIT, State.BROKEN):
+            return common | {"state": "off", "last_error": self.reason}
+        if self._life.is_refusing:
+            return common | {"state": "down", "pid": self._pid, "last_error": self.reason}
         try:
             return common | read_status(self.folder, _STATUS_SECONDS)
         except WorkerInitError as error:
             return common | {"state": "down", "pid": self._pid, "last_error": str(error)}
+
+    def _join(self, seconds: float) -> None:
+        if self._watcher.is_alive():
+            self._watcher.join(seconds)
+
+    def _leave_word(self, event: Event) -> None:
+        """Tell the thread. A full socket has woken it already, and who has none left has no thread either."""
+        self._words.append(event)
+        with suppress(OSError):
+            self._wake_up.send(b"\0")
 
     # In a pool process
 
@@ -148,111 +200,258 @@ class Supervisor:
         """Say that this process uses the slot of its index, and let go of the worker's sockets."""
         if os.getpid() != self._owner:
             self._close_sockets()
-        slot_claims.claim(self.folder, self._slot(index))
+        try:
+            slot_claims.claim(self.folder, self._slot(index))
+        except OSError as error:
+            log.warning("the driver host will not see the end of this process, but its idle connections: %s", error)
 
     def leave(self, index: int) -> None:
         """Say that this process is done."""
-        slot_claims.withdraw(self.folder, self._slot(index))
-
-    # Inside
+        with suppress(OSError):  # the folder is gone, and the host sees the end of this process
+            slot_claims.withdraw(self.folder, self._slot(index))
 
     def _slot(self, index: int) -> int:
         return index % max(self._slots, 1)
 
-    def _spawn(self) -> None:
-        """Start a host and tell it everything: it may be the first, or one that replaces another."""
-        mine, theirs = socket.socketpair()
-        with self._lock, theirs:
-            if self._channel:
-                self._channel.close()
-            self._channel = Channel(mine)
-            self._pid = os.posix_spawn(
-                sys.executable, [sys.executable, "-m", "worker_init.host_process"], self._host_environment,
-                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)], setpgroup=0)
-            self._started_at = time.monotonic()
-            self._tell(_settings_message(self._settings, self.folder), self._status_socket.fileno())
-            for endpoint in self._endpoints:
-                self._announce(endpoint)
-            self._tell({"kind": "ready"})
-        log.info("driver host %d started: %d drivers, folder %s", self._pid, len(self._endpoints), self.folder)
-
-    def _announce(self, endpoint: Endpoint) -> None:
-        target, credentials = self._upstreams.targets[endpoint.at], endpoint.address.credentials
-        self._tell({"kind": "driver", "slot": endpoint.slot, "at": endpoint.at, "target": list(target),
-                    "credentials": list(credentials)}, endpoint.sock.fileno())
-
-    def _tell(self, message: dict[str, Any], *descriptors: int) -> None:
-        """Send to the host. One that has died is told by its successor's start."""
-        if not self._channel:
-            return
-        try:
-            self._channel.send(message, descriptors)
-        except ChannelClosed as error:
-            log.info("the driver host does not listen: %s", error)
+    # In the thread: what happens
 
     def _watch(self) -> None:
-        """Run the thread: know when the host is ready, and replace it when it has ended."""
-        pause = _SHORTEST_PAUSE
-        while True:
-            self._await_ready()
-            status = self._wait()
-            if self._stopping.is_set():
-                return
-            if os.waitstatus_to_exitcode(status) == UNFIT_EXIT_CODE:
-                self._give_up()
-                return
-            lived = time.monotonic() - self._started_at
-            pause = _SHORTEST_PAUSE if lived > _HEALTHY_SECONDS else min(pause * 2, _LONGEST_PAUSE)
-            log.error("the driver host %d ended (%d); starting another in %g s", self._pid,
-                      os.waitstatus_to_exitcode(status), pause)
-            if self._stopping.wait(pause):
-                return
-            self.restarts += 1
-            self._spawn()
-
-    def _give_up(self) -> None:
-        """No other host would serve either: whoever connects is to be refused, and not to wait for one."""
-        self.unfit = self.unfit or "the driver host's self-test failed"
-        if self.restarts:
-            log.error("the driver host cannot serve any more, tasks are refused: restart the worker (%s)", self.unfit)
-        with self._lock:
-            for endpoint in self._endpoints:
-                endpoint.sock.close()
-        self._ready.set()
-
-    def _await_ready(self) -> None:
-        channel, told = self._channel, list[tuple[dict[str, Any], list[int]]]()
+        """Run the thread. However it ends, no task waits for a host that nobody will replace."""
         try:
-            while channel and not told:
-                told = channel.receive()
-        except ChannelClosed:
+            while self._life.state is not State.STOPPED:
+                self._survive(self._step)
+        except Exception as error:
+            log.exception("the supervisor of the driver host has failed; tasks are refused: restart the worker")
+            self.unfit = f"its supervisor failed: {error!r}"
+            self._life.feed(Event.TROUBLE, time.monotonic())
+            self._kill_host()
+            self._refuse()
+        finally:
+            self._settled.set()
+
+    def _survive(self, step: Callable[[], None]) -> None:
+        """Take a step again after a while where a system call has failed. Raises what goes on and on."""
+        try:
+            step()
+        except _PASSING as error:
+            self._trouble += 1
+            if self._trouble > _MOST_TROUBLE:
+                raise
+            log.warning("the supervisor of the driver host tries again: %r", error)
+            self._stopping.wait(_TROUBLE_SECONDS)
+        else:
+            self._trouble = 0
+
+    def _step(self) -> None:
+        """Do what is to be done; where there is nothing, wait for something to happen."""
+        if self._actions:
+            self._act(self._actions[0])
+            self._actions.popleft()
+        elif self._words:
+            self._feed(self._words.popleft())
+        else:
+            self._wait()
+            self._look()
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._wakes, select.POLLIN)
+        wait_until = [self._look_at]
+        if self._trouble:
+            # What failed may have been told already what poll would tell of.
+            wait_until.append(0.0)
+        if self._life.deadline is not None:
+            wait_until.append(self._life.deadline)
+        if host := self._host:
+            host.register(poll)
+            if host.needs_looking_at:
+                wait_until.append(time.monotonic() + _PROCESS_SECONDS)
+        poll.poll(max(0.0, min(wait_until) - time.monotonic()) * 1000 + 1)
+
+    def _look(self) -> None:
+        """Find out what has happened."""
+        with suppress(BlockingIOError):
+            while self._wakes.recv(4096):
+                pass
+        now = time.monotonic()
+        if self._host:
+            self._look_at_host(self._host)
+        if self._life.deadline is not None and now >= self._life.deadline:
+            self._feed(Event.TIME)
+        if now >= self._look_at:
+            self._look_at = now + _FOLDER_SECONDS
+            if not has_status(self.folder):
+                self._feed(Event.FOLDER_GONE)
+
+    def _look_at_host(self, host: Spawned) -> None:
+        was_open, has_ended = not host.channel_is_closed, host.poll()
+        # After the question whether it has ended: what it said last says why.
+        if host.exchange() and self._life.state is not State.STOPPED:
+            self._feed(Event.READY)
+        if has_ended:
+            self._forget(host)
+        elif was_open and host.channel_is_closed:
+            self._feed(Event.CHANNEL_CLOSED)
+
+    def _forget(self, host: Spawned) -> None:
+        self._host = None
+        host.close()
+        is_unfit = host.code == UNFIT_EXIT_CODE
+        self._reason = host.reason or f"the driver host ended with {host.how}"
+        if is_unfit:
+            self.unfit = self._reason
+        self._feed(self._life.ended(time.monotonic(), unfit=is_unfit), f"{host.pid} ended ({host.how})")
+
+    def _feed(self, event: Event, detail: str = "") -> None:
+        before = self._life.state
+        self._actions.extend(self._life.feed(event, time.monotonic()))
+        if self._life.state is not before:
+            self._report(before, detail)
+        if self._life.state in SETTLED:
+            self._settled.set()
+
+    def _report(self, before: State, detail: str) -> None:
+        """Log what an operator has to know."""
+        match self._life.state:
+            case State.SLOW:
+                log.warning("the driver host is not ready after %g s; tasks wait for it", self._settings.start_timeout)
+            case State.DEAD:
+                log.error("the driver host %s; starting another in %g s", detail, self._life.pause)
+            case State.DOWN if self._has_started and before not in REFUSING:
+                log.error("no driver host can be started; tasks are refused until one can be: %s", self.reason)
+            case State.UNFIT if self.restarts:
+                log.error("the driver host cannot serve any more, tasks are refused: restart the worker (%s)",
+                          self.unfit)
+            case State.SERVING:
+                log.info("the driver host %d serves %d drivers, folder %s", self._pid, len(self._endpoints),
+                         self.folder)
+            case _:
+                pass
+
+    # In the thread: what is to be done
+
+    def _act(self, action: Action) -> None:
+        {Action.SPAWN: self._spawn, Action.INTRODUCE: self._introduce, Action.ANNOUNCE: self._announce,
+         Action.REFUSE: self._refuse, Action.LISTEN: self._listen, Action.MOVE: self._move,
+         Action.TELL_STOP: self._tell_stop, Action.KILL: self._kill_host, Action.END: self._end}[action]()
+
+    def _spawn(self) -> None:
+        try:
+            self._host = self._host or Spawned.start(self._host_environment, self.folder)
+        except _PASSING as error:
+            self._reason = f"the driver host cannot be started: {error}"
+            self._feed(self._life.ended(time.monotonic()), f"cannot be started ({error})")
             return
-        for message, _ in told:
-            if message["kind"] == "unfit":
-                self.unfit = message["reason"]
-            self._ready.set()
+        self._pid = self._host.pid
+        self._feed(Event.SPAWNED)
 
-    def _wait(self) -> int:
+    def _introduce(self) -> None:
+        """Tell a host everything: it may be the first, or one that replaces another."""
+        if self._host:
+            self._host.channel.put(_settings_message(self._settings, self.folder), self._status_socket)
+            self._announced = 0
+            self._announce()
+            self._host.channel.put({"kind": "ready"})
+
+    def _announce(self) -> None:
+        """Tell the host of the endpoints that it does not know. The main process adds some at any moment."""
+        if not self._host:
+            return
+        for endpoint in self._endpoints[self._announced:]:
+            self._announced += 1
+            if endpoint.address.port in self._lost_ports:
+                continue
+            target, credentials = self._upstreams.targets[endpoint.at], endpoint.address.credentials
+            self._host.channel.put({"kind": "driver", "slot": endpoint.slot, "at": endpoint.at,
+                                    "target": list(target), "credentials": list(credentials)}, endpoint.sock)
+
+    def _tell_stop(self) -> None:
+        if self._host:
+            self._host.channel.put({"kind": "stop"})
+
+    def _move(self) -> None:
+        """Make a folder and a status socket where somebody has removed them. Tasks are served without."""
         try:
-            return os.waitpid(self._pid, 0)[1]
-        except ChildProcessError:
-            # Somebody else in the worker has reaped it.
-            return 0
+            self.folder = renew_folder(self.folder)
+            self._status_socket = listen_for_status(self.folder)
+        except (BadSetting, OSError) as error:
+            if not self._has_lost_folder:
+                log.warning("the folder %s is gone, and there is no other: no status can be read (%s)", self.folder,
+                            error)
+            self._has_lost_folder = True
+            return
+        self._has_lost_folder = False
+        log.warning("the runtime folder or its socket was removed; it is %s now", self.folder)
+        if self._host:
+            self._host.channel.put({"kind": "folder", "folder": str(self.folder)}, self._status_socket)
+
+    def _refuse(self) -> None:
+        """Let nobody connect, neither those who wait nor those to come. The ports stay this worker's."""
+        for endpoint in [*self._endpoints]:
+            try:
+                _close_to_clients(endpoint.sock, endpoint.address.port)
+            except OSError as error:
+                log.warning("port %d is lost: %s", endpoint.address.port, error)
+                self._lost_ports.add(endpoint.address.port)
+
+    def _listen(self) -> None:
+        for endpoint in [*self._endpoints]:
+            if endpoint.address.port not in self._lost_ports:
+                endpoint.sock.listen(_BACKLOG)
+
+    def _kill_host(self) -> None:
+        if self._host:
+            self._host.kill()
+
+    def _end(self) -> None:
+        """Leave nothing behind. Doing it twice is fine."""
+        self._close_sockets()
+        remove_folder(self.folder)
 
     def _close_sockets(self) -> None:
-        if self._channel:
-            self._channel.close()
-            self._channel = None
-        self._status_socket.close()
+        if host := self._host:
+            host.close()
+        for sock in (self._status_socket, self._wakes, self._wake_up):
+            sock.close()
         for endpoint in self._endpoints:
             endpoint.sock.close()
 
 
-def _endpoint(slot: int, at: int) -> Endpoint:
+def _endpoints(slot: int, count: int, *, listens: bool) -> list[Endpoint]:
+    """Return a slot's endpoints, all or none. Raises OSError where the system has no more sockets."""
+    with ExitStack() as stack:
+        made = [Endpoint(slot, at, sock, Address.of(sock, Credentials.random()))
+                for at, sock in enumerate(stack.enter_context(_bound(listens=listens)) for _ in range(count))]
+        stack.pop_all()
+        return made
+
+
+def _bound(*, listens: bool) -> socket.socket:
     sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.listen(_BACKLOG)
-    return Endpoint(slot, at, sock, Address.of(sock, Credentials.random()))
+    try:
+        sock.bind(("127.0.0.1", 0))
+        if listens:
+            sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _close_to_clients(sock: socket.socket, port: int) -> None:
+    """Stop listening, also in a process that has inherited the socket, and keep the port.
+
+    A port that the kernel has chosen is given up with the listening, one that was asked for is not.
+    """
+    # Linux: one that is shut down without listening would pass its end on to every connection that it ever accepts.
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return
+    sock.shutdown(socket.SHUT_RDWR)
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError as error:
+        if error.errno != errno.EINVAL:     # it is bound still
+            raise
 
 
 def _settings_message(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -261,9 +460,3 @@ def _settings_message(settings: Settings, folder: Path) -> dict[str, Any]:
     return {"kind": "settings", "limits": limits, "connection_timeout": settings.connection_timeout,
             "logon_timeout": settings.logon_timeout,
             "folder": str(folder), "drain_timeout": settings.drain_timeout}
-
-
-def _host_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the worker's environment, with this package where Python finds it."""
-    path = os.pathsep.join(filter(None, (_PACKAGE_PARENT, environment.get("PYTHONPATH"))))
-    return {**environment, "PYTHONPATH": path}

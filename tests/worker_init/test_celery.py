@@ -194,8 +194,8 @@ def test_without_an_upstream_the_worker_works_as_ever(worker: StartWorker) -> No
 def change_the_drivers_inside(folder: Path) -> None:
     """Let a host that is started from now on find a driver such as does not exist yet."""
     (folder / "sitecustomize.py").write_text(
-        "import sys\nif sys.orig_argv[1:3] == ['-m', 'worker_init.host_process']:\n"
-        "    import neo4j._async.io._pool as pool\n    del pool.AcquisitionDatabase\n")
+        "import sys\nif 'worker_init.host_process' in sys.orig_argv:\n"
+        "    import neo4j._deadline as inside\n    del inside.Deadline\n")
 
 
 def test_where_no_other_host_can_serve_clients_are_refused_and_do_not_wait(worker: StartWorker,

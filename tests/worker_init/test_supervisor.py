@@ -1,0 +1,564 @@
+"""A worker's driver host under every fault of its surroundings: it comes back, or tasks are refused at once."""
+
+import errno
+import os
+import pkgutil
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import neo4j
+import pytest
+
+import worker_init
+from tests.worker_init.agreeing import agreeing_server
+from tests.worker_init.waiting import wait_until
+from worker_init import spawned
+from worker_init.control import find_folders
+from worker_init.host_life import State
+from worker_init.lifecycle import Worker
+from worker_init.supervisor import Supervisor
+
+CHECKOUT = Path(worker_init.__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[str]:
+    with agreeing_server() as uri:
+        yield uri
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("w")     # short: a Unix socket's path is
+
+
+@pytest.fixture
+def environment(upstream: str, folder: Path) -> dict[str, str]:
+    return {**os.environ, "NEO4J_URI": upstream, "NEO4J_USERNAME": "u", "NEO4J_PASSWORD": "p",
+            "WORKER_INIT_CONNECTION_IDS": "", "WORKER_INIT_PRELOAD": "none",
+            "WORKER_INIT_RUNTIME_DIR": str(folder), "WORKER_INIT_DRAIN_TIMEOUT": "1"}
+
+
+@contextmanager
+def opened(environment: dict[str, str], slots: int = 1) -> Iterator[tuple[Worker, Supervisor]]:
+    """Open a worker that has a host; nothing is left of it at the end."""
+    worker = Worker()
+    worker.open(slots, environment)
+    supervisor = worker._supervisor
+    assert supervisor, worker._notes
+    try:
+        yield worker, supervisor
+    finally:
+        worker.close()
+        assert not supervisor._watcher.is_alive()
+        assert not [*Path(environment["WORKER_INIT_RUNTIME_DIR"]).iterdir()]
+        wait_until(lambda: not is_alive(supervisor._pid), "the host is gone")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def is_served(found: dict[str, str]) -> bool:
+    """Whether a task is, with what is in its environment."""
+    auth = found["NEO4J_WORKER_USERNAME"], found["NEO4J_WORKER_PASSWORD"]
+    with neo4j.GraphDatabase.driver(found["NEO4J_WORKER_URI"], auth=auth, max_transaction_retry_time=0) as driver:
+        driver.verify_connectivity()
+    return True
+
+
+def connect(found: dict[str, str]) -> None:
+    port = int(found["NEO4J_WORKER_URI"].rsplit(":", 1)[1])
+    socket.create_connection(("127.0.0.1", port), timeout=10).close()
+
+
+def status_of(worker: Worker) -> dict[str, Any]:
+    status = worker.status()
+    assert status
+    return status
+
+
+def serves(worker: Worker) -> bool:
+    return bool(status_of(worker)["state"] == "serving")
+
+
+def kill_host(supervisor: Supervisor) -> int:
+    pid = supervisor._pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid), "the host has ended")
+    return pid
+
+
+# Files of the deployment's, with the names of modules
+
+SHADOWS = {
+    "logging.py": {"logging.py": "LEVEL = 'INFO'\n"},
+    "a package asyncio": {"asyncio/__init__.py": ""},
+    "a script neo4j.py": {"neo4j.py": "raise KeyError('NEO4J_TEST_SERVER')\n"},
+    "an empty neo4j.py": {"neo4j.py": ""},
+    "runpy.py": {"runpy.py": "raise RuntimeError\n"},
+    "another worker_init": {"worker_init/__init__.py": "", "worker_init/host_process.py": "raise RuntimeError\n"},
+}
+
+
+@pytest.mark.parametrize("files", SHADOWS.values(), ids=SHADOWS)
+@pytest.mark.parametrize("path", [None, ".", os.pathsep], ids=["no path", "the working folder", "empty entries"])
+def test_files_in_the_working_folder_are_not_taken_for_modules(
+        files: dict[str, str], path: str | None, environment: dict[str, str], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    environment.pop("PYTHONPATH", None)
+    with opened(environment | ({} if path is None else {"PYTHONPATH": path})) as (worker, supervisor):
+        assert supervisor._life.state is State.SERVING
+        assert is_served(supervisor.environment(0))
+        assert supervisor.restarts == 0
+        worker.announce()
+
+
+def test_what_lies_beside_the_package_does_not_come_before_the_standard_library(
+        environment: dict[str, str], tmp_path: Path) -> None:
+    """As where somebody has installed asyncio 3.4.3, which harms nothing else."""
+    shutil.copytree(CHECKOUT / "worker_init", tmp_path / "worker_init")
+    (tmp_path / "asyncio").mkdir()
+    (tmp_path / "asyncio" / "__init__.py").write_text("raise SyntaxError\n")
+    code = """
+import os, sys
+sys.path.append(sys.argv[1])
+sys.modules.pop("worker_init", None)
+import importlib.util
+from worker_init.lifecycle import Worker
+worker = Worker()
+worker.open(1, os.environ)
+print(worker.status())
+worker.close()
+"""
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run([sys.executable, "-S", "-c", _with_packages() + code, str(tmp_path)], env=environment,
+                          cwd="/", capture_output=True, text=True, timeout=60, check=True)
+    assert "'serving'" in done.stdout, done.stderr
+
+
+def _with_packages() -> str:
+    """Return code that puts the installed packages on the path, but not the checkout."""
+    packages = [entry for entry in sys.path if entry.endswith("site-packages")]
+    return f"import sys; sys.path += {packages!r}\n"
+
+
+# A host that dies, hangs, or cannot start
+
+def test_a_killed_host_is_replaced_at_the_same_address(environment: dict[str, str]) -> None:
+    with opened(environment) as (worker, supervisor):
+        found = supervisor.environment(0)
+        killed = kill_host(supervisor)
+        assert is_served(found)
+        wait_until(lambda: serves(worker), "another serves")
+        assert supervisor._pid != killed
+        assert (supervisor.restarts, supervisor.environment(0)) == (1, found)
+
+
+def test_a_cold_shutdown_while_the_host_is_dead_leaves_nothing_behind(environment: dict[str, str],
+                                                                     folder: Path) -> None:
+    with opened(environment) as (worker, supervisor):
+        for _ in range(4):      # the next pause is long enough
+            wait_until(lambda: is_alive(supervisor._pid), "there is a host")
+            kill_host(supervisor)
+        wait_until(lambda: supervisor._life.state is State.DEAD, "the worker has seen it")
+        worker.kill()
+        assert not [*folder.iterdir()]
+        assert not supervisor._watcher.is_alive()
+
+
+def hosts_end_while_there_is(flag: Path) -> dict[str, str]:
+    """Return what hosts need in their environment to end before they are ready, while the file is there."""
+    (flag.parent / "sitecustomize.py").write_text(
+        f"import os, sys\nif 'worker_init.host_process' in sys.orig_argv and os.path.exists({str(flag)!r}):\n"
+        "    os._exit(7)\n")
+    return {"PYTHONPATH": str(flag.parent)}
+
+
+def test_where_no_host_starts_tasks_are_refused_at_once_until_one_does(
+        environment: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = tmp_path / "broken"
+    patient = hosts_end_while_there_is(broken) | {"WORKER_INIT_START_TIMEOUT": "2"}
+    with opened(environment | patient) as (worker, supervisor):
+        found = supervisor.environment(0)
+        broken.touch()
+        kill_host(supervisor)
+        wait_until(lambda: supervisor._life.is_refusing, "the worker does not make tasks wait any longer")
+        wait_until(lambda: supervisor._life.state is State.DOWN and not supervisor._actions, "and refuses them")
+        with pytest.raises(ConnectionRefusedError):
+            connect(found)
+        assert supervisor.environment(0) == {}
+        assert status_of(worker)["state"] == "down"
+        assert "exit code 7" in status_of(worker)["last_error"]
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("127.0.0.1", int(found["NEO4J_WORKER_URI"].rsplit(":", 1)[1])))
+        worker.grow(2)
+        broken.unlink()
+        wait_until(lambda: serves(worker), "a host has been started after all")
+        assert is_served(found)
+        assert supervisor.environment(0) == found
+        assert is_served(supervisor.environment(1))
+    assert caplog.text.count("no driver host can be started") == 1
+
+
+def test_where_no_host_starts_at_all_the_worker_goes_without(environment: dict[str, str], tmp_path: Path,
+                                                             folder: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.touch()
+    worker, task = Worker(), dict[str, str]()
+    began = time.monotonic()
+    worker.open(1, environment | hosts_end_while_there_is(broken) | {"WORKER_INIT_START_TIMEOUT": "30"})
+    assert time.monotonic() - began < 15
+    worker.enter(0, task)
+    assert task == {}
+    assert worker._notes[-1][1] == "tasks connect by themselves: the driver host ended with exit code 7"
+    assert not [*folder.iterdir()]
+
+
+STOPS_IN_ITS_SELF_TEST = """
+import os, signal, sys
+def hook(event, args):
+    if event == "socket.connect" and os.path.exists({0!r}):
+        os.unlink({0!r})
+        os.kill(os.getpid(), signal.SIGSTOP)
+if "worker_init.host_process" in sys.orig_argv:
+    sys.addaudithook(hook)
+"""
+
+
+def test_a_self_test_that_could_not_run_says_nothing_about_the_driver(environment: dict[str, str],
+                                                                     tmp_path: Path) -> None:
+    """A machine that was suspended meanwhile."""
+    flag = tmp_path / "stop"
+    (tmp_path / "sitecustomize.py").write_text(STOPS_IN_ITS_SELF_TEST.format(str(flag)))
+    with opened(environment | {"PYTHONPATH": str(tmp_path)}) as (worker, supervisor):
+        flag.touch()
+        kill_host(supervisor)
+        wait_until(lambda: not flag.exists() and is_stopped(supervisor._pid), "the next one stands still")
+        stopped = supervisor._pid
+        suspended_until = time.monotonic() + 10.5       # longer than the self-test may take
+        wait_until(lambda: time.monotonic() > suspended_until, "the self-test has been too slow")
+        os.kill(stopped, signal.SIGCONT)
+        wait_until(lambda: serves(worker), "another host serves")
+        assert supervisor._pid != stopped
+        assert supervisor.unfit is None
+
+
+def is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def test_a_host_that_hangs_holds_nobody_up(environment: dict[str, str]) -> None:
+    with opened(environment) as (worker, supervisor):
+        os.kill(supervisor._pid, signal.SIGSTOP)
+        began = time.monotonic()
+        worker.grow(300)
+        assert time.monotonic() - began < 2
+        assert supervisor.environment(299)["NEO4J_WORKER_URI"]
+        os.kill(supervisor._pid, signal.SIGCONT)
+        wait_until(lambda: serves(worker) and len(status_of(worker)["drivers"]) == 300,
+                   "the host has all of them")
+        assert is_served(supervisor.environment(299))
+
+
+def test_a_host_that_hangs_is_killed_when_the_worker_ends(environment: dict[str, str]) -> None:
+    with opened(environment) as (worker, supervisor):
+        os.kill(supervisor._pid, signal.SIGSTOP)
+        began = time.monotonic()
+        worker.close()
+        assert time.monotonic() - began < 15
+        assert not is_alive(supervisor._pid)
+
+
+# The runtime folder
+
+def test_tasks_are_served_and_the_status_comes_back_where_the_folder_was_removed(
+        environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker_init.supervisor._FOLDER_SECONDS", 0.2)
+    with opened(environment) as (worker, supervisor):
+        found, before = supervisor.environment(0), supervisor.folder
+        with pool_process(supervisor) as first:
+            wait_until(lambda: status_of(worker)["drivers"][0]["processes"] == [first],
+                       "the host knows the pool process")
+            shutil.rmtree(before)
+            assert is_served(found)
+        wait_until(lambda: find_folders(folder) == [before] and serves(worker), "there is one again")
+        with pool_process(supervisor) as second:
+            assert is_served(found)
+            wait_until(lambda: status_of(worker)["drivers"][0]["processes"] == [second],
+                       "the host knows the next one")
+        shutil.rmtree(before)
+        before.touch()      # its name is taken
+        wait_until(lambda: supervisor.folder != before and serves(worker), "there is another")
+        before.unlink()
+        kill_host(supervisor)
+        wait_until(lambda: serves(worker), "the next host knows it, too")
+
+
+@contextmanager
+def pool_process(supervisor: Supervisor) -> Iterator[int]:
+    """Fork as a pool does."""
+    pid = os.fork()
+    if not pid:
+        supervisor.enter(0)
+        signal.pause()
+        os._exit(0)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_worker_that_cannot_have_another_folder_serves_without(
+        environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker_init.supervisor._FOLDER_SECONDS", 0.2)
+    with opened(environment) as (worker, supervisor):
+        found = supervisor.environment(0)
+        shutil.rmtree(folder)
+        wait_until(lambda: supervisor._has_lost_folder, "the worker has seen it")
+        with pool_process(supervisor):
+            assert is_served(found)
+        kill_host(supervisor)
+        assert is_served(found)
+        folder.mkdir()
+        wait_until(lambda: serves(worker), "its status can be read again")
+
+
+# Every system call that may fail, at every step
+
+TOO_MANY, NO_MEMORY, NO_PROCESS = (OSError(number, os.strerror(number)) for number in
+                                   (errno.EMFILE, errno.ENOMEM, errno.EAGAIN))
+CALLS = {
+    "no descriptors for the channel": ("worker_init.spawned.socket.socketpair", TOO_MANY),
+    "no memory for the channel": ("worker_init.spawned.socket.socketpair", MemoryError()),
+    "no process": ("worker_init.spawned.os.posix_spawn", NO_PROCESS),
+    "no memory for a process": ("worker_init.spawned.os.posix_spawn", NO_MEMORY),
+    "no memory in this process": ("worker_init.spawned.os.posix_spawn", MemoryError()),
+    "no interpreter": ("worker_init.spawned.os.posix_spawn", FileNotFoundError(errno.ENOENT, "gone")),
+    "no process descriptor": ("worker_init.spawned.os.pidfd_open", TOO_MANY),
+    "no memory to send": ("worker_init.channel.socket.send_fds", NO_MEMORY),
+    "too many descriptors on the way": ("worker_init.channel.socket.send_fds",
+                                        OSError(errno.ETOOMANYREFS, "too many references")),
+    "the channel breaks": ("worker_init.channel.socket.send_fds", BrokenPipeError(errno.EPIPE, "broken")),
+    "no memory to send, in this process": ("worker_init.channel.socket.send_fds", MemoryError()),
+    "no memory to receive": ("worker_init.channel.socket.recv_fds", NO_MEMORY),
+    "no memory to receive, in this process": ("worker_init.channel.socket.recv_fds", MemoryError()),
+    "the channel is reset": ("worker_init.channel.socket.recv_fds", ConnectionResetError(errno.ECONNRESET, "reset")),
+    "no memory to wait": ("worker_init.supervisor.select.poll", NO_MEMORY),
+    "no memory to wait, in this process": ("worker_init.supervisor.select.poll", MemoryError()),
+    "waiting for the end fails": ("worker_init.spawned.os.waitpid", InterruptedError(errno.EINTR, "interrupted")),
+    "no memory for a message": ("worker_init.channel.json.dumps", MemoryError()),
+    "no memory for what came": ("worker_init.channel.json.loads", MemoryError()),
+}
+
+
+class Failing:
+    """A call that fails ``left`` times in the supervisor's thread, and works from then on."""
+
+    def __init__(self, call: Callable[..., Any], error: BaseException) -> None:
+        self._call = call
+        self._error = error
+        self.left = 0
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        if self.left and threading.current_thread().name == "worker-init-supervisor":
+            self.left -= 1
+            raise self._error
+        return self._call(*arguments, **options)
+
+
+@pytest.fixture(params=[*CALLS])
+def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Failing:
+    name, error = CALLS[request.param]
+    made = Failing(pkgutil.resolve_name(name), error)
+    monkeypatch.setattr(name, made)
+    return made
+
+
+def test_a_call_that_fails_at_the_start_costs_a_moment(failing: Failing, environment: dict[str, str]) -> None:
+    failing.left = 2
+    with opened(environment) as (worker, supervisor):
+        wait_until(lambda: serves(worker), "a host serves")
+        assert failing.left < 2
+        assert is_served(supervisor.environment(0))
+
+
+def test_a_call_that_fails_when_a_host_is_replaced_costs_a_moment(failing: Failing,
+                                                                  environment: dict[str, str]) -> None:
+    with opened(environment) as (worker, supervisor):
+        found = supervisor.environment(0)
+        failing.left = 3
+        kill_host(supervisor)
+        wait_until(lambda: failing.left < 3 and serves(worker), "another host serves")
+        assert is_served(found)
+
+
+def test_a_call_that_fails_for_ever_makes_tasks_neither_wait_nor_fail_silently(
+        failing: Failing, environment: dict[str, str], folder: Path) -> None:
+    worker, task = Worker(), dict[str, str]()
+    failing.left = 10**9
+    worker.open(1, environment | {"WORKER_INIT_START_TIMEOUT": "1"})
+    supervisor = worker._supervisor
+    worker.enter(0, task)
+    worker.leave()
+    failing.left = 0
+    worker.close()
+    assert not [*folder.iterdir()]
+    assert supervisor is None or task   # without a process descriptor a host serves all the same
+
+
+@pytest.mark.parametrize(("name", "error"), [
+    ("worker_init.supervisor.socket.socket", TOO_MANY), ("worker_init.supervisor.socket.socketpair", TOO_MANY),
+    ("worker_init.supervisor.listen_for_status", TOO_MANY), ("worker_init.control.tempfile.mkdtemp", NO_MEMORY),
+    ("worker_init.supervisor.threading.Thread.start", RuntimeError("can't start new thread"))])
+def test_a_worker_that_has_no_room_for_a_supervisor_goes_without(
+        name: str, error: Exception, environment: dict[str, str], folder: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+    worker, task = Worker(), dict[str, str]()
+    with monkeypatch.context() as patched:
+        patched.setattr(name, fail)
+        worker.open(1, environment)
+    assert [note for _, note in worker._notes if note.startswith("tasks connect by themselves: ")]
+    worker.enter(0, task)
+    worker.leave()
+    worker.close()
+    assert task == {}
+    assert not [*folder.iterdir()]
+
+
+def test_a_pool_that_grows_where_there_are_no_sockets_shares_what_there_is(environment: dict[str, str]) -> None:
+    with opened(environment) as (worker, supervisor):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            worker.grow(2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert supervisor.environment(1) == supervisor.environment(0)
+        worker.grow(2)
+        assert is_served(supervisor.environment(1))
+        assert supervisor.environment(1) != supervisor.environment(0)
+
+
+def test_a_supervisor_with_a_fault_of_its_own_lets_no_task_wait(
+        environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(environment) as (worker, supervisor):
+        found, pid = supervisor.environment(0), supervisor._pid
+        monkeypatch.setattr(supervisor, "_look", Failing(lambda: None, ZeroDivisionError("a mistake")))
+        supervisor._look.left = 1   # type: ignore[attr-defined]
+        worker.grow(1)
+        wait_until(lambda: not supervisor._watcher.is_alive(), "the thread has ended")
+        with pytest.raises(ConnectionRefusedError):
+            connect(found)
+        assert supervisor.environment(0) == {}
+        wait_until(lambda: not is_alive(pid), "no host is left alone")
+        assert status_of(worker)["state"] == "off"
+
+
+# The end of the worker, at every step of a respawn
+
+DYING = """
+import os, signal, sys, time
+from worker_init import channel, spawned, supervisor
+from worker_init.lifecycle import Worker
+
+step = sys.argv[1]
+worker = Worker()
+if step == "start":
+    armed = True
+else:
+    armed = False
+    worker.open(2, os.environ)
+
+def keeper():
+    # As a pool process that was forked at this moment: it holds every descriptor of the worker's.
+    if not os.fork():
+        time.sleep(60)
+        os._exit(0)
+
+def die():
+    print("host", worker_pid(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def worker_pid():
+    return last[0]
+
+last = [0]
+real_spawn, real_flush, real_descriptor = os.posix_spawn, channel.Channel.flush, spawned._descriptor_of
+
+def spawn(*arguments, **options):
+    if sys.argv[2] == "held":
+        keeper()
+    last[0] = real_spawn(*arguments, **options)
+    if sys.argv[1] in ("start", "spawned"):
+        die()
+    return last[0]
+
+def flush(self):
+    if sys.argv[1] == "before the settings" and last[0]:
+        die()
+    real_flush(self)
+    if sys.argv[1] == "after the settings" and last[0] and not self.has_more:
+        die()
+
+os.posix_spawn, channel.Channel.flush = spawn, flush
+if armed:
+    worker.open(2, os.environ)
+os.kill(worker._supervisor._pid, signal.SIGKILL)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("held", ["held", "free"])
+@pytest.mark.parametrize("step", ["start", "spawned", "before the settings", "after the settings"])
+def test_no_host_outlives_a_worker_that_is_killed_while_it_starts_one(step: str, held: str, folder: Path,
+                                                                     environment: dict[str, str]) -> None:
+    with subprocess.Popen([sys.executable, "-c", DYING, step, held], env=environment, cwd=CHECKOUT,
+                          stdout=subprocess.PIPE, text=True, start_new_session=True) as worker:
+        assert worker.stdout
+        try:
+            said = worker.stdout.readline().split()
+            assert said, "the worker has ended otherwise"
+            assert worker.wait(60) == -signal.SIGKILL
+            wait_until(lambda: not is_alive(int(said[1])), "its host has ended as well", 30)
+            assert not [*folder.iterdir()]
+        finally:
+            with suppress(ProcessLookupError):      # nobody held anything
+                os.killpg(worker.pid, signal.SIGKILL)
+
+
+def test_a_process_that_somebody_else_has_reaped_is_not_killed_again(environment: dict[str, str],
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without process descriptors a pid is all there is, and it may be a stranger's by then."""
+    monkeypatch.setattr(spawned, "_descriptor_of", lambda _: None)
+    with opened(environment) as (_, supervisor):
+        host = supervisor._host
+        assert host
+        os.kill(supervisor._pid, signal.SIGKILL)
+        wait_until(host.poll, "it is reaped")
+        with monkeypatch.context() as patched:
+            patched.setattr("worker_init.spawned.os.kill", lambda *_: pytest.fail("a stranger was killed"))
+            host.kill()
