@@ -34,11 +34,11 @@ RATE_LIMIT = _failure("AuthenticationRateLimit",
 
 
 class Door:
-    """One relay's credentials, and how often wrong ones were tried. An upstream without a user adds none."""
+    """One relay's credentials, and how often wrong ones were tried. An upstream without a password adds none."""
 
     def __init__(self, local: Credentials, target: Target) -> None:
         self._local = _one(local.username, local.password)
-        self._upstream = _one(target.username, target.password) if target.username else None
+        self._upstream = _one(target.username, target.password) if target.password else None
         self._wrong = 0
         self._since = float("-inf")
 

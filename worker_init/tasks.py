@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from worker_init.errors import BadSetting
-from worker_init.targets import username_and_password
+from worker_init.settings import connection_ids
+from worker_init.targets import Upstreams, upstreams_of, username_and_password, variable_of
 
 if TYPE_CHECKING:
     import neo4j
@@ -21,7 +22,9 @@ _process: dict[str, Any] = {"pid": None, "driver": None}
 
 
 def driver(**config: Any) -> "neo4j.Driver":
-    """Return a driver for the worker's upstream, or for ``NEO4J_URI`` where no worker has a driver.
+    """Return a driver for the worker's upstream, or where there is none for what the worker would have led to.
+
+    That is ``NEO4J_URI``, without it the first Airflow connection of ``WORKER_INIT_CONNECTION_IDS``.
 
     In a forked task it is a new one, closed at the task's end; in a plain Celery task it is the pool
     process's, closed with the process, unless ``config`` asks for a special one. ``config`` is passed
@@ -52,7 +55,8 @@ def async_driver(**config: Any) -> "neo4j.AsyncDriver":
 
 def database() -> str | None:
     """Return the database that the upstream was configured with."""
-    return os.environ.get("NEO4J_WORKER_DATABASE") or os.environ.get("NEO4J_DATABASE")
+    return (os.environ.get("NEO4J_WORKER_DATABASE") or os.environ.get("NEO4J_DATABASE")
+            or (None if _has_uri(os.environ) else _of_connections(os.environ).database))
 
 
 def keep_process_driver(pid: int) -> None:
@@ -92,4 +96,21 @@ def _where(environment: Mapping[str, str]) -> tuple[str, tuple[str, str] | None]
         if uri := environment.get(f"{prefix}URI"):
             username, password = username_and_password(environment, prefix)
             return uri, (username, password) if username else None
-    raise BadSetting("neither NEO4J_WORKER_URI nor NEO4J_URI is set")
+    upstreams = _of_connections(environment)
+    if upstreams.default is None:
+        names = ", ".join(map(variable_of, connection_ids(environment))) or "a connection"
+        raise BadSetting(f"set NEO4J_URI, or {names}: the environment has no Neo4j (neither NEO4J_WORKER_URI nor "
+                         f"NEO4J_URI is set{''.join(f'; {note}' for note in upstreams.notes)})")
+    target = upstreams.targets[upstreams.default]
+    return target.uri, (target.username, target.password) if target.username else None
+
+
+def _has_uri(environment: Mapping[str, str]) -> bool:
+    return any(environment.get(name) for name in ("NEO4J_WORKER_URI", "NEO4J_URI"))
+
+
+def _of_connections(environment: Mapping[str, str]) -> Upstreams:
+    """Return what the Airflow connections in the environment describe, without any other variable."""
+    ids = connection_ids(environment)
+    given = {variable_of(name): environment[variable_of(name)] for name in ids if variable_of(name) in environment}
+    return upstreams_of(given, ids)
