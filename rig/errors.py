@@ -7,18 +7,21 @@ BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
 class RigError(Exception):
     """Something went wrong that the user can understand: what it is, and what to do about it.
 
-    The command line prints ``what (remedy)`` on one line and exits with ``exit_code``.
+    The command line prints ``what (remedy)`` on one line and exits with ``exit_code``. ``detail`` are lines that
+    follow it, such as those of a log that say why.
     """
 
     exit_code = BROKEN
 
-    def __init__(self, what: str, remedy: str | None = None) -> None:
+    def __init__(self, what: str, remedy: str | None = None, detail: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.remedy = remedy
+        self.detail = detail
 
     def __str__(self) -> str:
-        return f"{self.what} — {self.remedy}" if self.remedy else self.what
+        line = f"{self.what} — {self.remedy}" if self.remedy else self.what
+        return f"{line}\n{self.detail}" if self.detail else line
 
 
 class BadInput(RigError):

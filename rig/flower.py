@@ -6,7 +6,7 @@ import httpx
 
 from rig.errors import RigError
 
-SECONDS = 20.0      # Flower asks every worker, and waits for those that do not answer
+SECONDS = 12.0      # Flower asks every worker, and waits for those that do not answer
 
 Inspected = dict[str, dict[str, Any]]
 

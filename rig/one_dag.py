@@ -31,7 +31,7 @@ def run(stack: Stack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome
     run. The DAG is paused again afterwards if it was paused before.
     """
     state = stack.state()
-    stack.require_alive()
+    stack.require_running()
     with stack.api(state) as api:
         if dag_id not in (known := api.dag_ids()):
             raise BadInput(f"there is no DAG {dag_id!r}", f"there are {', '.join(sorted(known))}")

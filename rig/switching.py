@@ -16,7 +16,7 @@ def switch(stack: Stack, executor: Executor, relay: Relay, *, drain: bool, tell:
     not end within RIG_DRAIN_TIMEOUT seconds.
     """
     state = stack.state()
-    stack.require_alive()
+    stack.require_running()
     with stack.api(state) as api:
         busy = api.active_runs()
         if busy and not drain:

@@ -1,12 +1,15 @@
 """Airflow's services and its configuration: equal on both executors but for the executor itself."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
 from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from patterns.facts import DAG_IDS, MOST_TASKS, Executor
 from rig.airflow_api import AirflowApi
@@ -18,6 +21,7 @@ from rig.stack.state import StackState
 from rig.whole_file import write_private
 
 COMMAND = Path(sys.executable).parent / "airflow"
+BROKER_SECONDS = 4.0    # for an answer of Redis
 PASSWORDS_FILE = "passwords.json"
 
 Health = Mapping[str, Mapping[str, str | None]]
@@ -174,11 +178,17 @@ def _dags_missing(api: AirflowApi) -> str | None:
 
 
 def _ping(broker: str) -> Check:
-    app = Celery(broker=broker)
-    app.conf.broker_connection_timeout = 5
+    for name in [name for name in os.environ if name.startswith("CELERY_")]:
+        del os.environ[name]        # Celery would take the broker of another program before ours
+    app = Celery(broker=broker, set_as_current=False)
+    limits = {"socket_timeout": BROKER_SECONDS, "socket_connect_timeout": BROKER_SECONDS, "max_retries": 1}
+    app.conf.update(broker_connection_timeout=BROKER_SECONDS, broker_transport_options=limits)
 
     def check() -> str | None:
-        return None if app.control.ping(timeout=1) else "no answer to a ping"
+        try:
+            return None if app.control.ping(timeout=1) else "no answer to a ping"
+        except (OperationalError, RedisError, OSError) as error:
+            return f"the broker does not answer: {' '.join(str(error).split()) or type(error).__name__}"
     return check
 
 

@@ -55,7 +55,7 @@ def borrowed(stack: Stack, start: Start, needs: Needs) -> Iterator[StackState]:
 
 def _usable(stack: Stack, needs: Needs) -> StackState:
     state = stack.state()
-    stack.require_alive()
+    stack.require_running()
     if needs.executor not in {None, state.executor}:
         raise BadInput(f"the running stack is on {state.executor}, not on {needs.executor}",
                        "`rig switch` changes it; after `rig down` one that fits is started")

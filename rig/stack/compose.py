@@ -7,7 +7,6 @@ to is kept in a file of its own.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,12 @@ from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, RigError, ServiceDied
 from rig.records import EARLIER_RELAYS, Relay, relay_on
 from rig.settings import Settings
-from rig.stack import airflow, drivers, lock, neo4j, processes
+from rig.stack import airflow, asking, drivers, lock, neo4j, processes
 from rig.stack import compose_command as command
 from rig.stack.compose_command import Compose, Container
 from rig.stack.interface import OnStep, ServiceStatus
 from rig.stack.readiness import until_all_serve
-from rig.stack.service import Check, last_lines
+from rig.stack.service import Check, reasons
 from rig.stack.state import Secrets, StackState
 from rig.whole_file import write_private
 
@@ -152,9 +151,11 @@ class ComposeStack:
             checks = {name: check for name, check in self._checks(state, containers, api).items()
                       if name not in unasked}
             shown = [container for name, container in containers.items() if name != INIT]
-            with ThreadPoolExecutor(len(shown)) as pool:
-                return list(pool.map(lambda item: _status(item, self._url(item.service, state),
-                                                          checks.get(item.service)), shown))
+            ended = {item.service: problem for item in shown if (problem := item.problem())}
+            found = asking.problems(checks, ended=ended)
+        return [ServiceStatus(name=item.service, pid=item.pid, url=self._url(item.service, state),
+                              healthy=not found.get(item.service), problem=found.get(item.service))
+                for item in shown]
 
     def log_of(self, name: str) -> Path:
         """Return a file with a service's log. Raises BadInput where there is no such service."""
@@ -179,15 +180,22 @@ class ComposeStack:
         return {**found, "docker compose": command.compose_version(), "docker engine": command.engine_version()}
 
     def require_alive(self) -> None:
-        """Raise ServiceDied, with the end of its log, for the first service that has ended by itself.
+        """Raise ServiceDied, with what its log says of the reason, for the first service that has ended by itself.
 
         What the engine said is believed for some seconds.
         """
         if time.monotonic() < self._alive_until:
             return
-        for name in self.dead():
-            raise ServiceDied(self._obituary(name), "`rig down --stack compose`, then start again")
+        if dead := self.dead():
+            raise self._death(*dead)
         self._alive_until = time.monotonic() + ALIVE_FOR
+
+    def require_running(self) -> None:
+        """Raise ServiceDied as above, and for a service that is paused."""
+        self.require_alive()
+        for name, container in self._containers().items():
+            if container.is_paused:
+                raise ServiceDied(f"{name} does not serve: its container is paused", "`docker compose unpause`")
 
     # --- up, switch, down ----------------------------------------------------------------------
 
@@ -312,8 +320,11 @@ class ComposeStack:
     def _remove(self, names: Iterable[str]) -> None:
         self._compose.run("--profile", "*", "rm", "--stop", "--force", "--volumes", *names)
 
-    def _obituary(self, name: str) -> str:
-        return f"{name} has ended by itself; the end of its log:\n{last_lines(self.log_of(name))}"
+    def _death(self, name: str, *others: str) -> ServiceDied:
+        log = self.log_of(name)
+        so_have = f" (so have {', '.join(others)})" if others else ""
+        return ServiceDied(f"{name} has ended by itself{so_have}; its log: {log}",
+                           "`rig down --stack compose`, then start again", reasons(log))
 
     @contextmanager
     def _nothing_half_started(self) -> Iterator[None]:
@@ -354,9 +365,3 @@ def _neo4j_problem(state: StackState) -> str | None:
     except BadInput as error:
         return str(error)
     return None
-
-
-def _status(container: Container, url: str | None, check: Check | None) -> ServiceStatus:
-    problem = container.problem() or (check() if check else None)
-    return ServiceStatus(name=container.service, pid=container.pid, url=url, healthy=problem is None,
-                         problem=problem)

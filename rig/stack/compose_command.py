@@ -54,6 +54,11 @@ class Container:
         return bool(self.found["State"]["Running"])
 
     @property
+    def is_paused(self) -> bool:
+        """Whether somebody has stopped it (``docker pause``)."""
+        return bool(self.found["State"].get("Paused"))
+
+    @property
     def started_at(self) -> float:
         """When it was started last (epoch, s)."""
         return datetime.fromisoformat(str(self.found["State"]["StartedAt"])).timestamp()
@@ -74,6 +79,8 @@ class Container:
         state = self.found["State"]
         if not state["Running"]:
             return f"it has ended with {state['ExitCode']}"
+        if self.is_paused:
+            return "it is paused; `docker compose unpause` lets it go on"
         if state.get("Health", {}).get("Status") == "unhealthy":
             return f"its health check fails: {_last_line(state['Health']['Log'][-1]['Output'])}"
         return None

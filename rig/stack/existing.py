@@ -75,6 +75,9 @@ class ExistingStack:
     def require_alive(self) -> None:
         """Do nothing: the API says so itself where it is gone."""
 
+    def require_running(self) -> None:
+        """Do nothing, as above."""
+
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
            keeper: Started | None = None) -> StackState:
         """Raise BadInput: it is not ours to start."""

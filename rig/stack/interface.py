@@ -64,7 +64,13 @@ class Stack(Protocol):
         """Return the versions of what the stack runs, None for what is not installed."""
 
     def require_alive(self) -> None:
-        """Raise ServiceDied, with the end of its log, for the first service that has ended by itself."""
+        """Raise ServiceDied, with what its log says of the reason, for the first service that has ended by itself."""
+
+    def require_running(self) -> None:
+        """Raise ServiceDied as above, and for a service that somebody has stopped: nothing would be answered.
+
+        For the beginning of a command: one that is stopped later shows as what it holds up.
+        """
 
     # --- up, switch, down ----------------------------------------------------------------------
 

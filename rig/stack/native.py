@@ -14,19 +14,20 @@ from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, ServiceDied
 from rig.records import Relay, relay_on
 from rig.settings import Settings
-from rig.stack import airflow, drivers, inherited, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
+from rig.stack import airflow, asking, drivers, inherited, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
 from rig.stack import state as states
 from rig.stack.interface import OnStep, ServiceStatus
 from rig.stack.processes import MARK
 from rig.stack.readiness import until_all_serve
-from rig.stack.service import Check, Service, last_lines
+from rig.stack.service import Check, Service, reasons
 from rig.stack.state import ServiceState, StackState
 
 DRIVER_HOST = ("worker-driver",)
 EXECUTOR_SERVICES = ("airflow-scheduler", "airflow-worker", "flower")
 AIRFLOW_FIRST = (*EXECUTOR_SERVICES, "airflow-dag-processor", "airflow-apiserver")
 CHECK_EVERY = 0.2       # seconds
-PATIENCE = 8.0          # seconds for a clean end where nothing is kept anyhow: a worker would wait for its tasks
+ENDED = "has ended by itself"
+PATIENCE = 6.0          # seconds for a clean end where nothing is kept anyhow: a worker would wait for its tasks
 
 
 class NativeStack:
@@ -55,11 +56,11 @@ class NativeStack:
         state = self.state()
         unasked = {"neo4j"} if state.keeper or lock.is_held(self.settings.data_dir) else set[str]()
         with self.api(state) as api:
-            services = {service.name: service for service in self._services(state, api)}
-            with ThreadPoolExecutor(len(services)) as pool:
-                return list(pool.map(lambda item: _status(item[0], item[1],
-                                                            None if item[0] in unasked else services[item[0]].check),
-                                     state.services.items()))
+            checks = {service.name: service.check for service in self._services(state, api)
+                      if service.name in state.services and service.name not in unasked}
+            found = asking.problems(checks, ended=self._not_running(state))
+        return [ServiceStatus(name=name, pid=started.process.pid, url=started.url, healthy=not found.get(name),
+                              problem=found.get(name)) for name, started in state.services.items()]
 
     def log_of(self, name: str) -> Path:
         log = self.folder / "logs" / f"{name}.log"
@@ -75,8 +76,14 @@ class NativeStack:
         return environment.installed()
 
     def require_alive(self) -> None:
-        for name in self.dead():
-            raise ServiceDied(self._obituary(name), "`rig down`, then start again")
+        if dead := self.dead():
+            raise self._death(*dead)
+
+    def require_running(self) -> None:
+        self.require_alive()
+        state = self.state()
+        for name, problem in self._not_running(state).items():
+            raise ServiceDied(f"{name} does not serve: {problem}", "`rig status` shows all services")
 
     # --- up, switch, down ----------------------------------------------------------------------
 
@@ -205,7 +212,7 @@ class NativeStack:
             raise Hung(f"airflow db migrate has not ended after {limit:.0f} s",
                        f"its log: {log}; RIG_START_TIMEOUT gives it more time")
         if code:
-            raise ServiceDied(f"airflow db migrate ended with {code}; the end of its log:\n{last_lines(log)}")
+            raise ServiceDied(f"airflow db migrate ended with {code}; its log: {log}", detail=reasons(log))
         self._on_step(migration.name, "ready", "")
 
     def _services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
@@ -271,7 +278,8 @@ class NativeStack:
     def _alive_and_serving(self, service: Service, state: StackState) -> Check:
         def problem() -> str | None:
             if not processes.find(state.services[service.name].process):
-                raise ServiceDied(self._obituary(service.name))
+                log = self.log_of(service.name)
+                raise ServiceDied(f"{service.name} {ENDED}; its log: {log}", detail=reasons(log))
             return service.check()
         return problem
 
@@ -305,8 +313,18 @@ class NativeStack:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def _obituary(self, name: str) -> str:
-        return f"{name} has ended by itself; the end of its log:\n{last_lines(self.log_of(name))}"
+    def _not_running(self, state: StackState) -> dict[str, str]:
+        dead = set(self.dead())
+        stopped = "it is stopped; `kill -CONT {}` lets it go on"
+        return {name: f"it {ENDED}" if name in dead else stopped.format(service.process.pid)
+                for name, service in state.services.items() if name in dead or processes.is_stopped(service.process)}
+
+    def _death(self, name: str, *others: str) -> ServiceDied:
+        """Return what is said of a service that has ended, and of those that did so too: the first is the reason."""
+        log = self.log_of(name)
+        so_have = f" (so have {', '.join(others)})" if others else ""
+        return ServiceDied(f"{name} {ENDED}{so_have}; its log: {log}",
+                           "`rig down`, then start again", reasons(log))
 
     @property
     def _home(self) -> Path:
@@ -323,12 +341,3 @@ class NativeStack:
                 "NEO4J_URI": state.neo4j_uri, "NEO4J_USERNAME": state.neo4j_username,
                 "NEO4J_PASSWORD": state.secrets.neo4j.get_secret_value(), "NEO4J_DATABASE": state.neo4j_database,
                 drivers.CONNECTION: drivers.connection(state)}
-
-
-def _status(name: str, started: ServiceState, check: Check | None) -> ServiceStatus:
-    if processes.find(started.process) is None:
-        problem: str | None = "it has ended by itself"
-    else:
-        problem = check() if check else None
-    return ServiceStatus(name=name, pid=started.process.pid, url=started.url, healthy=problem is None,
-                         problem=problem)

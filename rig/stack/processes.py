@@ -9,6 +9,7 @@ import pwd
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -74,6 +75,15 @@ def find(started: Started) -> psutil.Process | None:
         return None
 
 
+def is_stopped(started: Started) -> bool:
+    """Say whether a process runs and does nothing: somebody has stopped it (SIGSTOP, Ctrl-Z)."""
+    process = find(started)
+    try:
+        return process is not None and process.status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
+
+
 def this_process() -> Started:
     """Return the identity of the calling process."""
     return Started(pid=os.getpid(), create_time=psutil.Process().create_time())
@@ -88,7 +98,9 @@ def stop(started: Started, *, timeout: float, sign: signal.Signals = signal.SIGT
     if process is None:
         return True
     family = [process, *process.children(recursive=True)]
-    process.send_signal(sign)
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(sign)
+        process.send_signal(signal.SIGCONT)     # one that somebody has stopped would not hear of it
     ended_itself = not psutil.wait_procs([process], timeout=timeout)[1]
     kill(family)
     return ended_itself

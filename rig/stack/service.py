@@ -1,11 +1,17 @@
 """What the stack knows of a service: how it is started, when it serves, how it is stopped."""
 
+import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 Check = Callable[[], str | None]
+
+LOOKED_AT, MOST_REASONS, LONGEST = 60, 5, 500       # lines of a log, lines of it that are shown, characters of each
+# The levels of Airflow's, Neo4j's and Postgres' logs, and the last line of a traceback of Python or Java.
+WHY = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b|\[error|^Caused by: |^[\w.]*(Error|Exception)\b|\berror: "
+                 r"|^# (Can't|Fatal|Out of)|Out of memory|\bOOM\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,12 @@ class Service:
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 20
+
+
+def reasons(log: Path) -> str:
+    """Return the lines at the end of a service's log that say why it ended, five at most; empty where none does."""
+    lines = last_lines(log, LOOKED_AT).splitlines()
+    return "\n".join([line[:LONGEST] for line in lines if WHY.search(line)][-MOST_REASONS:])
 
 
 def last_lines(log: Path, count: int = 12) -> str:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from neo4j.exceptions import AuthError
 from patterns.facts import EXECUTORS
 from rig.airflow_api import AirflowApi
 from rig.records import DagRunRecord
+from rig.stack import ports
 from testing.waiting import eventually
 from tests.e2e.conftest import listening
 from tests.e2e.rig_command import Result, Rig
@@ -431,16 +433,17 @@ def test_a_comparison_in_which_something_failed_ends_with_1_and_writes_its_repor
 
 
 @pytest.mark.parametrize(("index", "name"), [(0, "airflow-scheduler"), (1, "neo4j")])
-def test_a_service_that_dies_is_named_with_the_end_of_its_log(
+def test_a_service_that_dies_is_named_with_its_log_and_what_that_says_of_the_reason(
         stack: Rig, faulty: Faulty, index: int, name: str) -> None:
     record = faulty.records[index]
     assert (record.state, record.opened_exact) == ("error", index == 0), "a Neo4j that was dead has counted nothing"
     assert record.reason is not None
-    assert record.reason.startswith(f"{name} has ended by itself; the end of its log:\n")
-    end = [line for line in record.reason.split(" — ")[0].split("\n")[1:] if line.strip()]
-    log = (stack.stack_dir / f"logs/{name}.log").read_text(encoding="utf-8")
-    assert end
-    assert all(line in log for line in end), end
+    log = stack.stack_dir / f"logs/{name}.log"
+    first, *why = record.reason.splitlines()
+    assert first == f"{name} has ended by itself; its log: {log} — `rig down`, then start again"
+    assert len(why) <= 5
+    text = log.read_text(encoding="utf-8")
+    assert all(line in text and "INFO" not in line for line in why), why
     assert f"{name} has ended by itself" in faulty.result.out
     assert name in faulty.summary["dag_runs"][index]["reason"]
 
@@ -485,3 +488,29 @@ def test_no_password_is_in_the_results(stack: Rig, faulty: Faulty) -> None:
     assert len(files) >= 6
     for path in files:
         assert not any(password in path.read_bytes() for password in passwords), path
+
+
+# --- last: these break the stack -------------------------------------------------------------------------------------
+
+
+def test_what_died_and_what_is_stopped_is_told_in_time_from_what_is_only_not_known(stack: Rig, api: AirflowApi) -> None:
+    services = stack.state().services
+    postmaster = psutil.Process(services["postgres"].process.pid)
+    for process in (postmaster, *postmaster.children()):
+        process.suspend()
+    os.kill(services["redis"].process.pid, signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(services["redis"].process.pid) or psutil.Process(
+        services["redis"].process.pid).status() == psutil.STATUS_ZOMBIE, limit=10)
+    began = time.monotonic()
+    shown = json.loads(stack.run("status", "--json").require(1).out)["services"]
+    assert time.monotonic() - began < 15
+    problems = {name: service["problem"] for name, service in shown.items()}
+    assert problems.pop("redis") == "it has ended by itself"
+    assert problems.pop("postgres").startswith("it is stopped; `kill -CONT ")
+    assert problems.pop("neo4j") is None
+    assert set(problems.values()) == {"not known: postgres does not serve"}, problems
+    port = str(ports.choose(0, variable="a test"))
+    for command in (("dag", "neo4j_stress_test"), ("switch", "celery"), ("load", "--headless", "--port", port)):
+        began = time.monotonic()
+        stack.run(*command).require_one_line("redis has ended by itself; its log: ", code=1)
+        assert time.monotonic() - began < 15, command

@@ -62,6 +62,9 @@ class PretendedStack:
         for name in self._dead:
             raise ServiceDied(f"{name} has ended by itself")
 
+    def require_running(self) -> None:
+        self.require_alive()
+
     def api(self, _: StackState) -> AirflowApi:
         return cast("AirflowApi", self.airflow)
 

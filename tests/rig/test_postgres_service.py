@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,17 @@ def test_the_check_needs_the_right_password(running: Running, tmp_path: Path) ->
     reason = other.check()
     assert reason
     assert "password authentication failed" in reason
+
+
+def test_one_that_is_stopped_is_said_so_in_time(running: Running) -> None:
+    process = psutil.Process(running.process.pid)
+    process.suspend()
+    try:
+        began = time.monotonic()
+        assert "timeout" in (running.service.check() or "")
+        assert time.monotonic() - began < 10
+    finally:
+        process.resume()
 
 
 def test_it_listens_on_loopback_alone(running: Running) -> None:

@@ -2,22 +2,27 @@
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 import redis
+from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rig.stack import processes
+from rig.stack import airflow, processes
 from rig.stack import redis as redis_service
 from rig.stack.ports import choose
 from rig.stack.processes import MARK, Started
 from rig.stack.service import Service
+from rig.stack.state import random_secrets
 from testing.services import running_service
 from tests.rig import kernel_sockets
+from tests.rig.test_drivers import stack
 from tests.server_marks import starts
 
 PASSWORD = "correct-horse-battery"
@@ -67,6 +72,26 @@ def test_it_refuses_without_the_password(password: str | None, running: Running)
 def test_the_check_needs_the_right_password(running: Running, tmp_path: Path) -> None:
     other = redis_service.service(tmp_path, running.port, "another", {})
     assert other.check(), "it would call the Redis of another stack its own"
+
+
+def test_a_broker_that_is_stopped_or_dead_is_said_in_one_line_in_time(
+        running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://192.0.2.1:6379/0")     # of another program: it counts for nothing
+    secrets = random_secrets(airflow=None, neo4j=None).model_copy(update={"redis": SecretStr(PASSWORD)})
+    made = stack(tmp_path, ports={"redis": running.port}, secrets=secrets)
+    worker = airflow.worker({}, tmp_path, made)
+    assert worker.check() == "no answer to a ping"
+    process = psutil.Process(running.process.pid)
+    process.suspend()
+    try:
+        began = time.monotonic()
+        assert (worker.check() or "").startswith("the broker does not answer: ")
+        assert running.service.check()
+        assert time.monotonic() - began < 15
+    finally:
+        process.resume()
+    made.ports["redis"] = choose(0, variable="a test")
+    assert "refused" in (airflow.worker({}, tmp_path, made).check() or "")
 
 
 def test_it_listens_on_loopback_alone(running: Running) -> None:

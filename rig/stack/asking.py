@@ -1,0 +1,51 @@
+"""Asking all services of a stack whether they serve: the answer comes in time, and names what is really wrong."""
+
+import threading
+import time
+from collections.abc import Mapping
+
+from rig.errors import RigError
+from rig.stack.service import Check
+
+WITHIN = 10.0           # seconds: a stopped service accepts a connection and then says nothing
+# Whom a service's check has to ask on its way. Where that one does not serve, nobody knows how the service is.
+THROUGH: Mapping[str, str] = {
+    "airflow-apiserver": "postgres", "airflow-dag-processor": "airflow-apiserver",
+    "airflow-scheduler": "airflow-apiserver", "airflow-worker": "redis"}
+
+
+def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = None, within: float = WITHIN,
+             ) -> dict[str, str | None]:
+    """Return each service's problem, None where it serves, after ``within`` seconds at the latest.
+
+    ``ended`` has the services that are not asked, with their problems. A service that can only be asked through one
+    that does not serve is not called ill for it: its problem is that it is not known.
+    """
+    found: dict[str, str | None] = {**dict.fromkeys(checks, f"no answer within {within:g} s"), **(ended or {})}
+    # Daemons: the program may end while one of them still waits for a service that is stopped.
+    threads = [threading.Thread(target=_ask, args=(name, check, found), daemon=True)
+               for name, check in checks.items() if name not in (ended or {})]
+    until = time.monotonic() + within
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    told = dict(found)      # one that answers from now on is too late
+    return {name: _not_known(name, told) or problem if problem and name not in (ended or {}) else problem
+            for name, problem in told.items()}
+
+
+def _ask(name: str, check: Check, found: dict[str, str | None]) -> None:
+    try:
+        found[name] = check()
+    except RigError as error:
+        found[name] = str(error)
+
+
+def _not_known(name: str, problems: Mapping[str, str | None]) -> str | None:
+    """Return which service keeps this one from being asked, the first in the chain."""
+    cause, at = None, THROUGH.get(name)
+    while at is not None:
+        cause = at if problems.get(at) else cause
+        at = THROUGH.get(at)
+    return f"not known: {cause} does not serve" if cause else None
