@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from worker_init.bolt import Tag
 from worker_init.errors import UpstreamFailure
+from worker_init.handshake import Version
 from worker_init.packstream import unpack_map
 from worker_init.pool_actions import (
     Abort,
@@ -121,13 +122,15 @@ class Pool:
 
     # Borrowing
 
-    def lend(self, borrower: Borrower, route: Route, *, must_check: bool = False) -> Connection | None:
+    def lend(self, borrower: Borrower, route: Route, *, must_check: bool = False,
+             version: Version | None = None) -> Connection | None:
         """Return a connection at once, or None: the borrower waits and is told.
 
         Who comes while others wait, waits behind them. With ``must_check`` the connection has just
-        answered a RESET, or was opened for the occasion; any member will do.
+        answered a RESET, or was opened for the occasion; any member will do. With ``version`` it speaks this version
+        of Bolt, else the newest that driver and server know.
         """
-        link = self._machine.lend(borrower, route, self._clock(), must_check=must_check)
+        link = self._machine.lend(borrower, route, self._clock(), must_check=must_check, version=version)
         if self._actions:
             self._act()
         return cast("Connection", link.handle) if link else None
@@ -231,7 +234,7 @@ class Pool:
 
     async def _connect(self, link: Link) -> None:
         try:
-            connection = await self.upstream.connect(link.member)
+            connection = await self.upstream.connect(link.place)
         except UpstreamFailure as failure:
             self._machine.open_failed(link, failure, self._clock())
         else:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from worker_init.errors import UpstreamFailure
 from worker_init.pool_states import ConnectionState
+from worker_init.routing import Place
 
 _NEVER = float("inf")
 
@@ -41,11 +42,11 @@ class Counters:
 class Link:
     """One upstream connection as the machine sees it. ``handle`` is whatever the I/O knows it by."""
 
-    __slots__ = ("database", "deadline", "handle", "idle_since", "is_spoiled", "key", "member", "opened_at",
+    __slots__ = ("database", "deadline", "handle", "idle_since", "is_spoiled", "key", "opened_at", "place",
                  "proven_at", "state")
 
-    def __init__(self, member: str) -> None:
-        self.member = member
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.state = ConnectionState.OPENING
         self.handle: Any = None
         self.opened_at = self.idle_since = self.proven_at = 0.0
@@ -55,7 +56,7 @@ class Link:
         self.is_spoiled = False
 
     def __repr__(self) -> str:
-        return f"<Link {self.member} {self.state}>"
+        return f"<Link {self.place} {self.state}>"
 
 
 # Whose routing table: a database's, or the home database's of an impersonated user or of the upstream's own.
@@ -77,7 +78,7 @@ class Refuse(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Open a connection to ``link.member``; ``opened`` or ``open_failed`` answers."""
+    """Open a connection to ``link.place``; ``opened`` or ``open_failed`` answers."""
 
     link: Link
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from worker_init.errors import EXHAUSTED, UNREACHABLE, ProtocolViolation, UpstreamFailure
+from worker_init.handshake import Version
 from worker_init.pool_actions import (
     Abort,
     Action,
@@ -47,7 +48,7 @@ from worker_init.pool_states import (
     WaiterEvent,
     WaiterState,
 )
-from worker_init.routing import ANYWHERE, Route, Tables
+from worker_init.routing import ANYWHERE, Place, Route, Tables
 
 # How long the answer to a RESET may take: what a dead connection costs the task that meets it, at most.
 CHECK_SECONDS = 5.0
@@ -86,6 +87,7 @@ class _Failure(NamedTuple):
 class _Waiter:
     borrower: Any
     route: Route
+    version: Version | None
     must_check: bool
     since: float
     serial: int
@@ -97,6 +99,7 @@ class _Lane:
     """Who waits for the same kind of connection. ``name`` is the database, once a routing table has told it."""
 
     route: Route
+    version: Version | None
     name: str | None
     waiters: dict[Any, _Waiter] = field(default_factory=dict)
     asking: int = 0
@@ -106,8 +109,7 @@ class _Lane:
         return next(iter(self.waiters.values()))
 
 
-_LaneKey = tuple[bool, str | None, str | None, bool]
-_ONE_LANE: _LaneKey = (False, None, None, False)
+_LaneKey = tuple[Version | None, bool, str | None, str | None, bool]
 
 
 class PoolMachine:
@@ -118,7 +120,7 @@ class PoolMachine:
     """
 
     def __init__(self, limits: Limits, seed: str, *, is_routed: bool = False, answer_seconds: float = CHECK_SECONDS,
-                 choose: Callable[[Sequence[str]], str] = random.choice) -> None:
+                 choose: Callable[[Sequence[Place]], Place] = random.choice) -> None:
         self.limits = limits
         self.counters = Counters()
         self.state = PoolState.NEW
@@ -126,7 +128,6 @@ class PoolMachine:
         self.actions: deque[Action] = deque()
         self._is_routed = is_routed
         self._tables = Tables(seed)
-        self._only = (seed,)
         self._answer_seconds = answer_seconds
         # Idle connections are looked at no more often than this, whatever the setting.
         self._check_every = max(limits.liveness_check, _CHECK_EVERY)
@@ -141,8 +142,8 @@ class PoolMachine:
         # Which of two events came first: waiters, failures and routing tables are numbered in one row.
         self._serial = 0
         # The last failed attempt to open a connection to a member, and to get a routing table from it.
-        self._failures: dict[str, _Failure] = {}
-        self._mute: dict[str, _Failure] = {}
+        self._failures: dict[Place, _Failure] = {}
+        self._mute: dict[Place, _Failure] = {}
         self._is_settling = False
         self._wake_at = _NEVER
         self._faults_seen: set[tuple[str, str]] = set()
@@ -178,18 +179,20 @@ class PoolMachine:
 
     # Events: borrowing
 
-    def lend(self, borrower: Any, route: Route, now: float, *, must_check: bool = False) -> Link | None:
+    def lend(self, borrower: Any, route: Route, now: float, *, must_check: bool = False,
+             version: Version | None = None) -> Link | None:
         """Take an idle connection, or wait: then Grant or Refuse follows.
 
         Who comes while others wait, waits behind them. With ``must_check`` the connection has answered a RESET since,
-        or was opened since; any member will do.
+        or was opened since; any member will do. With ``version`` it speaks this version of Bolt.
         """
-        if not must_check and (not self._lanes or (self._is_routed and self._lane_key(route) not in self._lanes)):
-            link = self._take_idle(route, now)
+        if not must_check and (not self._lanes or self._lane_key(route, version) not in self._lanes):
+            link = self._take_idle(route, version, now)
             if link:
                 self._step(link, _E.LENT)
                 return link
-        self._join(_Waiter(borrower, ANYWHERE if must_check else route, must_check, now, self._serial), now)
+        waiter = _Waiter(borrower, ANYWHERE if must_check else route, version, must_check, now, self._serial)
+        self._join(waiter, now)
         return None
 
     def abandon(self, borrower: Any, now: float) -> None:
@@ -238,9 +241,9 @@ class PoolMachine:
                 each.is_spoiled = True
             self.close_idle(now)
         elif self._is_routed and code.endswith(_NOT_A_WRITER):
-            self._tables.drop_writer(link.database or "", link.member)
+            self._tables.drop_writer(link.database or "", link.place.address)
         elif self._is_routed and code.endswith(".DatabaseUnavailable"):
-            self._deactivate(link.member, now)
+            self._deactivate(link.place.address, now)
 
     # Events: what connections do
 
@@ -250,7 +253,7 @@ class PoolMachine:
         if self._step(link, _E.OPENED) is not _C.IDLE:
             self._abort(link)
             return
-        self._failures.pop(link.member, None)
+        self._failures.pop(link.place, None)
         link.opened_at = link.idle_since = now
         self._enter(PoolEvent.CONNECTED)
         self._proven(link, now)
@@ -261,9 +264,9 @@ class PoolMachine:
         self._step(link, _E.OPEN_FAILED)
         if not was_wanted:
             return
-        self._failures[link.member] = self._failed(failure, now)
-        if self._is_routed and not self._lives(self._links, (link.member,)):
-            self._tables.deactivate(link.member)
+        self._failures[link.place] = self._failed(failure, now)
+        if self._is_routed and not self._lives(self._links, (link.place,)):
+            self._tables.deactivate(link.place.address)
         if not self.count(*_LIVING):
             self._enter(PoolEvent.UNREACHABLE)
         self._after(now)
@@ -276,14 +279,14 @@ class PoolMachine:
     def check_failed(self, link: Link, why: str, now: float) -> None:
         """RESET or ROUTE had no answer in time, or one that makes no sense: the connection is useless."""
         if link.state in _ANSWERING:
-            self.actions.append(Note(_INFO, f"closing a connection to {link.member} ({link.state}): {why}"))
+            self.actions.append(Note(_INFO, f"closing a connection to {link.place} ({link.state}): {why}"))
         if link.state is _C.ROUTING:
-            reason = UpstreamFailure(UNREACHABLE, f"no routing table from {link.member}: {why}")
-            self._mute[link.member] = self._failed(reason, now)
+            reason = UpstreamFailure(UNREACHABLE, f"no routing table from {link.place}: {why}")
+            self._mute[link.place] = self._failed(reason, now)
         asked_at = link.deadline - (self._answer_seconds if link.state is _C.ROUTING else CHECK_SECONDS)
         if self._step(link, _E.FAILED) is _C.CLOSING:
             self._abort(link)
-            self._forget(link.member, asked_at, now)
+            self._forget(link.place.address, asked_at, now)
         self._after(now)
 
     def routed(self, link: Link, answer: Any, now: float, *, routes_itself: bool = True) -> None:
@@ -293,11 +296,11 @@ class PoolMachine:
         try:
             self._store(link.key or (None, None), answer, routes_itself, now)
         except ProtocolViolation as violation:
-            reason = UpstreamFailure(UNREACHABLE, f"{link.member}: {violation}")
-            self._mute[link.member] = self._failed(reason, now)
+            reason = UpstreamFailure(UNREACHABLE, f"{link.place}: {violation}")
+            self._mute[link.place] = self._failed(reason, now)
         self._proven(link, now)
         known = self._tables.members()
-        for idle in [idle for idle in self._idle if known and idle.member not in known]:
+        for idle in [idle for idle in self._idle if known and idle.place.address not in known]:
             self._idle.remove(idle)
             self._retire(idle, now)
 
@@ -306,7 +309,7 @@ class PoolMachine:
         if self._step(link, _E.REFUSED) is not _C.CHECKING:
             return
         self._expect(link, CHECK_SECONDS, Check(link), now)
-        self._mute[link.member] = self._failed(failure, now)
+        self._mute[link.place] = self._failed(failure, now)
         if _is_fatal_in_discovery(failure.code):
             for lane in [lane for lane in self._lanes.values() if _key_of(lane.route) == link.key]:
                 self._refuse_lane(lane, failure, now)
@@ -427,8 +430,10 @@ class PoolMachine:
 
     # The queue
 
-    def _lane_key(self, route: Route) -> _LaneKey:
-        return (route.read_only, route.database, route.impersonated, route.anywhere) if self._is_routed else _ONE_LANE
+    def _lane_key(self, route: Route, version: Version | None) -> _LaneKey:
+        if not self._is_routed:
+            return version, False, None, None, False
+        return version, route.read_only, route.database, route.impersonated, route.anywhere
 
     def _join(self, waiter: _Waiter, now: float) -> None:
         if self.state is PoolState.CLOSED:
@@ -437,10 +442,10 @@ class PoolMachine:
         if waiter.borrower in self._lane_of:
             self._count_fault(waiter.state, "a borrower asks twice")
             return
-        key = self._lane_key(waiter.route)
+        key = self._lane_key(waiter.route, waiter.version)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = _Lane(waiter.route, waiter.route.database)
+            lane = self._lanes[key] = _Lane(waiter.route, waiter.version, waiter.route.database)
         lane.waiters[waiter.borrower] = waiter
         lane.asking += 1
         self._lane_of[waiter.borrower] = lane
@@ -452,7 +457,7 @@ class PoolMachine:
         self._move(waiter, event)
         del lane.waiters[waiter.borrower], self._lane_of[waiter.borrower]
         if not lane.waiters:
-            del self._lanes[self._lane_key(lane.route)]
+            del self._lanes[self._lane_key(lane.route, lane.version)]
         waited = now - waiter.since
         self.counters.waits += 1
         self.counters.wait_seconds += waited
@@ -506,88 +511,88 @@ class PoolMachine:
             self.actions.append(Emptied())
 
     def _serve(self, lane: _Lane, now: float) -> None:
-        members = self._members_of(lane, now)
-        if not members:
-            if members is None and lane.waiters:
+        places = self._places_of(lane, now)
+        if not places:
+            if places is None and lane.waiters:
                 self._want_table(lane, now)
             return
-        while lane.waiters and not lane.head.must_check and (link := self._find_idle(members, now, fresh=True)):
+        while lane.waiters and not lane.head.must_check and (link := self._find_idle(places, now, fresh=True)):
             self._idle.remove(link)
             self._grant(lane, link, now)
         if lane.waiters and (self._idle or len(self._links) < self.limits.max_size):
-            self._provide(lane, members, len(lane.waiters), now)
+            self._provide(lane, places, len(lane.waiters), now)
 
-    def _provide(self, lane: _Lane, members: Sequence[str], wanted: int, now: float) -> None:
-        """See to it that so many connections to these members will be ready in a moment."""
-        wanted -= sum(link.state in _PREPARING and link.member in members for link in self._links)
-        while wanted > 0 and (link := self._find_idle(members, now)):
+    def _provide(self, lane: _Lane, places: Sequence[Place], wanted: int, now: float) -> None:
+        """See to it that so many connections to these places will be ready in a moment."""
+        wanted -= sum(link.state in _PREPARING and link.place in places for link in self._links)
+        while wanted > 0 and (link := self._find_idle(places, now)):
             self._start_check(link, now)
             wanted -= 1
         if wanted > 0:
-            wanted -= self._too_early(lane, members)
+            wanted -= self._too_early(lane, places)
         for _ in range(wanted):
-            member = self._pick(lane, members, now)
-            if member is None or not self._has_room(members, now):
+            place = self._pick(lane, places, now)
+            if place is None or not self._has_room(places, now):
                 break
-            self._open(member)
+            self._open(place)
 
-    def _too_early(self, lane: _Lane, members: Sequence[str]) -> int:
+    def _too_early(self, lane: _Lane, places: Sequence[Place]) -> int:
         """Return for how many nothing is opened yet: the end of a lease may lie unread beside their requests."""
-        if not (lane.asking and any(link.state is _C.LENT and link.member in members for link in self._links)):
+        if not (lane.asking and any(link.state is _C.LENT and link.place in places for link in self._links)):
             return 0
         if not self._is_settling:
             self._is_settling = True
             self.actions.append(Settle())
         return lane.asking
 
-    def _has_room(self, members: Sequence[str], now: float) -> bool:
-        """Whether one more may be opened. If not, one that is idle at another member has to go first."""
+    def _has_room(self, places: Sequence[Place], now: float) -> bool:
+        """Whether one more may be opened. If not, one that is idle at another place has to go first."""
         if len(self._links) < self.limits.max_size:
             return True
-        spare = next((link for link in self._idle if link.member not in members), None)
+        spare = next((link for link in self._idle if link.place not in places), None)
         if spare and not self.count(_C.CLOSING):
             self._idle.remove(spare)
             self._retire(spare, now)
         return False
 
-    def _pick(self, lane: _Lane, members: Sequence[str], now: float) -> str | None:
-        """Return the member with the fewest connections among those that may be asked; None: wait, or refused."""
-        if self._lives(self._links, members):
-            usable = [member for member in members if self._retry_at(member) <= now]
+    def _pick(self, lane: _Lane, places: Sequence[Place], now: float) -> Place | None:
+        """Return the place with the fewest connections among those that may be asked; None: wait, or refused."""
+        if self._lives(self._links, places):
+            usable = [place for place in places if self._retry_at(place) <= now]
             if not usable:
-                self._wake(min(map(self._retry_at, members)))
+                self._wake(min(map(self._retry_at, places)))
         else:
-            usable = self._untried(lane, members, [self._failures], now)
+            usable = self._untried(lane, places, [self._failures], now)
         if not usable:
             return None
-        count = {member: sum(link.member == member for link in self._links) for member in usable}
+        count = {place: sum(link.place == place for link in self._links) for place in usable}
         fewest = min(count.values())
-        return self._choose([member for member in usable if count[member] == fewest])
+        return self._choose([place for place in usable if count[place] == fewest])
 
-    def _retry_at(self, member: str) -> float:
-        failure = self._failures.get(member)
+    def _retry_at(self, place: Place) -> float:
+        failure = self._failures.get(place)
         return failure.retry_at if failure else 0.0
 
-    def _untried(self, lane: _Lane, members: Sequence[str], kinds: Sequence[dict[str, _Failure]],
-                 now: float) -> list[str]:
+    def _untried(self, lane: _Lane, places: Sequence[Place], kinds: Sequence[dict[Place, _Failure]],
+                 now: float) -> list[Place]:
         """Return who has not failed since a lane's first waiter came; refuse those for whom each has."""
-        failures = {member: max(found) for member in members if (found := [
-            kind[member] for kind in kinds if member in kind])}
+        failures = {place: max(found) for place in places if (found := [
+            kind[place] for kind in kinds if place in kind])}
         while lane.waiters:
-            usable = [member for member in members
-                      if member not in failures or failures[member].serial <= lane.head.serial]
+            usable = [place for place in places
+                      if place not in failures or failures[place].serial <= lane.head.serial]
             if usable:
                 return usable
             self._refuse_lane(lane, max(failures.values()).reason, now, before=min(failures.values()).serial)
         return []
 
     @staticmethod
-    def _lives(links: Iterable[Link], members: Sequence[str]) -> bool:
-        """Whether some connection to these members may serve yet."""
-        return any(link.state in _LIVING and link.member in members for link in links)
+    def _lives(links: Iterable[Link], places: Sequence[Place]) -> bool:
+        """Whether some connection to these places may serve yet."""
+        return any(link.state in _LIVING and link.place in places for link in links)
 
-    def _open(self, member: str) -> None:
-        link = Link(member)
+    def _open(self, place: Place) -> None:
+        link = Link(place)
         self._links[link] = None
         self.actions.append(Open(link))
 
@@ -603,30 +608,36 @@ class PoolMachine:
 
     def _hand_over(self, link: Link, now: float) -> bool:
         for lane in sorted(self._lanes.values(), key=lambda lane: lane.head.since):
-            members = self._members_of(lane, now)
-            if members is None:
+            places = self._places_of(lane, now)
+            if places is None:
                 return False        # it has waited longest, and this connection may be the one to ask for its table
-            if lane.waiters and link.member in members:
+            if lane.waiters and link.place in places:
                 self._grant(lane, link, now)
                 return True
         return False
 
     # Idle connections
 
-    def _take_idle(self, route: Route, now: float) -> Link | None:
+    def _take_idle(self, route: Route, version: Version | None, now: float) -> Link | None:
         if not self._is_routed:
-            return self._take_last(now)
-        name, members = self._resolve(route, None, self._serial, now)
-        link = self._find_idle(members, now, fresh=True) if members and self._idle else None
+            return self._take_last(version, now)
+        name, places = self._resolve(route, version, None, self._serial, now)
+        link = self._find_idle(places, now, fresh=True) if places and self._idle else None
+        if link:
+            link.database = name
+        return self._take(link)
+
+    def _take(self, link: Link | None) -> Link | None:
         if link:
             self._idle.remove(link)
-            link.database = name
         return link
 
-    def _take_last(self, now: float) -> Link | None:
-        """Do the same where any connection will do: it is on the way of every transaction."""
+    def _take_last(self, version: Version | None, now: float) -> Link | None:
+        """Do the same where the last one will do, as nearly always: it is on the way of every transaction."""
         while self._idle:
             link = self._idle[-1]
+            if link.place.version != version:
+                return self._take(self._find_idle((Place(link.place.address, version),), now, fresh=True))
             if now - link.opened_at < self.limits.max_lifetime:
                 if now - link.proven_at >= self.limits.liveness_check:
                     return None
@@ -634,20 +645,20 @@ class PoolMachine:
             self._retire(self._idle.pop(), now)
         return None
 
-    def _find_idle(self, members: Sequence[str], now: float, *, fresh: bool = False) -> Link | None:
-        """Return the idle connection to one of these members that was used last; with ``fresh`` it needs no check."""
+    def _find_idle(self, places: Sequence[Place], now: float, *, fresh: bool = False) -> Link | None:
+        """Return the idle connection to one of these places that was used last; with ``fresh`` it needs no check."""
         oldest = now - self.limits.max_lifetime
         for link in [*reversed(self._idle)]:
             if link.opened_at <= oldest:
                 self._idle.remove(link)
                 self._retire(link, now)
-            elif link.member in members and not (fresh and now - link.proven_at >= self.limits.liveness_check):
+            elif link.place in places and not (fresh and now - link.proven_at >= self.limits.liveness_check):
                 return link
         return None
 
-    def _forget(self, member: str, before: float, now: float) -> None:
+    def _forget(self, address: str, before: float, now: float) -> None:
         """Close what has been idle at a member for longer than a question without an answer: it would cost as much."""
-        for link in [link for link in self._idle if link.member == member and link.proven_at < before]:
+        for link in [link for link in self._idle if link.place.address == address and link.proven_at < before]:
             self._idle.remove(link)
             self._retire(link, now)
 
@@ -676,24 +687,25 @@ class PoolMachine:
 
     # Routing
 
-    def _resolve(self, route: Route, name: str | None, since: int,
-                 now: float) -> tuple[str | None, Sequence[str] | None]:
+    def _resolve(self, route: Route, version: Version | None, name: str | None, since: int,
+                 now: float) -> tuple[str | None, Sequence[Place] | None]:
         """Return the database's name and who serves it; None for what a server has to be asked for."""
         if route.anywhere:
-            return None, self._tables.members() or self._only
+            return None, _places(self._tables.members() or (self._tables.seed,), version)
         name = name or route.database or self._tables.home_of(route.impersonated, now)
-        return name, self._tables.find(name, read_only=route.read_only, now=now, since=since) if name else None
+        members = self._tables.find(name, read_only=route.read_only, now=now, since=since) if name else None
+        return name, None if members is None else _places(members, version)
 
-    def _members_of(self, lane: _Lane, now: float) -> Sequence[str] | None:
+    def _places_of(self, lane: _Lane, now: float) -> Sequence[Place] | None:
         """Return who can serve a lane; None: its routing table is needed; nobody: it has been refused."""
         if not self._is_routed:
-            return self._only
-        lane.name, members = self._resolve(lane.route, lane.name, lane.head.serial, now)
-        if members is not None and not members:
+            return _places((self._tables.seed,), lane.version)
+        lane.name, places = self._resolve(lane.route, lane.version, lane.name, lane.head.serial, now)
+        if places is not None and not places:
             self._refuse_lane(lane, self._nobody_serves(lane), now, before=self._table_serial(lane.name))
             if lane.waiters:
                 return None
-        return members
+        return places
 
     def _nobody_serves(self, lane: _Lane) -> UpstreamFailure:
         recent = [failure for failure in self._failures.values() if failure.serial > lane.head.serial]
@@ -707,9 +719,11 @@ class PoolMachine:
 
     def _want_table(self, lane: _Lane, now: float) -> None:
         key = _key_of(lane.route)
-        if any(link.state is _C.ROUTING and link.key == key for link in self._links):
+        if any(link.state is _C.ROUTING and link.key == key and link.place.version == lane.version
+               for link in self._links):
             return
-        routers = self._untried(lane, self._tables.routers(lane.name), [self._failures, self._mute], now)
+        routers = _places(self._tables.routers(lane.name), lane.version)
+        routers = self._untried(lane, routers, [self._failures, self._mute], now)
         if not routers:
             return
         link = self._find_idle(routers, now, fresh=True)
@@ -728,13 +742,13 @@ class PoolMachine:
         for lane in self._lanes.values():
             if _key_of(lane.route) == key and not lane.route.anywhere:
                 lane.name = table.database
-        known = {*self._tables.members(), *self._only}
-        self._failures = {member: failure for member, failure in self._failures.items() if member in known}
-        self._mute = {member: failure for member, failure in self._mute.items() if member in known}
+        known = {*self._tables.members(), self._tables.seed}
+        self._failures = {place: failure for place, failure in self._failures.items() if place.address in known}
+        self._mute = {place: failure for place, failure in self._mute.items() if place.address in known}
 
-    def _deactivate(self, member: str, now: float) -> None:
-        self._tables.deactivate(member)
-        self._forget(member, _NEVER, now)
+    def _deactivate(self, address: str, now: float) -> None:
+        self._tables.deactivate(address)
+        self._forget(address, _NEVER, now)
 
     def _failed(self, failure: UpstreamFailure, now: float) -> _Failure:
         """Count a failed attempt to have a connection or a routing table."""
@@ -778,6 +792,10 @@ class PoolMachine:
         if at < self._wake_at:
             self._wake_at = at
             self.actions.append(WakeAt(at))
+
+
+def _places(members: Sequence[str], version: Version | None) -> list[Place]:
+    return [Place(member, version) for member in members]
 
 
 def _key_of(route: Route) -> Key:

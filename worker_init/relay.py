@@ -1,6 +1,5 @@
-"""A driver behind an address: the relay of one slot, with its listening socket, clients and pools."""
+"""A driver behind an address: the relay of one slot, with its listening socket, clients and pool."""
 
-import asyncio
 import logging
 import socket
 import time
@@ -41,7 +40,7 @@ class Shared:
 class Relay:
     """One upstream's clients and connections.
 
-    There is a pool for the server's own version of Bolt, and one for each older version that clients speak.
+    Its pool lends each client a connection that speaks the client's version of Bolt.
     """
 
     def __init__(self, name: str, target: Target, credentials: Credentials, *, limits: Limits,
@@ -55,10 +54,7 @@ class Relay:
         shared = shared or Shared()
         self.spool = shared.spool
         self.end_watch = shared.end_watch
-        self._limits = limits
-        self._connection_timeout = connection_timeout
-        self.pool = self._new_pool(None)
-        self._older: dict[Version, Pool] = {}
+        self.pool = Pool(Upstream(target, connection_timeout), limits, name)
         # What clients of each version are told of this server.
         self._greetings: dict[Version, bytes] = {}
         self._door = Door(credentials, target)
@@ -81,33 +77,18 @@ class Relay:
         self._listener = Listener(sock, lambda: Session(self), lambda: self.turned_away("too many open files"))
 
     async def drain(self, limit: float) -> None:
-        """Take no more clients, let transactions end for so many seconds, close the drivers."""
+        """Take no more clients, let transactions end for so many seconds, close the driver."""
         if self._listener:
             self._listener.close()
-        await asyncio.gather(*(pool.drain(limit) for pool in self._pools))
+        await self.pool.drain(limit)
 
     def close_idle(self) -> None:
         """Close every connection that is not lent."""
-        for pool in self._pools:
-            pool.close_idle()
+        self.pool.close_idle()
 
-    # Pools
-
-    @property
-    def _pools(self) -> list[Pool]:
-        return [self.pool, *self._older.values()]
-
-    def _new_pool(self, version: Version | None) -> Pool:
-        name = f"{self.name}, Bolt {version}" if version else self.name
-        return Pool(Upstream(self.target, self._connection_timeout, version), self._limits, name)
-
-    def pool_for(self, version: Version) -> Pool:
-        """Return the pool whose connections speak a client's version."""
-        if self.server is None or version >= self.server.version:
-            return self.pool
-        if version not in self._older:
-            self._older[version] = self._new_pool(version)
-        return self._older[version]
+    def version_for(self, version: Version) -> Version | None:
+        """Return what a client's connections have to speak; None: it is what the server speaks anyway."""
+        return None if self.server is None or version >= self.server.version else version
 
     # Facts for the clients' machines
 
@@ -209,23 +190,19 @@ class Relay:
 
     def status(self) -> dict[str, Any]:
         """Return what inspection shows: gauges, counters since the host's start, no secret."""
-        pools = self._pools
-        opened, is_open = (sum(pool.upstream.opened for pool in pools), sum(pool.upstream.open for pool in pools))
+        pool, counters = self.pool, self.pool.counters
+        opened, is_open = pool.upstream.opened, pool.upstream.open
         return {
-            "state": str(self.pool.state), "address": self.address, "upstream": self.target.uri,
+            "state": str(pool.state), "address": self.address, "upstream": self.target.uri,
             "bolt": str(self.server.version) if self.server else None,
-            "connections": {"open": is_open, "opened": opened, "closed": opened - is_open,
-                            "in_use": sum(pool.in_use for pool in pools), "max_size": self._limits.max_size},
-            "leases": sum(pool.counters.leases for pool in pools),
-            "waits": {"now": sum(pool.waiting for pool in pools), "total": sum(pool.counters.waits for pool in pools),
-                      "timed_out": sum(pool.counters.timeouts for pool in pools),
-                      "seconds": round(sum(pool.counters.wait_seconds for pool in pools), 3),
-                      "longest_seconds": round(max(pool.longest_wait for pool in pools), 3)},
+            "connections": {"open": is_open, "opened": opened, "closed": opened - is_open, "in_use": pool.in_use,
+                            "max_size": pool.limits.max_size},
+            "leases": counters.leases,
+            "waits": {"now": pool.waiting, "total": counters.waits, "timed_out": counters.timeouts,
+                      "seconds": round(counters.wait_seconds, 3), "longest_seconds": round(pool.longest_wait, 3)},
             "clients": {"now": len(self._sessions), "total": self._clients, "refused": self._turned_away.total()},
-            "errors": sum(pool.counters.errors for pool in pools),
-            "last_error": next((pool.last_error for pool in pools if pool.last_error), None),
-            "faults": {"own": self._own_faults.total() + sum(pool.counters.own_faults for pool in pools),
-                       "server": self._server_faults.total()},
+            "errors": counters.errors, "last_error": pool.last_error,
+            "faults": {"own": self._own_faults.total() + counters.own_faults, "server": self._server_faults.total()},
         }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from worker_init.errors import ProtocolViolation
+from worker_init.handshake import Version
 
 # How long an impersonated user's home database is taken to be the same, where the server corrects a mistake.
 _HOME_SECONDS = 60.0
@@ -26,6 +27,16 @@ class Route(NamedTuple):
     bookmarks: tuple[str, ...] = ()
     impersonated: str | None = None
     anywhere: bool = False
+
+
+class Place(NamedTuple):
+    """Where a connection leads to, and the version of Bolt that it has to speak; None: the newest that there is."""
+
+    address: str
+    version: Version | None = None
+
+    def __str__(self) -> str:
+        return f"{self.address}, Bolt {self.version}" if self.version else self.address
 
 
 # No leader is needed, nor a routing table.

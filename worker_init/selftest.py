@@ -17,6 +17,7 @@ from typing import cast
 from worker_init.bolt import Piece, Scanner, Tag, message
 from worker_init.errors import ProtocolViolation, SelfTestNotRun, UnfitDriver, is_of_the_driver
 from worker_init.handshake import Negotiation, Version
+from worker_init.routing import Place
 from worker_init.targets import Target
 from worker_init.upstream import TESTED, OnAnswer, OnNonsense, Upstream, driver_version
 
@@ -93,7 +94,7 @@ async def _exercise(port: int) -> None:
         upstream = Upstream(Target(f"{scheme}://127.0.0.1:{port}", "self", "test"), _SECONDS)
         _expect(upstream.is_routed == (scheme == "neo4j"), "a URI tells whether it routes")
         try:
-            connection = await upstream.connect(upstream.seed)
+            connection = await upstream.connect(Place(upstream.seed))
             _expect(upstream.opened == upstream.open == 1, "one connection is counted")
             _expect(connection.server.version == (5, 8), "its version is known")
             _expect(await _tag_of(connection.ask_alive) == Tag.SUCCESS, "RESET is answered")

@@ -51,8 +51,8 @@ class Front(Facts, Protocol):
     pool: Pool
     server: Server | None
 
-    def pool_for(self, version: Version) -> Pool:
-        """Return the pool whose connections speak a client's version."""
+    def version_for(self, version: Version) -> Version | None:
+        """Return what a client's connections have to speak; None: it is what the server speaks anyway."""
 
     def ask_server(self, then: Callable[[UpstreamFailure | None], None]) -> None:
         """Find out what the server speaks; ``then`` is told when it is known, or why it cannot be."""
@@ -90,7 +90,7 @@ class Session(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._descriptor = -1
         self._is_there: Callable[[], bool]
-        self._pool: Pool | None = None
+        self._pool = front.pool
         self._connection: Connection | None = None
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._is_performing = False
@@ -139,7 +139,7 @@ class Session(asyncio.Protocol):
         """Pool: what was waited for is here."""
         self._connection = connection
         connection.user = self
-        if self._pool is self._front.pool and connection.server != self._front.server:
+        if connection.link.place.version is None and connection.server != self._front.server:
             self._front.learn(connection)
         try:
             self._client.granted(connection.server.version)
@@ -202,8 +202,7 @@ class Session(asyncio.Protocol):
             self._perform()
         except Exception as another:
             self._front.own_fault(another, self._client)
-        if self._pool:
-            self._pool.abandon(self)
+        self._pool.abandon(self)
         self._discard(Discard())
         self._transport.abort()
 
@@ -222,23 +221,21 @@ class Session(asyncio.Protocol):
         self._transport.abort()
 
     def _borrow(self, action: Borrow) -> None:
-        self._pool = self._front.pool_for(self._client.version)
-        connection = self._pool.lend(self, action.route, must_check=action.must_check)
+        connection = self._pool.lend(self, action.route, must_check=action.must_check,
+                                     version=self._front.version_for(self._client.version))
         if connection:
             self.granted(connection)
         else:
             self._client.waits()
 
     def _abandon(self, _: Abandon) -> None:
-        if self._pool:
-            self._pool.abandon(self)
+        self._pool.abandon(self)
 
     def _began(self, _: Began) -> None:
-        if self._pool:
-            self._pool.counters.leases += 1
+        self._pool.counters.leases += 1
 
     def _failed(self, action: Failed) -> None:
-        if self._pool and self._connection:
+        if self._connection:
             self._pool.failed(action.code, self._connection)
 
     def _take_connection(self) -> Connection | None:
@@ -248,15 +245,15 @@ class Session(asyncio.Protocol):
         return connection
 
     def _give_back(self, _: GiveBack) -> None:
-        if (connection := self._take_connection()) and self._pool:
+        if connection := self._take_connection():
             self._pool.give_back(connection)
 
     def _reset_and_give_back(self, _: ResetAndGiveBack) -> None:
-        if (connection := self._take_connection()) and self._pool:
+        if connection := self._take_connection():
             self._pool.reset_and_give_back(connection)
 
     def _discard(self, _: Discard) -> None:
-        if (connection := self._take_connection()) and self._pool:
+        if connection := self._take_connection():
             self._pool.discard(connection)
 
     def _ask_server(self, _: AskServer) -> None:

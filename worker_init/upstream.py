@@ -25,6 +25,7 @@ from worker_init.bolt_version import asking_for
 from worker_init.errors import UNREACHABLE, BadSetting, ProtocolViolation, UpstreamFailure
 from worker_init.handshake import OLDEST, Version, offers_of
 from worker_init.pool_actions import Link
+from worker_init.routing import Place
 from worker_init.targets import Target
 
 TESTED = ("5.28.2", "6.0.3", "6.4.1")
@@ -210,13 +211,11 @@ class Upstream:
     """Where connections come from: one official ``neo4j.AsyncDriver``, which connects when it is asked to.
 
     ``seed`` is the address that the target names; ``connection_timeout`` bounds all that opening a connection takes, in
-    seconds; ``opened`` counts connections ever made. With ``version`` they speak this version of Bolt and no other.
-    Raises BadSetting where the driver refuses the target.
+    seconds; ``opened`` counts connections ever made. Raises BadSetting where the driver refuses the target.
     """
 
-    def __init__(self, target: Target, connection_timeout: float, version: Version | None = None) -> None:
+    def __init__(self, target: Target, connection_timeout: float) -> None:
         self.target = target
-        self._version = version
         self.connection_timeout = connection_timeout
         self.opened = 0
         self._connections: set[Connection] = set()
@@ -240,24 +239,24 @@ class Upstream:
         """Return how many connections are open now."""
         return len(self._connections)
 
-    async def connect(self, member: str) -> Connection:
+    async def connect(self, place: Place) -> Connection:
         """Return a connection to a server, in the state READY. Raises UpstreamFailure with what hindered it."""
+        is_seed = place.address == self.seed
+        name = self.target.uri if is_seed else f"{place.address}, a member of {self.target.uri}"
         try:
-            raw = await self._open(self._pool.address if member == self.seed else neo4j.Address.parse(member))
+            with asking_for(place.version):
+                raw = await self._open(self._pool.address if is_seed else neo4j.Address.parse(place.address))
         except Exception as error:
-            raise _failure(error, self._name_of(member)) from error
+            raise _failure(error, name) from error
         connection = Connection(raw, self._connections.discard)
         version = connection.server.version
         if not offers_of(version):
             connection.abort()
             raise UpstreamFailure(_UNKNOWN, (
-                f"{self._name_of(member)} speaks Bolt {version}, which cannot be shared: it takes {OLDEST} or newer"))
+                f"{name} speaks Bolt {version}, which cannot be shared: it takes {OLDEST} or newer"))
         self.opened += 1
         self._connections.add(connection)
         return connection
-
-    def _name_of(self, member: str) -> str:
-        return self.target.uri if member == self.seed else f"{member}, a member of {self.target.uri}"
 
     async def _open(self, address: Any) -> Any:
         """Try each address that a name stands for, in the time that there is for all of them."""
@@ -269,8 +268,7 @@ class Upstream:
             share = (ends_at - loop.time()) / (len(addresses) - at)
             opening = self._pool.opener(resolved, self._pool.pool_config.auth, Deadline(2 * limit))
             try:
-                with asking_for(self._version):
-                    return await _within(max(share, 0.0), limit, opening)
+                return await _within(max(share, 0.0), limit, opening)
             except (DriverError, OSError) as failed:
                 error = failed
         raise error

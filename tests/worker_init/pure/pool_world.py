@@ -3,6 +3,7 @@
 from typing import Any
 
 from worker_init.errors import UNREACHABLE, UpstreamFailure
+from worker_init.handshake import Version
 from worker_init.pool_actions import (
     Abort,
     AskTable,
@@ -44,7 +45,7 @@ class World:
     def __init__(self, *, is_routed: bool = False, **limits: Any) -> None:
         self.now = 1000.0
         self.machine = PoolMachine(LIMITS._replace(**limits), SEED, is_routed=is_routed, answer_seconds=15.0,
-                                   choose=lambda members: members[0])
+                                   choose=lambda places: places[0])
         self.opening: list[Link] = []
         self.checking: list[Link] = []
         self.asking: list[AskTable] = []
@@ -107,8 +108,9 @@ class World:
 
     # What the test does
 
-    def lend(self, borrower: str, route: Route = ANY, *, must_check: bool = False) -> Link | None:
-        link = self.machine.lend(borrower, route, self.now, must_check=must_check)
+    def lend(self, borrower: str, route: Route = ANY, *, must_check: bool = False,
+             version: Version | None = None) -> Link | None:
+        link = self.machine.lend(borrower, route, self.now, must_check=must_check, version=version)
         if link:
             self.granted[borrower] = link
             self.served.add(borrower)

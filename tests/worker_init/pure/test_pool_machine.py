@@ -6,6 +6,7 @@ import pytest
 
 from tests.worker_init.pure.pool_world import SEED, World, refusal, table
 from worker_init.errors import EXHAUSTED, UNREACHABLE
+from worker_init.handshake import Version
 from worker_init.pool_states import ConnectionState, PoolState
 from worker_init.routing import ANYWHERE, Route
 
@@ -360,6 +361,45 @@ def test_expired_credentials_spoil_every_connection_from_before() -> None:
     assert [*world.machine.links] == []
 
 
+# Versions of Bolt
+
+OLD = Version(5, 8)
+
+
+def test_each_client_gets_a_connection_of_its_version() -> None:
+    world = World(max_size=2)
+    world.lend("new")
+    world.lend("old", version=OLD)
+    world.settle()
+    while world.opening:
+        world.open()
+    assert [world.granted[name].place.version for name in ("new", "old")] == [None, OLD]
+    for name, version in (("old", OLD), ("new", None)) * 2:
+        if name in world.granted:
+            world.give_back(name)
+        world.lend(name, version=version)
+    assert [world.granted[name].place.version for name in ("new", "old")] == [None, OLD]
+    assert world.opened == 2
+
+
+def test_the_size_is_that_of_all_versions_together() -> None:
+    world = World(max_size=1)
+    world.ready()
+    world.lend("old", version=OLD)
+    world.settle()
+    assert not world.opening
+    assert len(world.said_goodbye) == 1, "the idle connection of another version gives way"
+    world.end()
+    assert world.open().place.version == OLD
+    world.lend("new")
+    world.settle()
+    assert not world.opening
+    world.give_back("old")
+    world.end()
+    world.open()
+    assert "new" in world.granted
+
+
 # The end
 
 def test_a_drain_ends_with_the_last_lease() -> None:
@@ -440,10 +480,10 @@ def cluster(**limits: float) -> World:
 def test_a_transaction_reaches_a_member_that_serves_it() -> None:
     world = cluster()
     assert world.lend("reader", READ)
-    assert world.granted["reader"].member in (TWO, THREE)
+    assert world.granted["reader"].place.address in (TWO, THREE)
     world.lend("writer", WRITE)
-    assert world.open().member == ONE
-    assert world.granted["writer"].member == ONE
+    assert world.open().place.address == ONE
+    assert world.granted["writer"].place.address == ONE
 
 
 def test_connections_stay_in_the_pool_for_the_next_transaction() -> None:
@@ -455,7 +495,7 @@ def test_connections_stay_in_the_pool_for_the_next_transaction() -> None:
                 world.open()
             world.give_back(f"{number}")
     assert world.opened == 3        # the seed, one reader, the leader
-    assert sorted(link.member for link in world.machine.links) == [ONE, TWO]
+    assert sorted(link.place.address for link in world.machine.links) == [ONE, TWO]
 
 
 def test_readers_are_used_evenly_by_those_who_read_at_the_same_time() -> None:
@@ -465,7 +505,7 @@ def test_readers_are_used_evenly_by_those_who_read_at_the_same_time() -> None:
         world.settle()
     while world.opening:
         world.open()
-    assert sorted(link.member for link in world.granted.values()) == [THREE, THREE, TWO, TWO]
+    assert sorted(link.place.address for link in world.granted.values()) == [THREE, THREE, TWO, TWO]
 
 
 def test_the_size_is_that_of_all_members_together() -> None:
@@ -478,7 +518,7 @@ def test_the_size_is_that_of_all_members_together() -> None:
     assert world.said_goodbye[-1] is reader, "it gives way"
     assert not world.opening
     world.end()
-    assert world.open().member == ONE
+    assert world.open().place.address == ONE
     assert "writer" in world.granted
 
 
@@ -499,7 +539,7 @@ def test_reads_need_no_leader() -> None:
 def test_what_needs_no_member_in_particular_needs_no_routing_table() -> None:
     world = World(is_routed=True)
     world.lend("asks", ANYWHERE)
-    assert world.open().member == SEED
+    assert world.open().place.address == SEED
     assert "asks" in world.granted
     assert not world.asking
 
@@ -558,7 +598,7 @@ def test_a_leader_that_has_lost_its_office_is_asked_no_more() -> None:
     world.lend("writer", WRITE)
     assert len(world.asking) == 1
     world.route(table(routers=(ONE, TWO, THREE), readers=(ONE, THREE), writers=(TWO,)))
-    assert world.granted["writer"].member == TWO
+    assert world.granted["writer"].place.address == TWO
 
 
 def test_a_member_that_is_unavailable_is_left_alone_until_a_table_names_it() -> None:
@@ -568,7 +608,7 @@ def test_a_member_that_is_unavailable_is_left_alone_until_a_table_names_it() -> 
     world.machine.failed("Neo.TransientError.General.DatabaseUnavailable", link, world.now)
     world.give_back("reader")
     world.lend("next", READ)
-    assert world.open().member == THREE
+    assert world.open().place.address == THREE
 
 
 def test_a_reader_that_cannot_be_reached_is_passed_over() -> None:
@@ -576,15 +616,15 @@ def test_a_reader_that_cannot_be_reached_is_passed_over() -> None:
     for link in [*world.machine.links]:
         world.lose(link)
     world.lend("reader", READ)
-    assert world.fail("black hole").member == TWO
-    assert world.open().member == THREE
+    assert world.fail("black hole").place.address == TWO
+    assert world.open().place.address == THREE
     assert "reader" in world.granted
 
 
 def test_a_dead_leader_is_named_to_who_writes() -> None:
     world = cluster()
     world.lend("writer", WRITE)
-    assert world.fail("connection refused").member == ONE
+    assert world.fail("connection refused").place.address == ONE
     world.route(CLUSTER)        # the table names it still
     assert "connection refused" in str(world.refused["writer"])
     world.lend("reader", READ)
@@ -599,7 +639,7 @@ def test_each_router_is_asked_before_anybody_is_refused() -> None:
     world.lend("reader", READ)
     asked = []
     while world.opening:
-        asked.append(world.fail("no answer").member)
+        asked.append(world.fail("no answer").place.address)
     assert sorted(asked) == sorted([ONE, TWO, THREE, SEED])
     assert "no answer" in str(world.refused["reader"])
 
@@ -640,7 +680,7 @@ def test_each_user_has_a_home_database() -> None:
         world.route(table(routers=(SEED,), readers=(member,), writers=(member,), database=f"home of {user}"))
         while world.opening:
             world.open()
-    assert {user: world.granted[user].member for user in homes} == homes
+    assert {user: world.granted[user].place.address for user in homes} == homes
     for user in homes:
         world.give_back(user)
         assert world.lend(user, Route(impersonated=user)), "it is known for a while"
@@ -666,4 +706,4 @@ def test_what_no_table_names_any_more_is_closed() -> None:
     assert world.said_goodbye[-1] is reader
     world.end()
     world.open()
-    assert world.granted["reader"].member == ONE
+    assert world.granted["reader"].place.address == ONE

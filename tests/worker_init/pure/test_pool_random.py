@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker_init.pure.pool_world import SEED, World, refusal, table
+from worker_init.handshake import Version
 from worker_init.pool_states import ConnectionState
 from worker_init.routing import ANYWHERE, Route
 
@@ -33,7 +34,8 @@ class Life:
         self.names += 1
         name = str(self.names)
         self.waiting.add(name)
-        self.world.lend(name, self.rnd.choice(ROUTES), must_check=self.rnd.random() < 0.1)
+        self.world.lend(name, self.rnd.choice(ROUTES), must_check=self.rnd.random() < 0.1,
+                        version=self.rnd.choice([None, None, Version(5, 8)]))
 
     def end_lease(self) -> None:
         if self.world.granted:

@@ -201,7 +201,7 @@ def test_a_borrower_that_asks_twice_is_a_fault_that_costs_nobody_anything() -> N
     world.lend("a")
     world.open()
     assert world.machine.counters.own_faults == 1
-    assert world.granted["a"].member == SEED
+    assert world.granted["a"].place.address == SEED
     assert world.machine.waiting == 0
 
 
