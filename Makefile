@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+WHOLE := .venv/.whole
 
 .DEFAULT_GOAL := help
 .PHONY: help compare up up-celery load down status workers env check test pythons lint lock clean
@@ -9,25 +10,25 @@ BIN := .venv/bin
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-compare: .venv  ## both executors, real servers, one report: ARGS='--profile quick' for the short one
+compare: $(WHOLE)  ## both executors, real servers, one report: ARGS='--profile quick' for the short one
 	@$(BIN)/rig compare $(ARGS)
 
-up: .venv  ## start the stack on LocalExecutor and leave it running
+up: $(WHOLE)  ## start the stack on LocalExecutor and leave it running
 	@$(BIN)/rig up $(ARGS)
 
-up-celery: .venv  ## the same on CeleryExecutor, with Redis, a worker and Flower
+up-celery: $(WHOLE)  ## the same on CeleryExecutor, with Redis, a worker and Flower
 	@$(BIN)/rig up --executor celery $(ARGS)
 
-load: .venv  ## Locust's page on the stack, one is started if none runs: ARGS='--headless --rate 0.2' for none
+load: $(WHOLE)  ## Locust's page on the stack, one is started if none runs: ARGS='--headless --rate 0.2' for none
 	@$(BIN)/rig load $(ARGS)
 
-down: .venv  ## stop the stack
+down: $(WHOLE)  ## stop the stack
 	@$(BIN)/rig down
 
-workers: .venv  ## the shared driver of each pool process
+workers: $(WHOLE)  ## the shared driver of each pool process
 	@$(BIN)/rig workers $(ARGS)
 
-status: .venv  ## what runs, where it listens, how to log in
+status: $(WHOLE)  ## what runs, where it listens, how to log in
 	@$(BIN)/rig status $(ARGS)
 
 env:  ## write .env with random secrets for the compose files; what is in it already stays
@@ -51,7 +52,7 @@ lint: .venv/.test
 LOCKED := --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
     --no-emit-package neo4j-worker-init --no-emit-package neo4j-connection-patterns
 COMPILE := uv pip compile -q pyproject.toml --python-version 3.11 $(LOCKED)
-lock: .venv  ## resolve the requirements again (needs uv)
+lock: $(WHOLE)  ## resolve the requirements again (needs uv)
 	$(COMPILE) --extra rig --extra build -o requirements/rig.txt $(ARGS)
 	$(COMPILE) --extra rig --extra build --extra test -c requirements/rig.txt -o requirements/test.txt $(ARGS)
 	$(COMPILE) --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
@@ -61,23 +62,25 @@ lock: .venv  ## resolve the requirements again (needs uv)
 clean: down  ## stop the stack, remove the environment and everything generated but the results
 	rm -rf .venv results/.stack results/.cache .mypy_cache .ruff_cache .pytest_cache
 
-# Made again when a requirement changes; a half-made one is never taken for whole. The root goes first: an earlier one
-# had the command worker-driver, and takes it along when it is replaced.
-.venv: requirements/rig.txt pyproject.toml worker_init/pyproject.toml patterns/pyproject.toml
+# Made again when a requirement changes; a half-made one, as after Ctrl-C, is never taken for whole. The root goes first:
+# an earlier one had the command worker-driver, and takes it along when it is replaced.
+.venv: $(WHOLE)
+$(WHOLE): requirements/rig.txt pyproject.toml worker_init/pyproject.toml patterns/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	    echo "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12 …" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 	    echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)" >&2; exit 2; }
 	@echo "Installing what is needed into .venv (once, about a minute) …"
-	@rm -f .venv/.test; $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+	@test -e $@ || test -e $(BIN)/worker-driver || rm -rf .venv
+	@rm -f $@ .venv/.test; $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/rig.txt && \
 	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 	        -e ./worker_init -e ./patterns || \
 	    { rm -rf .venv; echo "The packages could not be installed: see above. Is the network there?" >&2; exit 1; }
-	@touch .venv
+	@touch $@
 
-.venv/.test: .venv requirements/test.txt
+.venv/.test: $(WHOLE) requirements/test.txt
 	@echo "Installing what the tests need …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/test.txt
 	@touch .venv/.test

@@ -2,5 +2,6 @@
 
 from rich.console import Console
 
-console = Console()
-errors = Console(stderr=True)
+# No markup: a folder [work], an address bolt://[::1] or a run id with brackets would be taken for it.
+console = Console(markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)

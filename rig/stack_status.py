@@ -1,5 +1,6 @@
 """What ``rig status`` shows of a stack."""
 
+from pydantic import SecretStr
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -16,13 +17,18 @@ def show(config: Settings, state: StackState, services: list[ServiceStatus]) -> 
         table.add_row(service.name, str(service.pid), service.url or "",
                       Text("serves", "green") if service.healthy else Text(str(service.problem), "red"))
     through = "" if state.relay == "none" else f", tasks reach Neo4j through shared drivers, scope {state.relay}"
-    console.print(f"Airflow on [bold]{state.executor}[/bold], {state.slots} tasks at once{through}")
+    console.print(Text.assemble("Airflow on ", (state.executor, "bold"), f", {state.slots} tasks at once{through}"))
     console.print(table)
     where = {service.name: service.url for service in services}
-    console.print(f"Airflow: {where['airflow-apiserver']}  user [bold]{config.airflow_username}[/bold], password "
-                  f"[bold]{state.secrets.airflow.get_secret_value()}[/bold]", soft_wrap=True)
+    secrets = state.secrets
+    _login("Airflow:", where["airflow-apiserver"], config.airflow_username, secrets.airflow)
     if "flower" in where:
-        console.print(f"Flower:  {where['flower']}  user [bold]{config.airflow_username}[/bold], password "
-                      f"[bold]{state.secrets.flower.get_secret_value()}[/bold]", soft_wrap=True)
-    own = f", password [bold]{state.secrets.neo4j.get_secret_value()}[/bold]" if state.own_neo4j else ""
-    console.print(f"Neo4j:   {state.neo4j_uri}  user [bold]{state.neo4j_username}[/bold]{own}", soft_wrap=True)
+        _login("Flower: ", where["flower"], config.airflow_username, secrets.flower)
+    _login("Neo4j:  ", state.neo4j_uri, state.neo4j_username, secrets.neo4j if state.own_neo4j else None)
+
+
+def _login(what: str, where: str | None, user: str, password: SecretStr | None) -> None:
+    said = Text.assemble(f"{what} {where}  user ", (user, "bold"))
+    if password is not None:
+        said.append(", password ").append(password.get_secret_value(), "bold")
+    console.print(said, soft_wrap=True)
