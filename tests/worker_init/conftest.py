@@ -1,5 +1,6 @@
 """Fixtures: a real Neo4j for the session, and a host in front of it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from testing.neo4j_server import StartedNeo4j
 from testing.servers import Neo4jServer, Serving, redis_server, serving
 from tests.server_marks import starts
+from tests.worker_init.agreeing import agreeing_server
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +47,24 @@ def relayed(host: Serving) -> Iterator[neo4j.Driver]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def agreeing() -> Iterator[str]:
+    """Run a server that agrees with everything; its address."""
+    with agreeing_server() as uri:
+        yield uri
+
+
+@pytest.fixture
+def runtime_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder whose path is short enough for a Unix socket's."""
+    return tmp_path_factory.mktemp("w")
+
+
+@pytest.fixture
+def environment(agreeing: str, runtime_dir: Path) -> dict[str, str]:
+    """Return what a worker needs in its environment to have a driver host."""
+    return {**os.environ, "NEO4J_URI": agreeing, "NEO4J_USERNAME": "u", "NEO4J_PASSWORD": "p",
+            "WORKER_INIT_CONNECTION_IDS": "", "WORKER_INIT_PRELOAD": "none",
+            "WORKER_INIT_RUNTIME_DIR": str(runtime_dir), "WORKER_INIT_DRAIN_TIMEOUT": "1"}

@@ -1,25 +1,17 @@
 """Who may use a relay."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from testing.servers import Serving, serving
-from tests.worker_init.agreeing import agreeing_server
 from worker_init.bolt import Tag, message
 from worker_init.handshake import MAGIC
 
 # The first bytes of a message of a few bytes: its length, and a structure of one field.
 _SUCCESS, _FAILURE = b"\xb1\x70", b"\xb1\x7f"
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    with agreeing_server() as uri:
-        yield uri
 
 
 def answer_to(host: Serving, username: str, password: str) -> bytes:
@@ -40,14 +32,14 @@ def read_message(answers: BinaryIO) -> bytes:
 
 @pytest.mark.parametrize("of_the_upstream", [("", ""), ("neo4j", "")])
 def test_an_upstream_that_asks_for_no_password_does_not_make_an_open_relay(
-        of_the_upstream: tuple[str, str], upstream: str, tmp_path: Path) -> None:
-    with serving(tmp_path, upstream, of_the_upstream) as host:
+        of_the_upstream: tuple[str, str], agreeing: str, tmp_path: Path) -> None:
+    with serving(tmp_path, agreeing, of_the_upstream) as host:
         for given in (("", ""), ("neo4j", "")):
             assert answer_to(host, *given) == _FAILURE
         assert answer_to(host, *host.auth) == _SUCCESS
 
 
-def test_the_credentials_of_the_upstream_are_good_for_the_relay(upstream: str, tmp_path: Path) -> None:
-    with serving(tmp_path, upstream, ("someone", "secret")) as host:
+def test_the_credentials_of_the_upstream_are_good_for_the_relay(agreeing: str, tmp_path: Path) -> None:
+    with serving(tmp_path, agreeing, ("someone", "secret")) as host:
         assert answer_to(host, "someone", "secret") == _SUCCESS
         assert answer_to(host, "someone", "") == _FAILURE

@@ -1,26 +1,20 @@
 """A worker's driver host under every fault of its surroundings: it comes back, or tasks are refused at once."""
 
-import errno
 import os
-import pkgutil
-import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import neo4j
 import pytest
 
 import worker_init
-from tests.worker_init.agreeing import agreeing_server
+from tests.worker_init.hosted import connect, is_alive, is_served, kill_host, opened, serves, status_of
 from tests.worker_init.waiting import wait_until
 from worker_init import spawned
 from worker_init.control import find_folders
@@ -31,104 +25,27 @@ from worker_init.supervisor import Supervisor
 CHECKOUT = Path(worker_init.__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    with agreeing_server() as uri:
-        yield uri
-
-
-@pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("w")     # short: a Unix socket's path is
-
-
-@pytest.fixture
-def environment(upstream: str, folder: Path) -> dict[str, str]:
-    return {**os.environ, "NEO4J_URI": upstream, "NEO4J_USERNAME": "u", "NEO4J_PASSWORD": "p",
-            "WORKER_INIT_CONNECTION_IDS": "", "WORKER_INIT_PRELOAD": "none",
-            "WORKER_INIT_RUNTIME_DIR": str(folder), "WORKER_INIT_DRAIN_TIMEOUT": "1"}
-
-
-@contextmanager
-def opened(environment: dict[str, str], slots: int = 1) -> Iterator[tuple[Worker, Supervisor]]:
-    """Open a worker that has a host; nothing is left of it at the end."""
-    worker = Worker()
-    worker.open(slots, environment)
-    supervisor = worker._supervisor
-    assert supervisor, worker._notes
-    try:
-        yield worker, supervisor
-    finally:
-        worker.close()
-        assert not supervisor._watcher.is_alive()
-        assert not [*Path(environment["WORKER_INIT_RUNTIME_DIR"]).iterdir()]
-        wait_until(lambda: not is_alive(supervisor._pid), "the host is gone")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def is_served(found: dict[str, str]) -> bool:
-    """Whether a task is, with what is in its environment."""
-    auth = found["NEO4J_WORKER_USERNAME"], found["NEO4J_WORKER_PASSWORD"]
-    with neo4j.GraphDatabase.driver(found["NEO4J_WORKER_URI"], auth=auth, max_transaction_retry_time=0) as driver:
-        driver.verify_connectivity()
-    return True
-
-
-def connect(found: dict[str, str]) -> None:
-    port = int(found["NEO4J_WORKER_URI"].rsplit(":", 1)[1])
-    socket.create_connection(("127.0.0.1", port), timeout=10).close()
-
-
-def status_of(worker: Worker) -> dict[str, Any]:
-    status = worker.status()
-    assert status
-    return status
-
-
-def serves(worker: Worker) -> bool:
-    return bool(status_of(worker)["state"] == "serving")
-
-
-def kill_host(supervisor: Supervisor) -> int:
-    pid = supervisor._pid
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_alive(pid), "the host has ended")
-    return pid
-
-
 # Files of the deployment's, with the names of modules
 
 SHADOWS = {
-    "logging.py": {"logging.py": "LEVEL = 'INFO'\n"},
-    "a package asyncio": {"asyncio/__init__.py": ""},
-    "a script neo4j.py": {"neo4j.py": "raise KeyError('NEO4J_TEST_SERVER')\n"},
-    "an empty neo4j.py": {"neo4j.py": ""},
-    "runpy.py": {"runpy.py": "raise RuntimeError\n"},
-    "another worker_init": {"worker_init/__init__.py": "", "worker_init/host_process.py": "raise RuntimeError\n"},
+    "logging.py": "LEVEL = 'INFO'\n", "asyncio/__init__.py": "", "neo4j.py": "raise KeyError('NEO4J_TEST_SERVER')\n",
+    "runpy.py": "raise RuntimeError\n", "importlib/__init__.py": "", "uvloop.py": "raise RuntimeError\n",
+    "worker_init/__init__.py": "", "worker_init/host_process.py": "raise RuntimeError\n",
 }
 
 
-@pytest.mark.parametrize("files", SHADOWS.values(), ids=SHADOWS)
 @pytest.mark.parametrize("path", [None, ".", os.pathsep], ids=["no path", "the working folder", "empty entries"])
 def test_files_in_the_working_folder_are_not_taken_for_modules(
-        files: dict[str, str], path: str | None, environment: dict[str, str], tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in files.items():
+        path: str | None, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in SHADOWS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     environment.pop("PYTHONPATH", None)
-    with opened(environment | ({} if path is None else {"PYTHONPATH": path})) as (worker, supervisor):
+    with opened(environment | ({} if path is None else {"PYTHONPATH": path})) as (_, supervisor):
         assert supervisor._life.state is State.SERVING
         assert is_served(supervisor.environment(0))
         assert supervisor.restarts == 0
-        worker.announce()
 
 
 def test_what_lies_beside_the_package_does_not_come_before_the_standard_library(
@@ -173,14 +90,14 @@ def test_a_killed_host_is_replaced_at_the_same_address(environment: dict[str, st
 
 
 def test_a_cold_shutdown_while_the_host_is_dead_leaves_nothing_behind(environment: dict[str, str],
-                                                                     folder: Path) -> None:
+                                                                     runtime_dir: Path) -> None:
     with opened(environment) as (worker, supervisor):
         for _ in range(4):      # the next pause is long enough
             wait_until(lambda: is_alive(supervisor._pid), "there is a host")
             kill_host(supervisor)
         wait_until(lambda: supervisor._life.state is State.DEAD, "the worker has seen it")
         worker.kill()
-        assert not [*folder.iterdir()]
+        assert not [*runtime_dir.iterdir()]
         assert not supervisor._watcher.is_alive()
 
 
@@ -219,7 +136,7 @@ def test_where_no_host_starts_tasks_are_refused_at_once_until_one_does(
 
 
 def test_where_no_host_starts_at_all_the_worker_goes_without(environment: dict[str, str], tmp_path: Path,
-                                                             folder: Path) -> None:
+                                                             runtime_dir: Path) -> None:
     broken = tmp_path / "broken"
     broken.touch()
     worker, task = Worker(), dict[str, str]()
@@ -229,7 +146,7 @@ def test_where_no_host_starts_at_all_the_worker_goes_without(environment: dict[s
     worker.enter(0, task)
     assert task == {}
     assert worker._notes[-1][1] == "tasks connect by themselves: the driver host ended with exit code 7"
-    assert not [*folder.iterdir()]
+    assert not [*runtime_dir.iterdir()]
 
 
 STOPS_IN_ITS_SELF_TEST = """
@@ -293,7 +210,7 @@ def test_a_host_that_hangs_is_killed_when_the_worker_ends(environment: dict[str,
 # The runtime folder
 
 def test_tasks_are_served_and_the_status_comes_back_where_the_folder_was_removed(
-        environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        environment: dict[str, str], runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker_init.supervisor._FOLDER_SECONDS", 0.2)
     with opened(environment) as (worker, supervisor):
         found, before = supervisor.environment(0), supervisor.folder
@@ -302,7 +219,7 @@ def test_tasks_are_served_and_the_status_comes_back_where_the_folder_was_removed
                        "the host knows the pool process")
             shutil.rmtree(before)
             assert is_served(found)
-        wait_until(lambda: find_folders(folder) == [before] and serves(worker), "there is one again")
+        wait_until(lambda: find_folders(runtime_dir) == [before] and serves(worker), "there is one again")
         with pool_process(supervisor) as second:
             assert is_served(found)
             wait_until(lambda: status_of(worker)["drivers"][0]["processes"] == [second],
@@ -331,151 +248,18 @@ def pool_process(supervisor: Supervisor) -> Iterator[int]:
 
 
 def test_a_worker_that_cannot_have_another_folder_serves_without(
-        environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        environment: dict[str, str], runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker_init.supervisor._FOLDER_SECONDS", 0.2)
     with opened(environment) as (worker, supervisor):
         found = supervisor.environment(0)
-        shutil.rmtree(folder)
+        shutil.rmtree(runtime_dir)
         wait_until(lambda: supervisor._has_lost_folder, "the worker has seen it")
         with pool_process(supervisor):
             assert is_served(found)
         kill_host(supervisor)
         assert is_served(found)
-        folder.mkdir()
+        runtime_dir.mkdir()
         wait_until(lambda: serves(worker), "its status can be read again")
-
-
-# Every system call that may fail, at every step
-
-TOO_MANY, NO_MEMORY, NO_PROCESS = (OSError(number, os.strerror(number)) for number in
-                                   (errno.EMFILE, errno.ENOMEM, errno.EAGAIN))
-CALLS = {
-    "no descriptors for the channel": ("worker_init.spawned.socket.socketpair", TOO_MANY),
-    "no memory for the channel": ("worker_init.spawned.socket.socketpair", MemoryError()),
-    "no process": ("worker_init.spawned.os.posix_spawn", NO_PROCESS),
-    "no memory for a process": ("worker_init.spawned.os.posix_spawn", NO_MEMORY),
-    "no memory in this process": ("worker_init.spawned.os.posix_spawn", MemoryError()),
-    "no interpreter": ("worker_init.spawned.os.posix_spawn", FileNotFoundError(errno.ENOENT, "gone")),
-    "no process descriptor": ("worker_init.spawned.os.pidfd_open", TOO_MANY),
-    "no memory to send": ("worker_init.channel.socket.send_fds", NO_MEMORY),
-    "too many descriptors on the way": ("worker_init.channel.socket.send_fds",
-                                        OSError(errno.ETOOMANYREFS, "too many references")),
-    "the channel breaks": ("worker_init.channel.socket.send_fds", BrokenPipeError(errno.EPIPE, "broken")),
-    "no memory to send, in this process": ("worker_init.channel.socket.send_fds", MemoryError()),
-    "no memory to receive": ("worker_init.channel.socket.recv_fds", NO_MEMORY),
-    "no memory to receive, in this process": ("worker_init.channel.socket.recv_fds", MemoryError()),
-    "the channel is reset": ("worker_init.channel.socket.recv_fds", ConnectionResetError(errno.ECONNRESET, "reset")),
-    "no memory to wait": ("worker_init.supervisor.select.poll", NO_MEMORY),
-    "no memory to wait, in this process": ("worker_init.supervisor.select.poll", MemoryError()),
-    "waiting for the end fails": ("worker_init.spawned.os.waitpid", InterruptedError(errno.EINTR, "interrupted")),
-    "no memory for a message": ("worker_init.channel.json.dumps", MemoryError()),
-    "no memory for what came": ("worker_init.channel.json.loads", MemoryError()),
-}
-
-
-class Failing:
-    """A call that fails ``left`` times in the supervisor's thread, and works from then on."""
-
-    def __init__(self, call: Callable[..., Any], error: BaseException) -> None:
-        self._call = call
-        self._error = error
-        self.left = 0
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        if self.left and threading.current_thread().name == "worker-init-supervisor":
-            self.left -= 1
-            raise self._error
-        return self._call(*arguments, **options)
-
-
-@pytest.fixture(params=[*CALLS])
-def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Failing:
-    name, error = CALLS[request.param]
-    made = Failing(pkgutil.resolve_name(name), error)
-    monkeypatch.setattr(name, made)
-    return made
-
-
-def test_a_call_that_fails_at_the_start_costs_a_moment(failing: Failing, environment: dict[str, str]) -> None:
-    failing.left = 2
-    with opened(environment) as (worker, supervisor):
-        wait_until(lambda: serves(worker), "a host serves")
-        assert failing.left < 2
-        assert is_served(supervisor.environment(0))
-
-
-def test_a_call_that_fails_when_a_host_is_replaced_costs_a_moment(failing: Failing,
-                                                                  environment: dict[str, str]) -> None:
-    with opened(environment) as (worker, supervisor):
-        found = supervisor.environment(0)
-        failing.left = 3
-        kill_host(supervisor)
-        wait_until(lambda: failing.left < 3 and serves(worker), "another host serves")
-        assert is_served(found)
-
-
-def test_a_call_that_fails_for_ever_makes_tasks_neither_wait_nor_fail_silently(
-        failing: Failing, environment: dict[str, str], folder: Path) -> None:
-    worker, task = Worker(), dict[str, str]()
-    failing.left = 10**9
-    worker.open(1, environment | {"WORKER_INIT_START_TIMEOUT": "1"})
-    supervisor = worker._supervisor
-    worker.enter(0, task)
-    worker.leave()
-    failing.left = 0
-    worker.close()
-    assert not [*folder.iterdir()]
-    assert supervisor is None or task   # without a process descriptor a host serves all the same
-
-
-@pytest.mark.parametrize(("name", "error"), [
-    ("worker_init.supervisor.socket.socket", TOO_MANY), ("worker_init.supervisor.socket.socketpair", TOO_MANY),
-    ("worker_init.supervisor.listen_for_status", TOO_MANY), ("worker_init.control.tempfile.mkdtemp", NO_MEMORY),
-    ("worker_init.supervisor.threading.Thread.start", RuntimeError("can't start new thread"))])
-def test_a_worker_that_has_no_room_for_a_supervisor_goes_without(
-        name: str, error: Exception, environment: dict[str, str], folder: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> Any:
-        raise error
-    worker, task = Worker(), dict[str, str]()
-    with monkeypatch.context() as patched:
-        patched.setattr(name, fail)
-        worker.open(1, environment)
-    assert [note for _, note in worker._notes if note.startswith("tasks connect by themselves: ")]
-    worker.enter(0, task)
-    worker.leave()
-    worker.close()
-    assert task == {}
-    assert not [*folder.iterdir()]
-
-
-def test_a_pool_that_grows_where_there_are_no_sockets_shares_what_there_is(environment: dict[str, str]) -> None:
-    with opened(environment) as (worker, supervisor):
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-        try:
-            worker.grow(2)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert supervisor.environment(1) == supervisor.environment(0)
-        worker.grow(2)
-        assert is_served(supervisor.environment(1))
-        assert supervisor.environment(1) != supervisor.environment(0)
-
-
-def test_a_supervisor_with_a_fault_of_its_own_lets_no_task_wait(
-        environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(environment) as (worker, supervisor):
-        found, pid = supervisor.environment(0), supervisor._pid
-        monkeypatch.setattr(supervisor, "_look", Failing(lambda: None, ZeroDivisionError("a mistake")))
-        supervisor._look.left = 1   # type: ignore[attr-defined]
-        worker.grow(1)
-        wait_until(lambda: not supervisor._watcher.is_alive(), "the thread has ended")
-        with pytest.raises(ConnectionRefusedError):
-            connect(found)
-        assert supervisor.environment(0) == {}
-        wait_until(lambda: not is_alive(pid), "no host is left alone")
-        assert status_of(worker)["state"] == "off"
 
 
 # The end of the worker, at every step of a respawn
@@ -534,7 +318,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize("held", ["held", "free"])
 @pytest.mark.parametrize("step", ["start", "spawned", "before the settings", "after the settings"])
-def test_no_host_outlives_a_worker_that_is_killed_while_it_starts_one(step: str, held: str, folder: Path,
+def test_no_host_outlives_a_worker_that_is_killed_while_it_starts_one(step: str, held: str, runtime_dir: Path,
                                                                      environment: dict[str, str]) -> None:
     with subprocess.Popen([sys.executable, "-c", DYING, step, held], env=environment, cwd=CHECKOUT,
                           stdout=subprocess.PIPE, text=True, start_new_session=True) as worker:
@@ -544,7 +328,7 @@ def test_no_host_outlives_a_worker_that_is_killed_while_it_starts_one(step: str,
             assert said, "the worker has ended otherwise"
             assert worker.wait(60) == -signal.SIGKILL
             wait_until(lambda: not is_alive(int(said[1])), "its host has ended as well", 30)
-            assert not [*folder.iterdir()]
+            assert not [*runtime_dir.iterdir()]
         finally:
             with suppress(ProcessLookupError):      # nobody held anything
                 os.killpg(worker.pid, signal.SIGKILL)

@@ -1,0 +1,68 @@
+"""Workers without Celery that have a driver host, and what a task would see of it."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import neo4j
+
+from tests.worker_init.waiting import wait_until
+from worker_init.lifecycle import Worker
+from worker_init.supervisor import Supervisor
+
+
+@contextmanager
+def opened(environment: dict[str, str], slots: int = 1) -> Iterator[tuple[Worker, Supervisor]]:
+    """Open a worker that has a host; nothing is left of it at the end."""
+    worker = Worker()
+    worker.open(slots, environment)
+    supervisor = worker._supervisor
+    assert supervisor, worker._notes
+    try:
+        yield worker, supervisor
+    finally:
+        worker.close()
+        assert not supervisor._watcher.is_alive()
+        assert not [*Path(environment["WORKER_INIT_RUNTIME_DIR"]).iterdir()]
+        wait_until(lambda: not is_alive(supervisor._pid), "the host is gone")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def is_served(found: dict[str, str]) -> bool:
+    """Whether a task is, with what is in its environment."""
+    auth = found["NEO4J_WORKER_USERNAME"], found["NEO4J_WORKER_PASSWORD"]
+    with neo4j.GraphDatabase.driver(found["NEO4J_WORKER_URI"], auth=auth, max_transaction_retry_time=0) as driver:
+        driver.verify_connectivity()
+    return True
+
+
+def connect(found: dict[str, str]) -> None:
+    port = int(found["NEO4J_WORKER_URI"].rsplit(":", 1)[1])
+    socket.create_connection(("127.0.0.1", port), timeout=10).close()
+
+
+def status_of(worker: Worker) -> dict[str, Any]:
+    status = worker.status()
+    assert status
+    return status
+
+
+def serves(worker: Worker) -> bool:
+    return bool(status_of(worker)["state"] == "serving")
+
+
+def kill_host(supervisor: Supervisor) -> int:
+    pid = supervisor._pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid), "the host has ended")
+    return pid
