@@ -5,7 +5,7 @@ BIN := .venv/bin
 WHOLE := .venv/.whole
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery load down status workers env check test pythons lint lock clean
+.PHONY: help compare up up-celery load down status workers env check test pythons driver-tests lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: .venv/.test lint  ## every check: style, types, unit tests, and tests on t
 
 pythons: .venv/.test  ## the tests of worker_init alone on every Python found here, the oldest patch releases among them
 	$(BIN)/python -m tests.pythons $(ARGS)
+
+driver-tests: .venv/.test  ## the Neo4j driver's own integration tests through the relay: CHECKOUT=a checkout of the driver
+	WORKER_INIT_TEST_DRIVER_CHECKOUT="$(CHECKOUT)" $(BIN)/pytest tests/worker_init/test_driver_suite.py $(ARGS)
 
 lint: .venv/.test
 	$(BIN)/ruff check

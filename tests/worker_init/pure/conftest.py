@@ -6,6 +6,6 @@ from hypothesis import HealthCheck, settings
 
 # A machine that has other things to do is no finding: time is not what these tests are about.
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("quick", _COMMON, max_examples=100)
+settings.register_profile("quick", _COMMON, max_examples=50)
 settings.register_profile("long", _COMMON, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
