@@ -54,7 +54,7 @@ from worker_init.bounds import (
 )
 from worker_init.client_table import TABLE, Do, Event, State, unforeseen
 from worker_init.errors import ProtocolViolation, ServerFault, UpstreamFailure
-from worker_init.handshake import Negotiation, Version
+from worker_init.handshake import LOGON, Negotiation, Version
 from worker_init.inbox import NOTHING, Inbox, Item
 from worker_init.packstream import pack, skip, unpack_map
 from worker_init.query import QueryReader
@@ -101,6 +101,10 @@ class Facts(Protocol):
         """Whether access mode, database and bookmarks decide which server a connection leads to."""
 
     @property
+    def patches(self) -> frozenset[str]:
+        """What has been added to the server's Bolt 4.4, which a client has to ask for as well."""
+
+    @property
     def recv_timeout(self) -> float | None:
         """How long a client waits for a sign of life, in seconds, if the server has told it."""
 
@@ -124,10 +128,10 @@ class Client:
 
     __slots__ = (
         "_answer", "_answers", "_before_logon", "_client_is_full", "_comes_back", "_failure", "_filters",
-        "_flow_is_held", "_head_waits", "_in_transaction", "_inbox", "_is_deaf", "_is_in", "_item", "_moved",
-        "_name", "_negotiation", "_parts", "_reader", "_reads", "_route_answer", "_route_message", "_said", "_server",
-        "_server_is_full", "_server_is_paused", "_sink", "_spent", "_stall_watched", "_to_server", "_version",
-        "_wanted", "_why", "actions", "facts", "is_paused", "state", "wake")
+        "_flow_is_held", "_head_waits", "_in_transaction", "_inbox", "_is_deaf", "_is_in", "_is_sending", "_item",
+        "_moved", "_name", "_negotiation", "_parts", "_reader", "_reads", "_route_answer", "_route_message", "_said",
+        "_server", "_server_is_full", "_server_is_paused", "_sink", "_spent", "_stall_watched", "_to_server",
+        "_version", "_wanted", "_why", "actions", "facts", "is_paused", "state", "wake")
 
     def __init__(self, facts: Facts, name: str) -> None:
         self.facts = facts
@@ -160,7 +164,7 @@ class Client:
         self._server = ServerMachine()
         self._answers = Scanner(skip_records=True)
         self._answer = bytearray()
-        self._in_transaction = False
+        self._in_transaction = self._is_sending = False
         self._route_message = b""
         self._route_answer = bytearray()
         self._wanted = _ANY_CONNECTION
@@ -272,6 +276,8 @@ class Client:
         if self.state is not State.ROUTING:
             self.actions.append(ToClient(block))
         if not self._server.pending and self.state is not State.LEASED and self._answers.between_messages:
+            if self._is_sending or self._parts:
+                return self._answered_too_soon()
             self._fire(Event.OVER if self._server.is_over else Event.ANSWERED)
             if self._inbox.queue or self._inbox.unscanned:
                 # Never from the stack of a connection that others may have by now.
@@ -279,6 +285,12 @@ class Client:
         if self.is_paused or self._said or self._client_is_full:
             self._settle()
         return None
+
+    def _answered_too_soon(self) -> None:
+        """End the lease of a message that was answered before it was whole: nobody else may get its rest."""
+        self.actions.append(Report("a server answered a message before it was whole"))
+        self._fire(Event.SERVER_LOST)
+        self._settle()
 
     def server_lost(self) -> None:
         """Take note that the connection is gone. The client's is broken too: that is what it would see directly."""
@@ -473,6 +485,7 @@ class Client:
         """Handle a further piece of a message."""
         if self._sink is Sink.SERVER:
             self._to_server.append(item.raw)
+            self._is_sending = not item.last
         elif self._sink is Sink.READER:
             self._feed_reader(item)
 
@@ -489,6 +502,7 @@ class Client:
             self._in_transaction = False
         if not item.last:
             self._sink = Sink.SERVER
+            self._is_sending = True
 
     def _read_query(self) -> None:
         self._reader = QueryReader(self._item.tag, self._filters)
@@ -553,22 +567,29 @@ class Client:
         self._route_answer.clear()
 
     def _greet(self) -> None:
-        """Answer HELLO with what the server has said of itself."""
-        body = body_of(self._item.raw)
-        greeting = self.facts.greeting(self._version)
-        if greeting is None:
+        """Look at HELLO: what the client filters, and before Bolt 5.1 who it is."""
+        if self.facts.greeting(self._version) is None:
             return self._fire(Event.UNSERVED)
+        body = body_of(self._item.raw)
+        if self._version < LOGON:
+            return self._check_credentials()
         if b"notifications_" in body:
             self._filters = {key: value for key, value in unpack_map(body, 2)[0].items()
                              if key.startswith("notifications_")}
         else:
             skip(body, 2)
-        self._said.append(chunked(greeting + pack(self._name)))
-        self._fire(Event.GREETED)
-        return None
+        return self._fire(Event.GREETED)
+
+    def _say_hello(self) -> None:
+        """Answer HELLO with what the server has said of itself."""
+        self._said.append(chunked((self.facts.greeting(self._version) or b"") + pack(self._name)))
 
     def _check_credentials(self) -> None:
-        verdict = self.facts.judge(unpack_map(body_of(self._item.raw), 2)[0])
+        token = unpack_map(body_of(self._item.raw), 2)[0]
+        asked = token.get("patch_bolt")
+        if missing := [patch for patch in self.facts.patches if not (isinstance(asked, list) and patch in asked)]:
+            raise ProtocolViolation(f"a client of Bolt {self._version} does not ask for {', '.join(missing)}")
+        verdict = self.facts.judge(token)
         if verdict.failure is None:
             return self._fire(Event.RIGHT)
         self._failure = verdict.failure
@@ -795,9 +816,9 @@ def failure_message(failure: UpstreamFailure, version: Version) -> bytes:
     """Return a FAILURE as a version of Bolt has it: before 5.7 there were a code and a message."""
     if version < (5, 7):
         return message(Tag.FAILURE, {"code": failure.code, "message": failure.message})
-    return message(Tag.FAILURE, {
-        "neo4j_code": failure.code, "message": failure.message, "gql_status": failure.gql_status,
-        "description": failure.description, "diagnostic_record": failure.diagnostic_record})
+    fields = {"neo4j_code": failure.code, "message": failure.message, "gql_status": failure.gql_status,
+              "description": failure.description, "diagnostic_record": failure.diagnostic_record}
+    return message(Tag.FAILURE, fields | ({"cause": failure.cause} if failure.cause else {}))
 
 
 def _routed_to(address: str, body: bytes) -> bytes:

@@ -74,7 +74,7 @@ class Event(IntEnum):
     OFFERED = auto()        # its versions are here, the server's are known, and it can choose
     AGREED = auto()         # one version is agreed
     DISAGREED = auto()      # there is no version that both sides speak
-    GREETED = auto()        # HELLO was answered
+    GREETED = auto()        # HELLO can be answered, and says nothing of who it is: from Bolt 5.1 on
     UNSERVED = auto()       # HELLO cannot be answered: the server cannot be had, or speaks nothing that can be served
     RIGHT = auto()          # its credentials are right
     WRONG = auto()          # they are not, or too many were wrong of late
@@ -108,6 +108,7 @@ class Do(IntEnum):
     LOG_OFF = auto()
     DELAY = auto()
     SAY_UNAUTHORIZED = auto()
+    SAY_HELLO = auto()
     SAY_WELCOME = auto()
     SAY_SUCCESS = auto()
     SAY_IGNORED = auto()
@@ -183,11 +184,12 @@ _ROWS = (
     _when((State.OPENING, State.ASKING, State.CHOOSING), Event.DISAGREED, Do.TURN_AWAY, to=State.CLOSING),
     # Who it is
     _when(State.GREETING, Event.HELLO, Do.GREET),
-    _when(State.GREETING, Event.GREETED, to=State.LOGGING_ON),
+    _when(State.GREETING, Event.GREETED, Do.SAY_HELLO, to=State.LOGGING_ON),
     _when(State.GREETING, Event.UNSERVED, Do.SAY_FAILURE, Do.CLOSE, to=State.CLOSING),
     _when(State.LOGGING_ON, Event.LOGON, Do.CHECK_CREDENTIALS),
     _when(State.LOGGING_ON, Event.RIGHT, Do.ENTER, Do.SAY_WELCOME, to=State.READY),
-    _when(State.LOGGING_ON, Event.WRONG, Do.DELAY, to=State.DELAYED),
+    _when(State.GREETING, Event.RIGHT, Do.ENTER, Do.SAY_HELLO, to=State.READY),
+    _when((State.GREETING, State.LOGGING_ON), Event.WRONG, Do.DELAY, to=State.DELAYED),
     _when(State.DELAYED, Event.DELAY_OVER, Do.SAY_UNAUTHORIZED, Do.CLOSE, to=State.CLOSING),
     # Without a connection
     _when(State.READY, (Event.QUERY, Event.MORE), Do.BORROW, Do.HOLD, to=State.WAITING),

@@ -38,13 +38,14 @@ class UpstreamFailure(WorkerInitError):
     def __init__(self, code: str, message: str, *, gql_status: str = "50N42",
                  description: str = "error: general processing exception - unexpected error. "
                                     "Unexpected error has occurred. See debug log for details.",
-                 diagnostic_record: dict[str, Any] | None = None) -> None:
+                 diagnostic_record: dict[str, Any] | None = None, cause: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.gql_status = gql_status
         self.description = description
         self.diagnostic_record = diagnostic_record or {}
+        self.cause = cause
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "UpstreamFailure":

@@ -29,8 +29,10 @@ class Version(NamedTuple):
 
 # From newest to oldest; a client is never offered one that is newer than its upstream's.
 INTERCHANGEABLE = (Version(6, 1), Version(6, 0), Version(5, 8), Version(5, 7))
-# HELLO and LOGON are one message before this: the relay cannot log a client on.
-OLDEST = Version(5, 1)
+# HELLO and LOGON are one message before this.
+LOGON = Version(5, 1)
+# There is no ROUTE before 4.3, and no failure that names a user before 4.4. Neo4j 4.4 is the oldest that drivers serve.
+OLDEST = Version(4, 4)
 
 
 def offers_of(upstream: Version | None) -> tuple[Version, ...]:

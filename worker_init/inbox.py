@@ -7,7 +7,7 @@ ProtocolViolation when it arrives, however much else waits in front of it.
 from collections import deque
 from typing import NamedTuple
 
-from worker_init.bolt import Scanner, Tag
+from worker_init.bolt import Scanner, Tag, body_of
 from worker_init.bounds import LARGEST_ANSWERED, MOST_AHEAD, READ_AHEAD, SLICE
 from worker_init.client_table import Event
 from worker_init.errors import ProtocolViolation
@@ -19,6 +19,16 @@ _EVENTS = {
     int(Tag.DISCARD): Event.MORE, int(Tag.COMMIT): Event.MORE, int(Tag.ROLLBACK): Event.MORE}
 # These are handed on piece by piece; all others are small, and looked at when they are whole.
 _IN_PIECES = frozenset((Event.QUERY, Event.MORE))
+
+
+# What the relay answers itself, to the byte. Any other form of it is wrong, and the server has its own answer to that.
+_EXACT = {Event.RESET: frozenset((b"\xb0\x0f",)),
+          Event.TELEMETRY: frozenset(b"\xb1\x54" + bytes((kind,)) for kind in range(4))}
+
+
+def _event_of(event: Event, raw: bytes) -> Event:
+    """Return what a whole message is: a RESET with a field, for one, is for the server to answer."""
+    return event if event not in _EXACT or body_of(raw) in _EXACT[event] else Event.MORE
 
 
 class Item(NamedTuple):
@@ -83,7 +93,7 @@ class Inbox:
             if self._event in _IN_PIECES:
                 item = Item(self._event, tag, raw, first, last)
             elif whole := self._gather(tag, raw, last=last):
-                item = Item(self._event, tag, whole, first=True, last=True)
+                item = Item(_event_of(self._event, whole), tag, whole, first=True, last=True)
             else:
                 continue
             queue.append(item)

@@ -113,10 +113,10 @@ class QueryReader:
         count, at = _map_head(data)
         for _ in range(count):
             key, start = unpack(data, at)
-            if not isinstance(key, str):
-                raise ProtocolViolation("the extras have a key that is no text")
-            keys.add(key)
             at = yield from self._pass_over(data, start)
+            if not isinstance(key, str):
+                continue
+            keys.add(key)
             # Longer ones than any server gives are not worth the time: the query itself has them all the same.
             if key in _ROUTE_KEYS and at - start <= _LONGEST_READ:
                 self._found[key], _ = unpack(data, start)

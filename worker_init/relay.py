@@ -108,6 +108,11 @@ class Relay:
         return self.pool.upstream.is_routed
 
     @property
+    def patches(self) -> frozenset[str]:
+        """What has been added to the server's Bolt 4.4, which a client has to ask for as well."""
+        return self.server.patches if self.server else frozenset()
+
+    @property
     def recv_timeout(self) -> float | None:
         """How long a client waits for a sign of life, in seconds, if the server has told it."""
         timeout = self.server.hints.get("connection.recv_timeout_seconds") if self.server else None
@@ -210,4 +215,9 @@ def _greeting(server: Server, version: Version) -> bytes:
     """Return the answer to HELLO, all but the connection's id, which comes last."""
     hints = {key: value for key, value in server.hints.items() if key != "telemetry.enabled"
              and (key != "ssr.enabled" or version >= (5, 8))}
-    return b"\xb1\x70\xa3" + b"".join(map(pack, ("server", server.agent, "hints", hints, "connection_id")))
+    fields: dict[str, Any] = {"server": server.agent, "hints": hints}
+    if server.patches:
+        fields["patch_bolt"] = sorted(server.patches)
+    count = len(fields) + 1
+    return bytes((0xB1, 0x70, 0xA0 | count)) + b"".join(
+        pack(name) + pack(value) for name, value in fields.items()) + pack("connection_id")

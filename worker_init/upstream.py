@@ -18,7 +18,7 @@ import neo4j
 from neo4j import AsyncGraphDatabase
 from neo4j._async_compat.network import AsyncNetworkUtil
 from neo4j._deadline import Deadline
-from neo4j.exceptions import DriverError, Neo4jError
+from neo4j.exceptions import DriverError, GqlError, Neo4jError
 
 from worker_init.bolt import Piece, Scanner, Tag, body_of, message
 from worker_init.bolt_version import asking_for
@@ -44,6 +44,8 @@ class Server(NamedTuple):
     version: Version
     agent: str
     hints: dict[str, Any]
+    # What was agreed to be added to Bolt 4.4.
+    patches: frozenset[str] = frozenset()
 
 
 class ConnectionUser(Protocol):
@@ -81,7 +83,7 @@ class Connection(asyncio.Protocol):
         self.cut_noop = b""
         self.on_lost: Callable[[], None] | None = None
         self.server = Server(Version(*raw.server_info.protocol_version), raw.server_info.agent,
-                             dict(raw.connection_hints))
+                             dict(raw.connection_hints), frozenset(getattr(raw, "patch", ())))
         self._raw = raw
         self._on_closed = on_closed
         self._transport = cast("asyncio.Transport", raw.socket._writer.transport)
@@ -325,7 +327,7 @@ def _failure(error: Exception, name: str) -> UpstreamFailure:
     if isinstance(error, Neo4jError) and error.code:
         return UpstreamFailure(error.code, error.message or str(error), gql_status=error.gql_status,
                                description=error.gql_status_description,
-                               diagnostic_record=dict(error.diagnostic_record))
+                               diagnostic_record=dict(error.diagnostic_record), cause=_cause_of(error))
     reachable = not isinstance(error, DriverError | OSError)
     cause, root = _in_a_line(error), error
     while root.__cause__ is not None and isinstance(root.__cause__, Exception):
@@ -334,6 +336,16 @@ def _failure(error: Exception, name: str) -> UpstreamFailure:
         cause = f"{cause} ({_in_a_line(root)})"
     return UpstreamFailure(_UNKNOWN if reachable else UNREACHABLE,
                            f"the driver host has no connection to {name}: {cause}")
+
+
+def _cause_of(error: BaseException) -> dict[str, Any] | None:
+    """Return what Neo4j gave as a failure's cause, as it is in a FAILURE."""
+    cause = error.__cause__
+    if not isinstance(cause, GqlError):
+        return None
+    fields = {"message": cause.message, "gql_status": cause.gql_status, "description": cause.gql_status_description,
+              "diagnostic_record": dict(cause.diagnostic_record)}
+    return fields | ({"cause": further} if (further := _cause_of(cause)) else {})
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from testing.certificates import certificate
 from testing.queries import ENDLESS, FILLER, ROWS
 from testing.waiting import Answer
-from worker_init.handshake import MAGIC, MANIFEST
+from worker_init.handshake import MAGIC, MANIFEST, Version
 
 _CLIENT = f"""
 import sys, time, neo4j
@@ -82,6 +82,8 @@ class _End(asyncio.Protocol):
             self._hop.carried += len(data)
             if self._hop.is_old and data.startswith(MAGIC):
                 data = data.replace(MANIFEST, bytes(4), 1)
+            if self._hop.speaks and data.startswith(MAGIC):
+                data = MAGIC + bytes((0, 0, self._hop.speaks.minor, self._hop.speaks.major)) + bytes(12) + data[20:]
             self.other.transport.write(data)
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -105,12 +107,14 @@ class Proxy:
     """A TCP hop that can refuse, cut or swallow. It proves itself: ``carried`` counts what went through.
 
     ``held_back`` has the ends whose peer does not take what is meant for it. While it ``is_old`` a new client
-    cannot ask for the manifest of versions, so the server speaks Bolt 5.8 to it as an older one would.
+    cannot ask for the manifest of versions, so the server speaks Bolt 5.8 to it as an older one would; ``speaks`` is a
+    version that it is made to speak to everybody.
     """
 
     def __init__(self, target_port: int) -> None:
         self.carried = self.refused = 0
         self.is_old = False
+        self.speaks: Version | None = None
         self.ends: dict[_End, bool] = {}
         self.held_back: set[_End] = set()
         self._target_port = target_port

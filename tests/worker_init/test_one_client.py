@@ -94,7 +94,8 @@ def test_whoever_waits_behind_a_violator_is_told_when_the_server_is_away(server:
 
 @pytest.mark.parametrize("size", [1000, 1_500_000, 30_000_000])
 def test_a_client_that_is_killed_while_it_waits_has_no_effect(size: int, server: StandIn, folder: Path) -> None:
-    with serving(folder, server.uri, AUTH, max_size=1) as host, RawClient(host) as holder:
+    with (serving(folder, server.uri, AUTH, max_size=1, acquisition_timeout=600) as host,
+          RawClient(host) as holder):
         holder.send(message(Tag.BEGIN, {}))
         holder.read()
         with killed(host, lambda client: client.send(large_query(size))) as kill:

@@ -38,11 +38,12 @@ class MadeUp:
     logon_timeout = 15.0
 
     def __init__(self, *, offers: tuple[Version, ...] | None = (VERSION,), is_routed: bool = False,
-                 recv_timeout: float | None = None, room: int = 1000) -> None:
+                 recv_timeout: float | None = None, room: int = 1000, patches: frozenset[str] = frozenset()) -> None:
         self.offers = offers
         self.offers_unseen = (VERSION,)
         self.is_routed = is_routed
         self.recv_timeout = recv_timeout
+        self.patches = patches
         self.spool: Spool[Client] = Spool(room)
 
     def greeting(self, _: Version) -> bytes | None:

@@ -247,6 +247,29 @@ def test_a_server_that_is_at_fault_costs_one_lease() -> None:
     assert [type(action) for action in taken(machine)] == [Report, Discard, Abort]
 
 
+@pytest.mark.parametrize("query", [RUN[:9], message(Tag.RUN, "x" * 3 * WRITTEN_AT_ONCE, {}, {})])
+def test_nobody_gets_a_connection_with_half_a_message_on_it(query: bytes) -> None:
+    machine = ready(is_routed=len(query) > 9)
+    machine.client_sent(query)
+    while ComeBack() in taken(machine):
+        machine.go_on()
+    machine.granted(VERSION)
+    taken(machine)
+    machine.server_sent(FAILURE)
+    actions = taken(machine)
+    assert to_client(actions) == [Tag.FAILURE]
+    assert Discard() in actions
+    assert Close() in actions
+
+
+@pytest.mark.parametrize("odd", [message(Tag.RESET, {}), message(Tag.TELEMETRY), message(Tag.TELEMETRY, 99)])
+def test_what_is_not_as_it_should_be_is_for_the_server_to_answer(odd: bytes) -> None:
+    machine = leased(odd)
+    assert to_server(taken(machine)) == odd
+    machine.server_sent(FAILURE)
+    assert machine.state is State.LEASED
+
+
 def test_a_lost_connection_breaks_the_clients_own() -> None:
     machine = leased(RUN)
     taken(machine)
@@ -446,7 +469,8 @@ def test_a_query_says_where_it_goes() -> None:
 
 UNREADABLE = {
     "an unknown marker": b"\xb3\x10\x81x\xa1\x81y\xdf\xa0", "extras that are no map": b"\xb3\x10\x81x\xa0\x90",
-    "too short": b"\xb3\x10\x81x", "BEGIN without a map": b"\xb1\x11\x01"}
+    "a key that is a list": b"\xb3\x10\x81x\xa0\xa1\x91\x01\x01", "too short": b"\xb3\x10\x81x",
+    "BEGIN without a map": b"\xb1\x11\x01"}
 
 
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
@@ -567,6 +591,39 @@ def test_the_answer_to_logon_is_that_of_its_version(proposal: bytes, said: dict[
     machine.client_sent(logon())
     (welcome,) = (action for action in taken(machine) if isinstance(action, ToClient))
     assert unpack_map(bodies(welcome.data)[0], 2)[0] == said
+
+
+OLD = Version(4, 4)
+
+
+def hello(password: str, **fields: object) -> bytes:
+    return message(Tag.HELLO, {"scheme": "basic", "principal": "x", "credentials": password, **fields})
+
+
+def old_client(said: bytes, **facts: object) -> Client:
+    machine = client(OPENING[:4] + b"\x00\x00\x04\x04" + bytes(12), offers=(OLD,), **facts)
+    machine.client_sent(said)
+    return machine
+
+
+# Case 08: servers of Neo4j 4.4 and 5.0 were connected to, and every client was refused.
+def test_an_old_client_says_who_it_is_with_hello() -> None:
+    machine = old_client(hello("right", patch_bolt=["utc"]), patches=frozenset(("utc",)))
+    assert machine.state is State.READY
+    assert to_client(taken(machine)) == [Tag.SUCCESS]
+
+
+def test_an_old_client_with_a_wrong_password_is_told_in_its_own_words() -> None:
+    machine = old_client(hello("wrong"))
+    taken(machine)
+    machine.timer_ended(Timer.PENALTY)
+    (said,) = (action for action in taken(machine) if isinstance(action, ToClient))
+    assert set(unpack_map(bodies(said.data)[0], 2)[0]) == {"code", "message"}
+
+
+@pytest.mark.parametrize("asked", [{}, {"patch_bolt": "utc"}, {"patch_bolt": [[], {}]}])
+def test_an_old_client_that_does_not_know_what_was_added_is_turned_away(asked: dict[str, object]) -> None:
+    assert "TurnAway" in kinds(old_client(hello("right", **asked), patches=frozenset(("utc",))))
 
 
 @pytest.mark.parametrize(("version", "keys"), [

@@ -49,6 +49,7 @@ def test_other_protocols_are_noticed_at_once() -> None:
 
 @pytest.mark.parametrize(("upstream", "offered"), [
     (Version(6, 1), ["6.1", "6.0", "5.8", "5.7"]), (Version(5, 8), ["5.8", "5.7"]), (Version(5, 7), ["5.7"]),
-    (Version(5, 4), ["5.4"]), (Version(4, 4), []), (None, ["6.1", "6.0", "5.8", "5.7"])])
+    (Version(5, 4), ["5.4"]), (Version(5, 0), ["5.0"]),
+    (Version(4, 4), ["4.4"]), (Version(4, 3), []), (None, ["6.1", "6.0", "5.8", "5.7"])])
 def test_a_client_is_offered_what_its_upstream_can_serve(upstream: Version | None, offered: list[str]) -> None:
     assert [str(version) for version in offers_of(upstream)] == offered
