@@ -116,6 +116,7 @@ class Facts:
     address = ADDRESS
     logon_timeout = 15.0
     offers_unseen = offers_of(None)
+    patches: frozenset[str] = frozenset()
 
     def __init__(self, *, is_routed: bool, recv_timeout: float | None) -> None:
         self.spool: Spool[Client] = Spool(64 * 1024 * 1024)
