@@ -146,10 +146,14 @@ def _stopping(**_: Any) -> None:
 
 
 @events.test_stop.add_listener
-def _stop(**_: Any) -> None:
+def _stop(environment: Environment, **_: Any) -> None:
     if own.master is not None:
         own.master.end()
         own.process = None
+        # Locust stops the test where its last worker is gone, and would then wait for somebody to end it.
+        chosen, runner = environment.parsed_options, environment.runner
+        if own.master.has_lost_some and chosen is not None and chosen.headless and runner is not None:
+            gevent.spawn(runner.quit)
 
 
 @events.report_to_master.add_listener

@@ -149,6 +149,11 @@ class Master:
         """What is watched, for the page's head."""
         return self.watcher.target.executor or self.watcher.target.airflow
 
+    @property
+    def has_lost_some(self) -> bool:
+        """Whether processes of the last test ended in the middle of it."""
+        return bool(self.summary and self.summary["lost_processes"])
+
     def begin(self, load: Load, thresholds: Thresholds, results: Path, *, started_at: float, processes: int) -> None:
         """Begin a test."""
         self.summary = self._base = None

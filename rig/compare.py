@@ -10,7 +10,7 @@ from typing import Any
 from patterns.facts import DAG_OF_PATTERN, MONITOR_DAG
 from rig import environment, records, report, runs
 from rig.airflow_api import AirflowApi
-from rig.errors import BadInput, Hung, RigError, ServiceDied
+from rig.errors import BadInput, Hung, RelayMissing, RigError, ServiceDied
 from rig.experiment import profiles
 from rig.experiment.dag_run import CellRunner, conf_of, leave_idle, until_ended
 from rig.experiment.profiles import Profile
@@ -136,7 +136,12 @@ class Comparison:
             self._recover(api)
 
     def _run_one(self, runner: CellRunner, api: AirflowApi, planned: PlannedRun) -> None:
-        self._prepare(api, planned.cell)
+        try:
+            self._prepare(api, planned.cell)
+        except RelayMissing as error:
+            self._warmed = None
+            runner.refuse(planned, str(error))
+            return
         self._progress.started(planned)
         record = runner.run(planned)
         self._warmed = planned.cell if record.state == "success" else None

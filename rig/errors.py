@@ -34,5 +34,9 @@ class ServiceDied(RigError):
     """A service of the stack ended by itself."""
 
 
+class RelayMissing(RigError):
+    """Tasks would not go through the relay that was asked for: figures would be those of another cell."""
+
+
 class Hung(RigError):
     """Something did not end within its limit."""

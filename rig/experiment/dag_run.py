@@ -60,6 +60,12 @@ class CellRunner:
             record = self._write(attempt)
         return record
 
+    def refuse(self, planned: PlannedRun, reason: str) -> DagRunRecord:
+        """Write down that a cell could not be run as it is meant."""
+        attempt = _Attempt(planned)
+        attempt.end("error", reason)
+        return self._write(attempt)
+
     def _watched(self, attempt: "_Attempt") -> None:
         dag_id = attempt.dag_id
         with self._api.paused(dag_id, False):

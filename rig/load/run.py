@@ -20,7 +20,7 @@ from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, BadInput, RigError
 from rig.experiment.progress import Notes
 from rig.records import SERIES_FILE, Relay
 from rig.settings import PROJECT, Settings
-from rig.stack import airflow, inherited, lock, ports
+from rig.stack import airflow, inherited, lock, ports, processes
 from rig.stack.borrowing import Needs, Start, borrowed
 from rig.stack.interface import Stack
 from rig.stack.processes import MARK
@@ -102,7 +102,12 @@ def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view
     finally:
         if process:
             _end(process)
+            # One that was killed has left its Locust workers.
+            processes.kill(list(processes.session_of(process.pid, str(settings.stack_dir))))
     ended = Ended(code, _new_ones(before, results))
+    if code < 0:
+        raise RigError(f"Locust was ended from outside ({signal.Signals(-code).name}), and its workers with it",
+                       f"Locust's log: {log}")
     # One that was stopped before its test had begun has left no folder, and its last words are of no interest.
     if code != INTERRUPTED and (code not in {0, BROKEN} or (wish.headless and not ended.folders)):
         raise (BadInput if code == BAD_INPUT else RigError)(_last_words(log), f"Locust's log: {log}")
@@ -127,6 +132,8 @@ def _interrupt_put_off() -> Iterator[None]:
 def command(settings: Settings, wish: Wish) -> list[str]:
     """Return Locust's command line; what is secret is in its environment."""
     mode = ["--headless", "--only-summary"] if wish.headless else ["--web-host", HOST, "--web-port", str(wish.port)]
+    # A Locust worker that is killed before the test begins would be waited for for ever.
+    mode += ["--expect-workers-max-wait", "60"]
     return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *mode, "--stop-timeout", "0", "--results",
             str(wish.results or settings.data_dir), *(["--unpause"] if wish.unpause else []), *wish.arguments]
 

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from rig.errors import RelayMissing
 from rig.stack.service import Service
 from rig.stack.state import StackState
 from worker_init.control import find_folders, read_status
@@ -22,6 +25,8 @@ CONNECTION = "AIRFLOW_CONN_NEO4J_DEFAULT"
 DEFAULT_PORT = 7687
 DECIDED = ("WORKER_INIT_SCOPE", "WORKER_INIT_RUNTIME_DIR", "WORKER_INIT_DISABLED", "WORKER_INIT_CONNECTION_IDS")
 STATUS_SECONDS = 2.0
+HOST_SECONDS = 10.0
+BY_THEMSELVES = "tasks connect by themselves: "     # as worker_init logs it
 
 
 def connection(state: StackState) -> str:
@@ -68,6 +73,26 @@ def host(env: Mapping[str, str], state: StackState) -> Service:
         return None if any(map(_answers, find_folders(state.drivers_dir))) else "it does not answer"
     return Service(name="worker-driver", command=[COMMAND, "serve", "--environment-file", file], cwd=file.parent,
                    env={**env, **_settings(state)}, check=check)
+
+
+def require_relay(state: StackState, log: Path) -> None:
+    """Raise RelayMissing, with the reason from the Celery worker's log, where no driver host of it serves.
+
+    Where the worker answers, its host has been started or given up before.
+    """
+    if state.executor != "CeleryExecutor" or state.relay == "none":
+        return
+    asking = Retrying(retry=retry_if_result(lambda answers: not answers), stop=stop_after_delay(HOST_SECONDS),
+                      wait=wait_fixed(0.2), retry_error_callback=lambda _: False)
+    if not asking(lambda: any(map(_answers, find_folders(state.drivers_dir)))):
+        raise RelayMissing(f"the Celery worker has no shared drivers (relay {state.relay}): {_reason(log)}",
+                           "correct the setting, or ask for relay none")
+
+
+def _reason(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    said = [line.partition(BY_THEMSELVES)[2] for line in lines if BY_THEMSELVES in line]
+    return said[-1] if said else f"its log does not say why: {log}"
 
 
 def users_settings(environ: Mapping[str, str]) -> dict[str, str]:

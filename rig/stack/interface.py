@@ -79,11 +79,15 @@ class Stack(Protocol):
         """Bring the whole stack up. With ``keeper`` it belongs to that process and is stale without it.
 
         Raises BadInput where something is there already or does not allow a start, ServiceDied or
-        Hung where a service does not come up; whatever was started is stopped again then.
+        Hung where a service does not come up, RelayMissing where tasks would not go through the relay; whatever was
+        started is stopped again then.
         """
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
-        """Restart the scheduler on an executor, with or without worker, Flower and driver host. Must be idle."""
+        """Restart the scheduler on an executor, with or without worker, Flower and driver host. Must be idle.
+
+        Raises RelayMissing, and leaves it running, where tasks would not go through the relay.
+        """
 
     def restart(self, names: Sequence[str]) -> None:
         """Stop and start these services, as after a hang."""

@@ -111,6 +111,7 @@ class NativeStack:
         with self.api(state) as api:
             self._start_host(state)
             self._start(list(self._executor_services(state, api)), state)
+        self._require_relay(state)
         return state
 
     def restart(self, names: Sequence[str]) -> None:
@@ -201,6 +202,10 @@ class NativeStack:
             self._wait([*stores, *rest], state)
             api.ensure_pool(STRESS_POOL, airflow.parallelism(self.settings, state.slots),
                             f"{STRESS_DAG} only")
+        self._require_relay(state)
+
+    def _require_relay(self, state: StackState) -> None:
+        drivers.require_relay(state, self.folder / "logs" / "airflow-worker.log")
 
     def _migrate(self, state: StackState) -> None:
         migration = airflow.migration(self._env(state), self._home)
@@ -296,7 +301,7 @@ class NativeStack:
         timeout = service.stop_timeout if patience is None else min(patience, service.stop_timeout)
         processes.stop(service.process, timeout=timeout, sign=service.stop_signal)
         # One that had died by itself has left its children: LocalExecutor's go on with their tasks.
-        processes.kill(list(processes.session_of(service.process, str(self.folder))))
+        processes.kill(list(processes.session_of(service.process.pid, str(self.folder))))
         self._on_step(name, "stopped", "")
 
     @contextmanager

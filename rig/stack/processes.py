@@ -125,10 +125,10 @@ def marked(stack_id: str) -> Iterator[psutil.Process]:
             yield process
 
 
-def session_of(started: Started, stack_id: str) -> Iterator[psutil.Process]:
+def session_of(leader: int, stack_id: str) -> Iterator[psutil.Process]:
     """Yield what is left of the session that a process of a stack was started in, also when it has ended itself."""
     for process in marked(stack_id):
-        if _session(process.pid) == started.pid:
+        if _session(process.pid) == leader:
             yield process
 
 

@@ -172,6 +172,24 @@ def test_a_process_that_is_killed_makes_the_test_fail(celery: Rig, api: AirflowA
     eventually(lambda: not api.active_runs(), what="the DAG runs that it had in flight do not end")
 
 
+@pytest.mark.parametrize("killed", ["master", "workers"])
+def test_locust_killed_leaves_no_process_and_is_one_line(
+        celery: Rig, api: AirflowApi, tested: Path, killed: str) -> None:
+    before = last_test(celery)
+    running = celery.start("load", "--headless", "--processes", "2", "--tasks", "1", "--hold", "0", "--rate", "0.5",
+                           "--time", "60")
+    eventually(lambda: last_test(celery) != before and read_runs(last_test(celery)), what="no DAG run has ended")
+    found = [process for process in celery.processes() if str(LOCUSTFILE) in process.cmdline()]
+    master = min(found, key=lambda process: process.create_time())
+    for process in [master] if killed == "master" else [process for process in found if process != master]:
+        process.kill()
+    said = ("Locust was ended from outside (SIGKILL), and its workers with it" if killed == "master" else
+            "2 of Locust's 2 processes ended in the middle")
+    running.end(60).require_one_line(said, code=1)
+    assert locusts(celery) == []
+    eventually(lambda: not api.active_runs(), what="the DAG runs that they had in flight do not end")
+
+
 def test_dag_runs_in_progress_are_one_line_since_they_would_be_counted(
         celery: Rig, api: AirflowApi, tested: Path) -> None:
     before = last_test(celery)

@@ -162,6 +162,13 @@ def test_an_existing_deployment_is_measured_as_it_is_and_left_alone(celery: Rig)
     assert celery.run("status", "--json").require().out == services
 
 
+def test_a_cell_whose_shared_drivers_a_bad_setting_turns_off_fails_with_the_reason(celery: Rig) -> None:
+    result = celery.run("compare", "--profile", "quick", "--executors", "celery", "--patterns", "worker", "--relays",
+                        "process", "--tasks", "2", "--repeats", "1", WORKER_INIT_MAX_SIZE="abc").require(1)
+    assert "the Celery worker has no shared drivers (relay process): WORKER_INIT_MAX_SIZE" in result.out
+    assert {(record.state, record.dag_run_id) for record in celery.dag_runs()} == {("error", None)}
+
+
 # --- LocalExecutor ---------------------------------------------------------------------------------------------------
 
 

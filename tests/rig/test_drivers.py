@@ -2,12 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from patterns.facts import Executor
+from rig.errors import RelayMissing
 from rig.records import Relay, relay_on
 from rig.stack import drivers, state
 from rig.stack.state import StackState
@@ -85,3 +88,27 @@ def test_the_scheduler_is_told_what_the_host_has_written_and_forgets_an_earlier_
 def test_on_celery_the_scheduler_is_told_nothing(tmp_path: Path) -> None:
     assert drivers.of_scheduler(stack(tmp_path, relay="process")) == {}
     assert not drivers.has_host(stack(tmp_path, relay="process"))
+
+
+def test_a_worker_without_the_shared_drivers_that_were_asked_for_is_an_error_with_the_reason(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drivers, "HOST_SECONDS", 0.1)
+    log = tmp_path / "airflow-worker.log"
+    log.write_text("INFO ready\nERROR tasks connect by themselves: WORKER_INIT_MAX_SIZE is no whole number\nINFO\n")
+    with pytest.raises(RelayMissing, match=r"\(relay process\): WORKER_INIT_MAX_SIZE is no whole number — "):
+        drivers.require_relay(stack(tmp_path, relay="process"), log)
+    with pytest.raises(RelayMissing, match="its log does not say why: "):
+        drivers.require_relay(stack(tmp_path, relay="shared"), tmp_path / "none.log")
+    drivers.require_relay(stack(tmp_path), log)
+    drivers.require_relay(stack(tmp_path, executor="LocalExecutor", relay="shared"), log)    # its host is a service
+
+
+def test_a_setting_that_cannot_be_used_is_what_the_reason_names(tmp_path: Path) -> None:
+    """The words in the log are worker_init's: it is asked for them itself."""
+    done = subprocess.run([sys.executable, "-c", "import logging, os; logging.basicConfig(); "
+                           "from worker_init.lifecycle import this_process as p; p.open(1, os.environ); p.announce()"],
+                          env={"PATH": "/bin", "NEO4J_URI": "bolt://db", "WORKER_INIT_MAX_SIZE": "abc"},
+                          capture_output=True, text=True, check=True)
+    log = tmp_path / "airflow-worker.log"
+    log.write_text(done.stderr)
+    assert "WORKER_INIT_MAX_SIZE" in drivers._reason(log)

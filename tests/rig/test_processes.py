@@ -248,7 +248,7 @@ def test_the_process_that_asks_is_never_among_them(run: Run, log: Path) -> None:
 
 def left(started: Started, log: Path) -> set[int]:
     """Return what is left of a process's session."""
-    return {process.pid for process in processes.session_of(started, str(log.parent))}
+    return {process.pid for process in processes.session_of(started.pid, str(log.parent))}
 
 
 def test_a_session_has_orphans_that_nobody_else_knows(run: Run, log: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_session_has_what_a_process_that_died_by_itself_has_left(run: Run, log
     eventually(lambda: processes.find(started) is None)
     assert len(left(started, log)) == 2
     assert set(told_pids(log)) < left(started, log)
-    processes.kill(list(processes.session_of(started, str(log.parent))))
+    processes.kill(list(processes.session_of(started.pid, str(log.parent))))
     assert not left(started, log)
 
 
@@ -280,4 +280,4 @@ def test_a_session_has_nothing_of_another_stack_or_of_another_service(run: Run, 
     one, other = run(""), run("")
     assert left(one, log) == {one.pid}
     assert left(other, log) == {other.pid}
-    assert not list(processes.session_of(one, str(tmp_path / "other")))
+    assert not list(processes.session_of(one.pid, str(tmp_path / "other")))

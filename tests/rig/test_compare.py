@@ -1,0 +1,45 @@
+"""What a comparison does with a cell that cannot be run as it is meant."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from patterns.facts import Executor
+from rig import records
+from rig.airflow_api import AirflowApi
+from rig.compare import Comparison
+from rig.errors import RelayMissing
+from rig.experiment.dag_run import CellRunner
+from rig.experiment.progress import Progress
+from rig.probe import Probe
+from rig.records import Cell, DagRunRecord, PlannedRun, Relay
+from rig.stack.state import StackState
+from tests.rig.plain_settings import PlainSettings
+from tests.rig.pretended_stack import PretendedStack
+from tests.rig.test_drivers import stack
+
+
+class WithoutDrivers(PretendedStack):
+    """A stack whose Celery worker has given its shared drivers up."""
+
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
+        super().switch(executor, relay, exhibit=exhibit)
+        raise RelayMissing("the Celery worker has no shared drivers (relay process): WORKER_INIT_MAX_SIZE is 'abc'")
+
+
+class Silent:
+    """A view that shows nothing."""
+
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_: None
+
+
+def test_a_cell_whose_relay_is_not_there_has_failed_with_the_reason_and_runs_no_task(tmp_path: Path) -> None:
+    pretended = WithoutDrivers(tmp_path, stack(tmp_path)).seen_as
+    view = cast("Progress", Silent())
+    planned = PlannedRun(index=3, block=0, cell=Cell(executor="CeleryExecutor", pattern="worker", driver="sync",
+                                                      relay="process", tasks=4, calls=1, hold=0.0))
+    runner = CellRunner(pretended, cast("AirflowApi", None), cast("Probe", None), tmp_path, view, observe=0)
+    Comparison(PlainSettings(data_dir=tmp_path), view, pretended)._run_one(runner, cast("AirflowApi", None), planned)
+    (record,) = records.read(tmp_path / records.DAG_RUNS_FILE, DagRunRecord)
+    assert (record.index, record.state, record.dag_run_id, record.opened) == (3, "error", None, None)
+    assert record.reason == "the Celery worker has no shared drivers (relay process): WORKER_INIT_MAX_SIZE is 'abc'"
