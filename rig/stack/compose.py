@@ -33,6 +33,7 @@ FILES: Mapping[Executor, Sequence[str]] = {"LocalExecutor": command.LOCAL_FILES,
                                            "CeleryExecutor": command.CELERY_FILES}
 SCHEDULER, WORKER, API_SERVER, INIT = "airflow-scheduler", "airflow-worker", "airflow-apiserver", "airflow-init"
 DRIVER_HOST = "worker-driver"
+QUEUE = "redis-data"                    # Redis' volume
 DRIVER_ADDRESS = "127.0.0.1:7688"       # where the file has it listen
 OF_EXECUTOR = ("redis", SCHEDULER, WORKER, "flower", DRIVER_HOST)
 AIRFLOWS_PASSWORD = SecretStr("airflow")    # the documented login of the demo
@@ -224,6 +225,7 @@ class ComposeStack:
         """Start the scheduler anew on an executor, with or without worker, Flower and driver host. Must be idle."""
         state = self.state()
         self._remove(OF_EXECUTOR)
+        self._compose.remove_volume(QUEUE)      # the stack is idle: what is in it belongs to nobody
         wanted = self._wanted(executor, relay_on(executor, relay), state.slots, exhibit)
         self._bring_up(wanted, *wanted.services)
         return self.state()

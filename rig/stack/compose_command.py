@@ -11,6 +11,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from rig import env_file
+from rig.env_file import ENV_FILE
 from rig.errors import BadInput, RigError
 from rig.settings import PROJECT
 
@@ -18,8 +20,8 @@ LOCAL_FILES = ("docker-compose.yml",)
 CELERY_FILES = (*LOCAL_FILES, "docker-compose.celery.yml")
 OLDEST = (2, 24)
 QUICK = 60.0            # seconds for a question
-PROJECT_LABEL, SERVICE_LABEL, NUMBER_LABEL = (
-    f"com.docker.compose.{name}" for name in ("project", "service", "container-number"))
+PROJECT_LABEL, SERVICE_LABEL, NUMBER_LABEL, VOLUME_LABEL = (
+    f"com.docker.compose.{name}" for name in ("project", "service", "container-number", "volume"))
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,12 @@ class Compose:
         return done.stdout
 
     def require_settings(self) -> None:
-        """Raise BadInput where the files cannot be read with these settings, as when a secret is missing."""
+        """Raise BadInput where secrets are missing, with all of them, or the files cannot be read."""
+        # As compose reads them: an empty variable of the environment wins over .env.
+        known = {**env_file.values(ENV_FILE.read_text("utf-8") if ENV_FILE.exists() else ""), **os.environ}
+        needed = [name for name in env_file.SECRETS if name != "FLOWER_PASSWORD" or CELERY_FILES[-1] in self.files]
+        if missing := [name for name in needed if not known.get(name)]:
+            raise BadInput(f"not set in .env: {', '.join(missing)}", "`make env` writes them")
         done = self._run(["config", "--quiet"], QUICK)
         if done.returncode:
             raise BadInput(f"the compose files cannot be used: {_last_line(done.stderr)}",
@@ -112,9 +119,17 @@ class Compose:
         """Return every container of the project, those that have ended included."""
         return inspect(self._labelled("ps", "-aq"))
 
-    def volumes(self) -> list[str]:
-        """Return the volumes that the project has."""
-        return self._labelled("volume", "ls", "-q")
+    def volumes(self, name: str | None = None) -> list[str]:
+        """Return the volumes that the project has, or the one that the files call by this name."""
+        only = ["--filter", f"label={VOLUME_LABEL}={name}"] if name else []
+        return self._labelled("volume", "ls", "-q", *only)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume, by its name in the files, where it is there. Raises RigError where it is in use."""
+        for volume in self.volumes(name):
+            done = execute(["docker", "volume", "rm", volume], os.environ, QUICK)
+            if done.returncode:
+                raise RigError(f"docker volume rm {volume} failed: {_last_line(done.stderr)}")
 
     def _labelled(self, *arguments: str) -> list[str]:
         done = execute(["docker", *arguments, "--filter", f"label={PROJECT_LABEL}={self._project}"], os.environ, QUICK)

@@ -48,4 +48,8 @@ DIFFERENT = {
     "flower has a profile": "ours has none: the overlay is what asks for it",
     "flower's health is asked of /": "ours of /healthcheck: / asks for a password",
     "airflow-init's script stands in the file": "ours in docker/airflow-init",
+    "health of scheduler, DAG processor, triggerer, worker starts Airflow's command line":
+        "ours asks over HTTP, and the worker by Celery alone: a tenth of the processor time",
+    "services have 30 s to start": "ours have 5 minutes, which a slow and busy machine needs",
+    "redis keeps nothing": "ours keeps the tasks that wait, in a volume",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rig import cli
+from rig.env_file import SECRETS
 from tests.e2e.rig_command import Rig, a_rig
 
 URL = "http://127.0.0.1:9"
@@ -36,6 +37,12 @@ def test_an_engine_that_does_not_answer_is_said(rig: Rig) -> None:
     script = 'case $1 in compose) echo 2.40.3 ;; *) echo "Cannot connect to the Docker daemon" >&2; exit 1 ;; esac'
     rig.run("up", "--stack", "compose", PATH=program(rig.home, script)).require_one_line(
         "no Docker engine answers: Cannot connect to the Docker daemon", "start Docker")
+
+
+def test_all_secrets_that_are_missing_are_one_line(rig: Rig) -> None:
+    path = program(rig.home, 'case $2 in version) echo 2.40.3 ;; *) echo 20.10 ;; esac')
+    rig.settings.update(dict.fromkeys(SECRETS, ""), PATH=path)
+    rig.run("up", "--executor", "celery", "--stack", "compose").require_one_line(*SECRETS, "`make env` writes them")
 
 
 def program(folder: Path, script: str) -> str:

@@ -158,7 +158,7 @@ def test_every_volume_has_a_name_by_which_down_finds_it(running: Running) -> Non
     mounted = {mount["Name"] for container in running.containers() for mount in container["Mounts"]
                if mount["Type"] == "volume"}
     assert mounted == {f"{running.deployment.name}_{name}" for name in (
-        "postgres-db-volume", "neo4j-data", "neo4j-logs")}
+        "postgres-db-volume", "neo4j-data", "neo4j-logs", "redis-data")}
 
 
 # --- workers -------------------------------------------------------------------------------------------------------

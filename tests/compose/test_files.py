@@ -1,22 +1,35 @@
 """The compose files as compose reads them, held against Airflow's own. Nothing is started."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.api_fastapi.core_api.datamodels.monitor import (
+    BaseInfoResponse,
+    DagProcessorInfoResponse,
+    HealthInfoResponse,
+    SchedulerInfoResponse,
+    TriggererInfoResponse,
+)
 
 from rig.settings import PROJECT
 from tests.compose.deployment import CELERY, LOCAL, Deployment
 from tests.compose.official import SERVICES
 from worker_init.settings import PREFIX, VARIABLES
+from worker_init.targets import parse_connection
 
 EXECUTOR = "AIRFLOW__CORE__EXECUTOR"
 RUNS_TASKS = {"airflow-scheduler", "airflow-worker", "flower"}
 AIRFLOW = {name for name, service in SERVICES.items() if name.startswith("airflow-") or name == "flower"}
-ANY_EXECUTOR = ("airflow-apiserver", "airflow-dag-processor", "airflow-triggerer", "airflow-init", "postgres", "neo4j")
+ANY_EXECUTOR = ("airflow-apiserver", "airflow-dag-processor", "airflow-triggerer", "postgres", "neo4j")
+CHEAPER = {"airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-worker"}
 SECRETS = {"AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "NEO4J_PASSWORD", "FLOWER_PASSWORD"}
-MAY_BE_EMPTY = {"_PIP_ADDITIONAL_REQUIREMENTS", "NEO4J_WORKER_URI", "NEO4J_IS_ELSEWHERE"}
+MAY_BE_EMPTY = {"AIRFLOW_CONN_NEO4J_DEFAULT", "_PIP_ADDITIONAL_REQUIREMENTS", "NEO4J_WORKER_URI", "NEO4J_IS_ELSEWHERE"}
+
+PASSWORD = 'p@ss/w#rd%41"\\'
 
 Services = dict[str, dict[str, Any]]
 
@@ -48,16 +61,44 @@ def test_local_has_the_same_services_but_celerys(local: Services) -> None:
     assert set(local) == (set(SERVICES) | {"neo4j"}) - {"redis", "airflow-worker", "flower"}
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"redis"}))
 def test_commands_are_the_official_ones(celery: Services, name: str) -> None:
     assert (celery[name].get("command") or None) == SERVICES[name].command
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - CHEAPER))
 def test_health_is_asked_as_the_official_file_asks_it(celery: Services, name: str) -> None:
-    check = dict(celery[name].get("healthcheck", {}))
-    assert check.pop("test", None) == SERVICES[name].health
-    assert (check or None) == SERVICES[name].timing
+    assert celery[name].get("healthcheck", {}).get("test") == SERVICES[name].health
+
+
+@pytest.mark.parametrize("name", sorted(CHEAPER))
+def test_no_health_check_starts_all_of_airflow(celery: Services, name: str) -> None:
+    """They pile up on a busy machine, until the API server answers too late and is called unhealthy."""
+    command = " ".join(celery[name]["healthcheck"]["test"])
+    assert not re.search(r"airflow jobs|airflow\.providers", command)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, service in SERVICES.items() if service.timing))
+def test_health_is_asked_as_often_as_officially_and_a_start_may_take_no_less(celery: Services, name: str) -> None:
+    ours, official = celery[name]["healthcheck"], SERVICES[name].timing
+    assert official
+    assert (ours["interval"], ours["retries"]) == (official["interval"], official["retries"])
+    assert ours["start_period"] == ("5m0s" if name in AIRFLOW else official["start_period"])
+
+
+@pytest.mark.parametrize("part", ["dag_processor", "triggerer"])
+def test_the_api_servers_answer_is_read_for_what_has_no_port_of_its_own(celery: Services, part: str) -> None:
+    fields: dict[str, Any] = {"dag_processor": DagProcessorInfoResponse, "triggerer": TriggererInfoResponse}
+    def answer(status: str) -> str:
+        health: dict[str, Any] = {name: of.model_validate({"status": status if name == part else "healthy",
+                                                           f"latest_{name}_heartbeat": "2026-11-27"})
+                                  for name, of in fields.items()}
+        return HealthInfoResponse(metadatabase=BaseInfoResponse(status="healthy"), scheduler=SchedulerInfoResponse(
+            status="healthy", latest_scheduler_heartbeat=None), **health).model_dump_json()
+    _, command = celery[f"airflow-{part.replace('_', '-')}"]["healthcheck"]["test"]
+    look = command.split(" | ")[1]
+    assert subprocess.run(["sh", "-c", look], input=answer("healthy"), text=True, check=False).returncode == 0
+    assert subprocess.run(["sh", "-c", look], input=answer("unhealthy"), text=True, check=False).returncode == 1
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -81,6 +122,11 @@ def test_dags_logs_config_and_plugins_are_mounted_as_in_the_official_file(celery
 def test_stores_keep_their_data_in_named_volumes(celery: Services) -> None:
     assert [mount["source"] for mount in celery["postgres"]["volumes"]] == ["postgres-db-volume"]
     assert [mount["source"] for mount in celery["neo4j"]["volumes"]] == ["neo4j-data", "neo4j-logs"]
+    assert [mount["source"] for mount in celery["redis"]["volumes"]] == ["redis-data"]
+
+
+def test_tasks_that_wait_in_redis_outlive_its_restart(celery: Services) -> None:
+    assert celery["redis"]["command"] == ["redis-server", "--appendonly", "yes", "--save", ""]
 
 
 def test_every_service_that_goes_on_has_a_health_check(compose_files: Deployment) -> None:
@@ -190,7 +236,6 @@ def test_worker_driver_lives_on_the_loopback_of_the_tasks_and_they_know_its_logi
     host, tasks = services["worker-driver"], services["airflow-scheduler"]["environment"]
     assert host["network_mode"] == "service:airflow-scheduler"
     assert tasks["NEO4J_WORKER_URI"] == f"bolt://127.0.0.1:{host['command'][-1]}"
-    assert tasks["AIRFLOW_CONN_NEO4J_DEFAULT"] == "neo4j://neo4j:neo4j_password@127.0.0.1:7688/neo4j"
     for name in ("NEO4J_WORKER_USERNAME", "NEO4J_WORKER_PASSWORD"):
         assert tasks[name] == host["environment"][name]
 
@@ -198,7 +243,56 @@ def test_worker_driver_lives_on_the_loopback_of_the_tasks_and_they_know_its_logi
 def test_without_its_setting_the_tasks_are_sent_to_no_driver(local: Services) -> None:
     tasks = local["airflow-scheduler"]["environment"]
     assert tasks["NEO4J_WORKER_URI"] == ""
-    assert tasks["AIRFLOW_CONN_NEO4J_DEFAULT"] == "neo4j://neo4j:neo4j_password@neo4j:7687/neo4j"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may leave a network")
+def test_worker_driver_ends_with_its_network_and_not_before(tmp_path: Path) -> None:
+    script, ended = PROJECT / "docker" / "while-in-a-network", tmp_path / "ended"
+    environment = {"PATH": os.environ["PATH"], "WAIT_FOR_THE_OTHER": "0"}
+    assert subprocess.run([script, "sh", "-c", "sleep 1.5; exit 7"], env=environment, check=False).returncode == 7
+    assert subprocess.run([script, "--check"], env=environment, check=False).returncode == 0
+    alone = ["unshare", "--net", str(script)]        # loopback is all there is
+    assert subprocess.run([*alone, "--check"], env=environment, check=False).returncode == 1
+    done = subprocess.run([*alone, "sh", "-c", f"trap 'touch {ended}; exit' TERM; while :; do sleep 0.1; done"],
+                          env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert "The network is gone" in done.stderr
+    assert ended.exists(), "it was not asked to end"
+
+
+def test_worker_drivers_health_is_asked_in_the_network_of_the_tasks(compose_files: Deployment) -> None:
+    host = compose_files.config(LOCAL, "worker-driver")["services"]["worker-driver"]
+    assert "while-in-a-network --check && worker-driver status" in host["healthcheck"]["test"][1]
+    assert host["entrypoint"][-2:] == ["while-in-a-network", "worker-driver"]
+    assert host["restart"] == "always", "nothing else starts it again in the new network"
+
+
+# --- neo4j_default -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "uri"), [
+    ({"NEO4J_URI": "bolt://neo4j:7687"}, "bolt://neo4j:7687"),
+    ({"NEO4J_URI": "neo4j+s://x.databases.neo4j.io"}, "neo4j+s://x.databases.neo4j.io:7687"),
+    ({"NEO4J_URI": "bolt+ssc://[fd00::1]:7688"}, "bolt+ssc://[fd00::1]:7688"),
+    ({"NEO4J_URI": "neo4j://db", "NEO4J_WORKER_URI": "bolt://127.0.0.1:7688", "NEO4J_WORKER_USERNAME": "ann",
+      "NEO4J_WORKER_PASSWORD": PASSWORD}, "bolt://127.0.0.1:7688")])
+def test_airflows_connection_is_made_of_the_settings_whatever_the_password_holds(
+        given: dict[str, str], uri: str) -> None:
+    settings = {"NEO4J_USERNAME": "ann", "NEO4J_PASSWORD": PASSWORD, "NEO4J_DATABASE": "sales", **given}
+    parsed = parse_connection(connection_of(settings))
+    assert (parsed.target.uri, parsed.login, parsed.password, parsed.schema) == (uri, "ann", PASSWORD, "sales")
+
+
+def test_a_connection_that_the_user_has_set_stays_as_it_is() -> None:
+    assert connection_of({"NEO4J_URI": "bolt://db", "AIRFLOW_CONN_NEO4J_DEFAULT": "neo4j://own"}) == "neo4j://own"
+
+
+def connection_of(settings: dict[str, str]) -> str:
+    """Return the connection that a command finds in a container of these settings."""
+    done = subprocess.run([PROJECT / "docker" / "with-neo4j-connection", "sh", "-c",
+                           'printf %s "$AIRFLOW_CONN_NEO4J_DEFAULT"'], env={"PATH": os.environ["PATH"], **settings},
+                          capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 # --- another Neo4j -------------------------------------------------------------------------------------------------
@@ -234,27 +328,29 @@ def test_neo4j_stays_on_loopback_whatever_airflow_listens_on(compose_files: Depl
     assert services["neo4j"]["ports"][0]["host_ip"] == "127.0.0.1"
 
 
-@pytest.mark.parametrize("name", sorted(SECRETS))
-def test_a_secret_that_is_missing_is_named_with_what_writes_it(compose_files: Deployment, tmp_path: Path,
-                                                               name: str) -> None:
-    half = Deployment(tmp_path)
-    lines = compose_files.dotenv.read_text().splitlines()
-    half.dotenv.write_text("\n".join(line for line in lines if not line.startswith(name)))
-    error = half.compose("config", "--quiet", files=CELERY).require(1).err
-    assert f"required variable {name} is missing a value: run `make env`" in error
-
-
-def test_without_an_env_file_nothing_starts(tmp_path: Path, compose_files: Deployment) -> None:
+def test_without_an_env_file_a_deployment_can_be_looked_at_and_taken_down(tmp_path: Path) -> None:
     nothing = Deployment(tmp_path)
     nothing.dotenv.touch()
-    assert "run `make env`" in nothing.compose("config", "--quiet").require(1).err
+    for files in (LOCAL, CELERY):
+        said = nothing.compose("config", "--quiet", files=files).require().err
+        assert said == "", "compose warns of each variable on a line of its own"
 
 
-def test_flowers_password_is_asked_for_by_the_overlay_alone(compose_files: Deployment, tmp_path: Path) -> None:
-    local_only = Deployment(tmp_path)
-    lines = compose_files.dotenv.read_text().splitlines()
-    local_only.dotenv.write_text("\n".join(line for line in lines if not line.startswith("FLOWER_PASSWORD")))
-    assert local_only.config(LOCAL)["services"]
+@pytest.mark.parametrize("files", [LOCAL, CELERY])
+def test_all_secrets_that_are_missing_are_one_line_before_anything_else_starts(
+        tmp_path: Path, files: tuple[str, ...]) -> None:
+    nothing = Deployment(tmp_path)
+    nothing.dotenv.touch()
+    services = nothing.config(files)["services"]
+    done = subprocess.run([PROJECT / "docker" / "airflow-init"], capture_output=True, text=True, check=False,
+                          env={"PATH": os.environ["PATH"], **services["airflow-init"]["environment"]})
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert {name for name in SECRETS if name in line} == SECRETS - ({"FLOWER_PASSWORD"} if files == LOCAL else set())
+    assert "run `make env`" in line
+    assert {name for name, service in services.items() if "airflow-init" not in waits_for(service)
+            and "airflow-apiserver" not in waits_for(service)} == {
+        "airflow-init", "postgres", *(["redis"] if files == CELERY else [])}, "they hold no secret of .env"
 
 
 def test_flower_asks_for_a_password(celery: Services) -> None:
@@ -265,7 +361,7 @@ def test_no_secret_stands_in_the_files() -> None:
     """Whatever is secret comes from .env: no value of it, and no default."""
     for file in (*CELERY, "docker/neo4j.yml"):
         text = (PROJECT / file).read_text()
-        assert not re.search(rf"\$\{{({'|'.join(SECRETS)}):?-", text), file
+        assert not re.search(rf"\$\{{({'|'.join(SECRETS)}):?-[^}}]", text), file
 
 
 # --- the image -----------------------------------------------------------------------------------------------------

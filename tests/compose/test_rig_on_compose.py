@@ -33,7 +33,7 @@ def rig(deployment: Deployment) -> Iterator[Rig]:
 
 
 def test_a_missing_secret_is_one_line_and_starts_nothing(rig: Rig) -> None:
-    rig.run("up", *ON, NEO4J_PASSWORD="").require_one_line("NEO4J_PASSWORD is missing a value", "make env")
+    rig.run("up", *ON, NEO4J_PASSWORD="").require_one_line("not set in .env: NEO4J_PASSWORD", "make env")
     assert of_project("container", rig.settings["COMPOSE_PROJECT_NAME"]) == []
 
 
