@@ -13,6 +13,7 @@ from worker_init.door import Door
 from worker_init.end_watch import EndWatch
 from worker_init.errors import UpstreamFailure
 from worker_init.handshake import INTERCHANGEABLE, Version, offers_of
+from worker_init.known_servers import KnownServers, Server
 from worker_init.listener import Listener
 from worker_init.packstream import pack
 from worker_init.pool import Pool
@@ -21,7 +22,7 @@ from worker_init.routing import ANYWHERE
 from worker_init.session import Session
 from worker_init.spool import Spool
 from worker_init.targets import Credentials, Target
-from worker_init.upstream import Connection, Server, Upstream
+from worker_init.upstream import Connection, Upstream
 
 log = logging.getLogger(__name__)
 _BACKLOG = 4096
@@ -50,6 +51,7 @@ class Relay:
         self.logon_timeout = logon_timeout
         self.target = target
         self.server: Server | None = None
+        self._known = KnownServers()
         self.address = ""
         shared = shared or Shared()
         self.spool = shared.spool
@@ -87,14 +89,15 @@ class Relay:
         self.pool.close_idle()
 
     def version_for(self, version: Version) -> Version | None:
-        """Return what a client's connections have to speak; None: it is what the server speaks anyway."""
-        return None if self.server is None or version >= self.server.version else version
+        """Return what a client's connections have to speak; None: no member speaks anything newer."""
+        return None if self._known.all_speak(version) else version
 
     # Facts for the clients' machines
 
     @property
     def offers(self) -> tuple[Version, ...] | None:
         """The versions that clients are offered; None while the server is not known."""
+        self._agree(self._known.oldest(time.monotonic()))
         return offers_of(self.server.version) if self.server else None
 
     @property
@@ -168,8 +171,15 @@ class Relay:
 
     def learn(self, connection: Connection) -> None:
         """Note what the server said of itself: it is what clients are told."""
-        self.server = connection.server
-        self._greetings.clear()
+        now = time.monotonic()
+        self._known.learn(connection.link.place.address, connection.server, now)
+        self._agree(self._known.oldest(now))
+
+    def _agree(self, server: Server | None) -> None:
+        """Tell clients from now on of this server."""
+        if server != self.server:
+            self.server = server
+            self._greetings.clear()
 
     def turned_away(self, why: str) -> None:
         """Count a client that was turned away, and say why once for each reason."""

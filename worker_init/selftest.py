@@ -29,7 +29,7 @@ _SUCCESS = message(Tag.SUCCESS, {"server": "Neo4j/self-test", "connection_id": "
 class ScriptedServer(asyncio.Protocol, ABC):
     """The server's side of Bolt 5.8, up to the messages: what they are answered with is told by ``take``."""
 
-    version = Version(5, 8)
+    offers: tuple[Version, ...] = (Version(5, 8),)
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
@@ -45,7 +45,7 @@ class ScriptedServer(asyncio.Protocol, ABC):
         if self._negotiation:
             self._negotiation.feed(data)
             if self._negotiation.wants_offers:
-                self.transport.write(self._negotiation.answer((self.version,)))
+                self.transport.write(self._negotiation.answer(self.offers))
             if not self._negotiation.version:
                 return
             data, self._negotiation = self._negotiation.rest, None

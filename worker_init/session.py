@@ -40,8 +40,9 @@ from worker_init.client import Client, Facts
 from worker_init.end_watch import EndWatch, presence
 from worker_init.errors import UpstreamFailure
 from worker_init.handshake import Version
+from worker_init.known_servers import Server
 from worker_init.pool import Pool
-from worker_init.upstream import Connection, Server
+from worker_init.upstream import Connection
 
 
 class Front(Facts, Protocol):
@@ -52,7 +53,7 @@ class Front(Facts, Protocol):
     server: Server | None
 
     def version_for(self, version: Version) -> Version | None:
-        """Return what a client's connections have to speak; None: it is what the server speaks anyway."""
+        """Return what a client's connections have to speak; None: no member speaks anything newer."""
 
     def ask_server(self, then: Callable[[UpstreamFailure | None], None]) -> None:
         """Find out what the server speaks; ``then`` is told when it is known, or why it cannot be."""

@@ -12,7 +12,7 @@ Nothing of this is public API. The versions in ``TESTED`` ran the whole test sui
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import neo4j
 from neo4j import AsyncGraphDatabase
@@ -24,6 +24,7 @@ from worker_init.bolt import Piece, Scanner, Tag, body_of, message
 from worker_init.bolt_version import asking_for
 from worker_init.errors import UNREACHABLE, BadSetting, ProtocolViolation, UpstreamFailure
 from worker_init.handshake import OLDEST, Version, offers_of
+from worker_init.known_servers import Server
 from worker_init.pool_actions import Link
 from worker_init.routing import Place
 from worker_init.targets import Target
@@ -36,16 +37,6 @@ _STAGES = {"_connect_secure": "the TCP connection", "create_connection": "the TL
            "_handshake": "the answer to Bolt's version handshake", "hello": "the answer to HELLO or LOGON"}
 
 driver_version: str = neo4j.__version__
-
-
-class Server(NamedTuple):
-    """What the server said of itself when the connection was opened."""
-
-    version: Version
-    agent: str
-    hints: dict[str, Any]
-    # What was agreed to be added to Bolt 4.4.
-    patches: frozenset[str] = frozenset()
 
 
 class ConnectionUser(Protocol):
@@ -248,9 +239,9 @@ class Upstream:
         try:
             with asking_for(place.version):
                 raw = await self._open(self._pool.address if is_seed else neo4j.Address.parse(place.address))
+            connection = Connection(raw, self._connections.discard)
         except Exception as error:
             raise _failure(error, name) from error
-        connection = Connection(raw, self._connections.discard)
         version = connection.server.version
         if not offers_of(version):
             connection.abort()

@@ -358,17 +358,17 @@ def test_a_silent_server_is_named_in_time_with_what_it_did_not_answer(silent_fro
 
 
 class _Old(Member):
-    version = Version(4, 4)
+    offers = (Version(4, 3),)
 
 
 def test_a_server_that_is_too_old_is_down_and_says_why(tmp_path: Path) -> None:
     with (servers(_Old) as running, serving(tmp_path, running.uri("bolt"), AUTH) as host,
           host.driver(max_transaction_retry_time=0) as driver):
-        with pytest.raises(DatabaseError, match=r"speaks Bolt 4\.4"):
+        with pytest.raises(DatabaseError, match=r"speaks Bolt 4\.3"):
             value(driver)
         found = status(host)
         assert found["state"] == "down"
-        assert "Bolt 4.4" in found["last_error"]
+        assert "Bolt 4.3" in found["last_error"]
         assert found["connections"]["open"] == 0
 
 
@@ -438,3 +438,28 @@ def test_a_member_that_is_gone_is_passed_over(tmp_path: Path) -> None:
         gone.close()
         with serving(tmp_path, running.uri("neo4j"), AUTH) as host, host.driver() as driver:
             assert [value(driver, routing_="r") for _ in range(5)] == [2] * 5
+
+
+class _Upgraded(Member):
+    """Member 1 speaks an older Bolt, until ``servers.is_upgraded`` is set."""
+
+    def __init__(self, running: Servers, number: int) -> None:
+        super().__init__(running, number)
+        is_new = number != 1 or getattr(running, "is_upgraded", False)
+        self.offers = (Version(5, 8), Version(5, 7)) if is_new else (Version(5, 7),)
+
+
+def test_a_cluster_that_is_upgraded_member_by_member_serves_everybody(tmp_path: Path) -> None:
+    """A client from before the older member was seen is turned away once, its driver tries again."""
+    with servers(_Upgraded, members=2) as running:
+        running.readers = [1]
+        with serving(tmp_path, running.uri("neo4j"), AUTH) as host:
+            for _ in range(5):
+                with host.driver() as driver:
+                    assert [value(driver, routing_="r"), value(driver)] == [1, 0]
+                    assert driver.get_server_info().protocol_version == (5, 7)
+            assert status(host)["clients"]["refused"] <= 1
+            running.is_upgraded = True      # type: ignore[attr-defined]
+            running.hang_up()
+            with host.driver() as driver:
+                assert [value(driver, routing_="r"), value(driver)] == [1, 0]
