@@ -27,17 +27,42 @@ class DriverHostStep(bootsteps.StartStopStep):  # type: ignore[misc]
         this_process.kill()
 
     def info(self, _: Any) -> dict[str, Any]:
-        """Return what is merged into ``inspect stats``: the section ``neo4j``, and a line for each driver."""
+        """Return what is merged into ``inspect stats``: lines for a person, and the section ``neo4j`` for a program."""
         status = this_process.status() or {"state": "off"}
-        return {**{f"neo4j driver {number}": line(driver) for number, driver in enumerate(status.get("drivers", []))},
-                "neo4j": status}
+        return {**lines(status), "neo4j": status}
+
+
+def lines(status: dict[str, Any]) -> dict[str, str]:
+    """Return a line for all drivers, and one for each, as Flower's tab *Other* shows them well.
+
+    It has a row for each key, in this order. A key may be broken between its words, and would be, beside a value that
+    is as long as the section ``neo4j``: its spaces are such as do not break.
+    """
+    drivers = status.get("drivers", [])
+    found = {"neo4j total": total(status, drivers),
+             **{f"neo4j slot {driver['slot']}": line(driver) for driver in drivers}}
+    return {key.replace(" ", "\N{NO-BREAK SPACE}"): text for key, text in found.items()}
+
+
+def total(status: dict[str, Any], drivers: list[dict[str, Any]]) -> str:
+    """Return what all drivers of the worker come to."""
+    if not drivers:
+        return str(status["state"])
+    return (f"{status['state']}: {_sum(drivers, 'connections', 'open')} connections open, "
+            f"{_sum(drivers, 'connections', 'in_use')} in use ({_sum(drivers, 'connections', 'opened')} opened); "
+            f"{sum(driver['leases'] for driver in drivers)} leases, {_sum(drivers, 'waits', 'total')} waits, "
+            f"{sum(driver['errors'] for driver in drivers)} errors")
+
+
+def _sum(drivers: list[dict[str, Any]], part: str, field: str) -> int:
+    return sum(driver[part][field] for driver in drivers)
 
 
 def line(driver: dict[str, Any]) -> str:
-    """Return a driver's state for a person: Flower shows every key on a line of its own, and nothing nested."""
+    """Return a driver's state: its pool process first, and at the end what went wrong."""
     connections, waits = driver["connections"], driver["waits"]
     processes = " ".join(map(str, driver["processes"])) or "none"
     trouble = f"; {driver['errors']} errors, the last: {driver['last_error']}" if driver["last_error"] else ""
-    return (f"process {processes}: {driver['state']}, {connections['open']} open, {connections['opened']} opened, "
-            f"{connections['in_use']} in use, {driver['leases']} leases, {waits['total']} waits (longest "
-            f"{waits['longest_seconds']} s), {driver['clients']['total']} clients{trouble}")
+    return (f"process {processes}: {driver['state']}, {connections['open']} open, {connections['in_use']} in use "
+            f"({connections['opened']} opened); {driver['leases']} leases, {waits['total']} waits "
+            f"(longest {waits['longest_seconds']} s){trouble}")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from worker_init.inspection import line
+from worker_init.inspection import line, lines
 
 DRIVER: dict[str, Any] = {
     "slot": 3, "processes": [4711], "state": "up", "leases": 21, "errors": 0, "last_error": None,
@@ -11,9 +11,25 @@ DRIVER: dict[str, Any] = {
     "clients": {"now": 0, "total": 7, "refused": 0}}
 
 
-def test_a_driver_is_told_in_a_line() -> None:
-    assert line(DRIVER) == ("process 4711: up, 1 open, 2 opened, 0 in use, 21 leases, 3 waits (longest 0.087 s), "
-                            "7 clients")
+def test_a_driver_is_told_in_a_line_that_fits_into_the_tab() -> None:
+    assert line(DRIVER) == "process 4711: up, 1 open, 0 in use (2 opened); 21 leases, 3 waits (longest 0.087 s)"
+
+
+def test_all_drivers_together_come_first_and_then_one_line_for_each_slot() -> None:
+    found = lines({"state": "serving", "drivers": [DRIVER | {"slot": 0}, DRIVER | {"slot": 1, "processes": [4712]}]})
+    assert [key.split("\N{NO-BREAK SPACE}") for key in found] == [
+        ["neo4j", "total"], ["neo4j", "slot", "0"], ["neo4j", "slot", "1"]]
+    first, _, last = found.values()
+    assert first == "serving: 2 connections open, 0 in use (4 opened); 42 leases, 6 waits, 0 errors"
+    assert last.startswith("process 4712: ")
+
+
+def test_no_key_has_a_space_at_which_flower_would_break_it() -> None:
+    assert all(" " not in key for key in lines({"state": "serving", "drivers": [DRIVER]}))
+
+
+def test_a_host_that_is_off_is_one_line() -> None:
+    assert list(lines({"state": "off"}).values()) == ["off"]
 
 
 def test_a_slot_that_no_process_uses_says_so() -> None:
