@@ -1,0 +1,64 @@
+"""What the native stack says of a service that has ended, and of one that somebody has stopped."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rig.errors import ServiceDied
+from rig.stack import processes
+from rig.stack import state as states
+from rig.stack.native import NativeStack
+from rig.stack.state import ServiceState
+from tests.rig.plain_settings import PlainSettings
+from tests.rig.test_drivers import stack
+
+
+@pytest.fixture
+def native(tmp_path: Path) -> Iterator[NativeStack]:
+    """Give a stack of two services, each a program that only waits."""
+    made = NativeStack(PlainSettings(data_dir=tmp_path))
+    (made.folder / "logs").mkdir(parents=True)
+    services = {}
+    for name in ("redis", "airflow-scheduler"):
+        log = made.folder / "logs" / f"{name}.log"
+        log.write_text("INFO starting\nERROR no memory\nINFO going on\n", encoding="utf-8")
+        started = processes.start(["sleep", "600"], env=dict(os.environ), log=log, cwd=tmp_path)
+        services[name] = ServiceState(process=started, url=None, stop_signal=signal.SIGTERM, stop_timeout=5)
+    states.save(made.folder, stack(tmp_path, services=services))
+    yield made
+    for service in services.values():
+        processes.stop(service.process, timeout=5)
+
+
+def end(native: NativeStack, name: str) -> None:
+    processes.kill([psutil.Process(native.state().services[name].process.pid)])
+
+
+def test_one_line_names_what_ended_and_its_log_and_then_come_the_lines_that_say_why(native: NativeStack) -> None:
+    native.require_running()
+    end(native, "redis")
+    with pytest.raises(ServiceDied) as caught:
+        native.require_alive()
+    log = native.folder / "logs" / "redis.log"
+    assert str(caught.value).splitlines() == [
+        f"redis has ended by itself; its log: {log} — `rig down`, then start again", "ERROR no memory"]
+
+
+def test_the_first_of_several_is_the_one_that_is_told_of(native: NativeStack) -> None:
+    end(native, "redis")
+    end(native, "airflow-scheduler")
+    with pytest.raises(ServiceDied, match=r"^redis has ended by itself \(so have airflow-scheduler\); its log: "):
+        native.require_alive()
+
+
+def test_one_that_is_stopped_keeps_a_command_from_beginning_and_is_ended_all_the_same(native: NativeStack) -> None:
+    pid = native.state().services["redis"].process.pid
+    os.kill(pid, signal.SIGSTOP)
+    native.require_alive()
+    with pytest.raises(ServiceDied, match=rf"^redis does not serve: it is stopped; `kill -CONT {pid}` lets it go on"):
+        native.require_running()
+    assert processes.stop(native.state().services["redis"].process, timeout=5), "it had to be killed"
