@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
+from worker_init import backend_setting
 from worker_init.control import find_folders, listen_for_status, make_folder, read_status, remove_folder
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.event_loop import run
@@ -45,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=0, help="port of the first upstream on 127.0.0.1 (0: any free one)")
     serve.add_argument("--environment-file", type=Path,
                        help="where to write the variables that clients need (mode 0600)")
+    serve.add_argument("--airflow", action="store_true",
+                       help="also serve the Neo4j connections that Airflow's tasks find in its database or a secrets "
+                            "backend; the environment file then switches this package's secrets backend on")
     serve.set_defaults(run=_serve)
     status = verbs.add_parser("status", help="print the status of this user's hosts as JSON")
     status.set_defaults(run=_status)
@@ -65,9 +69,10 @@ def _status(_: argparse.Namespace, settings: Settings) -> int:
 
 def _serve(options: argparse.Namespace, settings: Settings) -> int:
     from worker_init.host import prepare_process  # noqa: PLC0415 - `status` needs no Neo4j driver
-    upstreams = upstreams_of(os.environ, settings.connection_ids)
-    if not upstreams.targets:
-        raise BadSetting("there is nothing to serve: set NEO4J_URI, NEO4J_USERNAME and NEO4J_PASSWORD")
+    upstreams = upstreams_of(os.environ, settings.connection_ids.of_environment)
+    if not upstreams.targets and not options.airflow:
+        raise BadSetting("there is nothing to serve: set NEO4J_URI, NEO4J_USERNAME and NEO4J_PASSWORD, or use "
+                         "--airflow")
     prepare_process()
     return run(_run_host(options, settings, upstreams))
 
@@ -88,7 +93,10 @@ async def _run_host(options: argparse.Namespace, settings: Settings, upstreams: 
             addresses.append(address)
             await host.open(0, at, target, address.credentials, sock)
         await host.serve_status(listen_for_status(folder))
-        with _environment_file(options.environment_file, upstreams.environment(addresses)):
+        variables = upstreams.environment(addresses)
+        if options.airflow:
+            variables |= backend_setting.variables(folder, 0, os.environ.get(backend_setting.SETTING, ""))
+        with _environment_file(options.environment_file, variables):
             await stopped.wait()
             await host.drain(settings.drain_timeout)
     finally:

@@ -12,12 +12,15 @@ import stat
 import struct
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from worker_init.errors import BadSetting, WorkerInitError
 
 CONTROL_SOCKET = "control"
+# While it is in the folder, the host answers nobody, and nobody needs to wait for it.
+_REFUSING = "refusing"
 _VARIABLE = "WORKER_INIT_RUNTIME_DIR"
 _FOLDER_PREFIX = "worker-init-"
 # Room for the address of a Unix socket in the kernel, without the zero at its end.
@@ -90,6 +93,21 @@ def listen_for_status(folder: Path) -> socket.socket:
     return sock
 
 
+def set_refusing(folder: Path, *, refusing: bool) -> None:
+    """Say whether tasks need not ask the host of a folder at all: there is none, and none is about to serve."""
+    with suppress(OSError):     # the folder is gone, which says the same
+        mark = folder / _REFUSING
+        if refusing:
+            mark.touch(mode=0o600)
+        else:
+            mark.unlink(missing_ok=True)
+
+
+def is_refusing(folder: Path) -> bool:
+    """Whether tasks need not ask."""
+    return (folder / _REFUSING).exists()
+
+
 def find_folders(parent: Path) -> list[Path]:
     """Return the runtime folders of this user's workers."""
     try:
@@ -106,7 +124,8 @@ def read_status(folder: Path, timeout: float) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout)
             sock.connect(str(folder / CONTROL_SOCKET))
-            _check_peer(sock)
+            check_peer(sock)
+            sock.shutdown(socket.SHUT_WR)
             with sock.makefile("rb") as answer:
                 status: dict[str, Any] = json.loads(answer.read())
                 return status
@@ -114,7 +133,7 @@ def read_status(folder: Path, timeout: float) -> dict[str, Any]:
         raise WorkerInitError(f"no driver host answers in {folder}: {error}") from error
 
 
-def _check_peer(sock: socket.socket) -> None:
+def check_peer(sock: socket.socket) -> None:
     """Raise OSError where another user answers. macOS does not tell: there the folder's mode has to do."""
     if not hasattr(socket, "SO_PEERCRED"):
         return

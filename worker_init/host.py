@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import contextlib
 import gc
 import json
 import logging
@@ -15,11 +14,21 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from worker_init.address_request import (
+    ANSWER_SECONDS,
+    MOST_BYTES,
+    AddressRequest,
+    NoAddress,
+    Peer,
+    answer_of,
+    peer_of,
+)
+from worker_init.on_demand import OnDemand
 from worker_init.pool_actions import Limits
 from worker_init.relay import Relay, Shared
 from worker_init.settings import Settings
 from worker_init.slot_claims import SlotClaims
-from worker_init.targets import Credentials, Target
+from worker_init.targets import Address, Credentials, Target
 from worker_init.upstream import driver_version
 
 log = logging.getLogger(__name__)
@@ -32,19 +41,21 @@ class HostSettings(NamedTuple):
     connection_timeout: float
     logon_timeout: float
     folder: Path
+    max_upstreams: int
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "HostSettings":
         """Read what the worker sent."""
         return cls(Limits(**message["limits"]), message["connection_timeout"], message["logon_timeout"],
-                   Path(message["folder"]))
+                   Path(message["folder"]), message["max_upstreams"])
 
 
 def host_settings(settings: Settings, folder: Path) -> HostSettings:
     """Return what a host needs of the package's settings."""
     limits = Limits(settings.max_size, settings.acquisition_timeout, settings.max_lifetime, settings.idle_timeout,
                     settings.liveness_check)
-    return HostSettings(limits, settings.connection_timeout, settings.logon_timeout, folder)
+    return HostSettings(limits, settings.connection_timeout, settings.logon_timeout, folder,
+                        settings.max_upstreams)
 
 
 class Host:
@@ -57,22 +68,36 @@ class Host:
         self._relays: dict[tuple[int, int], Relay] = {}
         self._shared = Shared()
         self._claims = SlotClaims(settings.folder, asyncio.get_running_loop(), self._slot_is_free)
+        self._on_demand = OnDemand(settings.max_upstreams, settings.limits.idle_timeout, self._open, self._close)
+        self._closing: set[asyncio.Task[None]] = set()
         self._status_server: asyncio.Server | None = None
         self._is_draining = False
 
     async def open(self, slot: int, at: int, target: Target, credentials: Credentials, sock: socket.socket) -> None:
         """Serve one driver on a listening socket. It connects when it is first asked for a transaction."""
+        await self._open(slot, at, target, credentials, sock)
+        self._on_demand.add_fixed(slot, target, Address.of(sock, credentials))
+
+    async def _open(self, slot: int, at: int, target: Target, credentials: Credentials, sock: socket.socket) -> Relay:
         relay = Relay(f"slot {slot}, {target.uri}", target, credentials, limits=self._settings.limits,
                       connection_timeout=self._settings.connection_timeout,
                       logon_timeout=self._settings.logon_timeout,
                       on_client=lambda: self._notice_process(slot), shared=self._shared)
         self._relays[slot, at] = relay
         await relay.listen(sock)
+        return relay
+
+    def _close(self, slot: int, at: int, sock: socket.socket) -> None:
+        """Close a driver that has no clients, and its socket."""
+        closing = asyncio.get_running_loop().create_task(self._relays.pop((slot, at)).drain(0.0))
+        closing.add_done_callback(lambda _: sock.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def serve_status(self, sock: socket.socket) -> None:
-        """Answer whoever connects with the status, and hang up."""
+        """Answer on the control socket: a task's request with an address, nothing at all with the status."""
         earlier = self._status_server
-        self._status_server = await asyncio.start_unix_server(self._answer_status, sock=sock)
+        self._status_server = await asyncio.start_unix_server(self._answer, sock=sock, limit=MOST_BYTES)
         if earlier:
             earlier.close()
 
@@ -81,11 +106,27 @@ class Host:
         self._claims.move(folder)
         await self.serve_status(sock)
 
-    async def _answer_status(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(json.dumps(self.status()).encode())
-        with contextlib.suppress(ConnectionError):  # who asked may be gone by now
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), ANSWER_SECONDS)
+            answer = await self._address(line, peer_of(writer)) if line else self.status()
+            writer.write(json.dumps(answer).encode())
             await writer.drain()
-        writer.close()
+        except (OSError, ValueError, asyncio.TimeoutError) as error:    # who asked is gone, or is no task of ours
+            log.info("a request on the control socket got no answer (%s)", type(error).__name__)
+        finally:
+            writer.close()
+
+    async def _address(self, line: bytes, peer: Peer) -> dict[str, Any]:
+        try:
+            if peer.user != os.getuid():
+                raise NoAddress(f"user {peer.user} is not the one whose host this is")
+            if self._is_draining:
+                raise NoAddress("it is about to end")
+            return answer_of(await self._on_demand.address(AddressRequest.parse(line), peer.pid))
+        except NoAddress as error:
+            log.warning("a task connects by itself: %s", error)
+            return {"refused": f"the driver host refuses: {error}"}
 
     def status(self) -> dict[str, Any]:
         """Return what inspection shows."""
@@ -112,6 +153,7 @@ class Host:
         """Let transactions end for so many seconds, then close every driver."""
         self._is_draining = True
         await asyncio.gather(*(relay.drain(limit) for relay in self._relays.values()))
+        self._on_demand.close()
         self._claims.close()
         if self._status_server:
             self._status_server.close()

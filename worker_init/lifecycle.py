@@ -6,14 +6,16 @@ load that import alone takes longer than Celery lets a pool process start.
 
 import logging
 import os
+import sys
 from collections.abc import MutableMapping
+from types import ModuleType
 from typing import Any
 
 from worker_init.errors import BadSetting
 from worker_init.preload import preload
 from worker_init.settings import Settings, notes_on
 from worker_init.supervisor import Supervisor
-from worker_init.targets import upstreams_of
+from worker_init.targets import upstreams_of, variable_of
 from worker_init.tasks import close_process_driver, keep_process_driver
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ class Worker:
     def __init__(self) -> None:
         self._supervisor: Supervisor | None = None
         self._index: int | None = None
+        self._connections: ModuleType | None = None
         self._notes: list[tuple[int, str]] = []
 
     def open(self, slots: int, environment: MutableMapping[str, str]) -> None:
@@ -35,15 +38,18 @@ class Worker:
             settings = Settings.from_environment(environment)
             if settings.disabled:
                 return
+            # Before what is preloaded, which has parts of Airflow in it.
+            self._connections = self._airflow_connections() if settings.connection_ids.wanted else None
             self._notes += [(logging.WARNING, note) for note in preload(settings.preload)]
-            upstreams = upstreams_of(environment, settings.connection_ids)
+            upstreams = upstreams_of(environment, self._ids_of_environment(settings, environment))
         except BadSetting as error:
             self.stay_off(str(error))
             return
         self._notes += [(logging.INFO, note) for note in (*notes_on(environment), *upstreams.notes)]
-        if not upstreams.targets:
+        if not upstreams.targets and not self._connections:
             self.stay_off("neither NEO4J_URI nor a connection of "
-                          f"{', '.join(settings.connection_ids) or 'no id'} is in the environment", logging.WARNING)
+                          f"{', '.join(settings.connection_ids.of_environment) or 'no id'} is in the environment",
+                          logging.WARNING)
             return
         try:
             supervisor = Supervisor(settings, upstreams, environment)
@@ -56,6 +62,23 @@ class Worker:
         else:
             self.stay_off(supervisor.reason)
             supervisor.kill()
+
+    def _airflow_connections(self) -> ModuleType | None:
+        """Return the secrets backend's module in a worker of Airflow; None in another, or where it cannot be used."""
+        if "airflow.providers.celery" not in sys.modules:
+            return None
+        try:
+            from worker_init import airflow_connections  # noqa: PLC0415 - it is Airflow's
+        except ImportError as error:
+            self._notes.append((logging.WARNING, "connections from outside the worker's environment stay as they are: "
+                                                 f"this Airflow is not known ({error})"))
+            return None
+        return airflow_connections
+
+    def _ids_of_environment(self, settings: Settings, environment: MutableMapping[str, str]) -> tuple[str, ...]:
+        """Return the connections to look for here. Where a task can look elsewhere, one that is missing is no news."""
+        ids = settings.connection_ids.of_environment
+        return tuple(one for one in ids if variable_of(one) in environment) if self._connections else ids
 
     def stay_off(self, why: str, level: int = logging.ERROR) -> None:
         """Leave the tasks to themselves."""
@@ -90,6 +113,8 @@ class Worker:
             return
         self._index = index
         environment.update(self._supervisor.environment(index))
+        if self._connections and not self._supervisor.is_refusing:
+            self._connections.switch_on(environment, self._supervisor.folder, self._supervisor.slot_of(index))
         self._supervisor.enter(index)
         keep_process_driver(os.getpid())
 

@@ -84,6 +84,11 @@ class Relay:
             self._listener.close()
         await self.pool.drain(limit)
 
+    @property
+    def has_clients(self) -> bool:
+        """Whether a client is connected."""
+        return bool(self._sessions)
+
     def close_idle(self) -> None:
         """Close every connection that is not lent."""
         self.pool.close_idle()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from worker_init.connection_ids import ConnectionIds
 from worker_init.control import is_private
 from worker_init.errors import BadSetting
 
@@ -56,10 +57,6 @@ def _scope(text: str) -> str:
     return scope
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
-
-
 def _modules(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if wrong := [name for name in names if not all(part.isidentifier() for part in name.split("."))]:
@@ -73,8 +70,10 @@ VARIABLES = (
     Variable("DISABLED", "0", "1 turns everything off: every task connects by itself", _flag),
     Variable("SCOPE", "process", "process: one shared driver per pool process; shared: one for the whole worker",
              _scope),
-    Variable("CONNECTION_IDS", "neo4j_default", "Airflow connection ids that go through a shared driver, with commas",
-             _names),
+    Variable("CONNECTION_IDS", "*", "Airflow connections of type neo4j that go through a shared driver: ids and "
+             "patterns, with commas; a leading ! excludes", ConnectionIds.parse),
+    Variable("MAX_UPSTREAMS", "32", "upstreams that the driver host serves at most; to any other a task connects by "
+             "itself", _count),
     Variable("MAX_SIZE", "100", "connections that one driver holds at most", _count),
     Variable("ACQUISITION_TIMEOUT", "60", "how long a transaction waits for a connection before it fails", _seconds),
     Variable("MAX_LIFETIME", "3600", "age at which a connection is replaced", _seconds),
@@ -98,7 +97,8 @@ class Settings:
 
     disabled: bool
     scope: Scope
-    connection_ids: tuple[str, ...]
+    connection_ids: ConnectionIds
+    max_upstreams: int
     max_size: int
     acquisition_timeout: float
     max_lifetime: float
@@ -118,9 +118,9 @@ class Settings:
         return cls(**values | {"runtime_dir": values["runtime_dir"] or default_runtime_dir(environment)})
 
 
-def connection_ids(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the ids that go through the driver, or would."""
-    ids: tuple[str, ...] = _value(next(each for each in VARIABLES if each.name == "CONNECTION_IDS"), environment)
+def connection_ids(environment: Mapping[str, str]) -> ConnectionIds:
+    """Return which connections go through a shared driver, or would. Raises BadSetting."""
+    ids: ConnectionIds = _value(next(each for each in VARIABLES if each.name == "CONNECTION_IDS"), environment)
     return ids
 
 

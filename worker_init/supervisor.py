@@ -30,6 +30,7 @@ from worker_init.control import (
     read_status,
     remove_folder,
     renew_folder,
+    set_refusing,
 )
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.host_life import END_SECONDS, REFUSING, SETTLED, Action, Event, HostLife, Patience, State
@@ -100,7 +101,7 @@ class Supervisor:
 
     def __repr__(self) -> str:
         return (f"driver host {self._pid}: {self._slots} slots (scope {self._settings.scope}) for "
-                f"{', '.join(map(repr, self._upstreams.targets))}, folder {self.folder}")
+                f"{', '.join(map(repr, self._upstreams.targets)) or 'what tasks ask for'}, folder {self.folder}")
 
     # In the worker's main process
 
@@ -108,6 +109,11 @@ class Supervisor:
     def restarts(self) -> int:
         """How many hosts have been started after the first."""
         return self._life.restarts
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether tasks are refused, and so should not be told of a host."""
+        return self._life.is_refusing
 
     @property
     def reason(self) -> str:
@@ -149,7 +155,7 @@ class Supervisor:
 
     def environment(self, index: int) -> dict[str, str]:
         """Return what a pool process of this index puts into its environment. Nothing, where tasks are refused."""
-        slot = self._slot(index)
+        slot = self.slot_of(index)
         addresses = [endpoint.address for endpoint in [*self._endpoints]
                      if endpoint.slot == slot and endpoint.address.port not in self._lost_ports]
         if self._life.is_refusing or len(addresses) < len(self._upstreams.targets):
@@ -201,16 +207,17 @@ class Supervisor:
         if os.getpid() != self._owner:
             self._close_sockets()
         try:
-            slot_claims.claim(self.folder, self._slot(index))
+            slot_claims.claim(self.folder, self.slot_of(index))
         except OSError as error:
             log.warning("the driver host will not see the end of this process, but its idle connections: %s", error)
 
     def leave(self, index: int) -> None:
         """Say that this process is done."""
         with suppress(OSError):  # the folder is gone, and the host sees the end of this process
-            slot_claims.withdraw(self.folder, self._slot(index))
+            slot_claims.withdraw(self.folder, self.slot_of(index))
 
-    def _slot(self, index: int) -> int:
+    def slot_of(self, index: int) -> int:
+        """Return the slot of a pool process's index."""
         return index % max(self._slots, 1)
 
     # In the thread: what happens
@@ -381,12 +388,14 @@ class Supervisor:
             self._has_lost_folder = True
             return
         self._has_lost_folder = False
+        set_refusing(self.folder, refusing=self.is_refusing)
         log.warning("the runtime folder or its socket was removed; it is %s now", self.folder)
         if self._host:
             self._host.channel.put({"kind": "folder", "folder": str(self.folder)}, self._status_socket)
 
     def _refuse(self) -> None:
         """Let nobody connect, neither those who wait nor those to come. The ports stay this worker's."""
+        set_refusing(self.folder, refusing=True)
         for endpoint in [*self._endpoints]:
             try:
                 _close_to_clients(endpoint.sock, endpoint.address.port)
@@ -395,6 +404,7 @@ class Supervisor:
                 self._lost_ports.add(endpoint.address.port)
 
     def _listen(self) -> None:
+        set_refusing(self.folder, refusing=False)
         for endpoint in [*self._endpoints]:
             if endpoint.address.port not in self._lost_ports:
                 endpoint.sock.listen(_BACKLOG)
@@ -458,5 +468,5 @@ def _settings_message(settings: Settings, folder: Path) -> dict[str, Any]:
     limits = {name: getattr(settings, name) for name in
               ("max_size", "acquisition_timeout", "max_lifetime", "idle_timeout", "liveness_check")}
     return {"kind": "settings", "limits": limits, "connection_timeout": settings.connection_timeout,
-            "logon_timeout": settings.logon_timeout,
+            "logon_timeout": settings.logon_timeout, "max_upstreams": settings.max_upstreams,
             "folder": str(folder), "drain_timeout": settings.drain_timeout}

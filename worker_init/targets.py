@@ -19,7 +19,8 @@ _DEFAULT_PORT = 7687
 _SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 # The hook reads no type, so connections are found that were never given the right one. One that is plainly
 # something else was listed by mistake, and leading it elsewhere would break its own hook.
-_TYPES = ("neo4j", "bolt", "generic", "")
+NEO4J_TYPE = "neo4j"
+_TYPES = (NEO4J_TYPE, "bolt", "generic", "")
 # The provider's hook makes an encrypted URI of these: between a task and a relay there is no TLS.
 _TLS_EXTRAS = ("certs_self_signed", "certs_trusted_ca", "encrypted")
 
@@ -92,15 +93,19 @@ class AirflowConnection(NamedTuple):
         return Target(f"{scheme}://{self.host}:{self.port}", (self.login or "") if has_auth else "",
                       (self.password or "") if has_auth else "")
 
+    @property
+    def local_extra(self) -> dict[str, Any]:
+        """The extras that do not ask for TLS: the local hop has none."""
+        return {key: value for key, value in self.extra.items() if key not in _TLS_EXTRAS}
+
     def through(self, address: Address) -> str:
         """Return the same connection, through a relay, as JSON for the environment.
 
         The database (``schema``) and every extra that does not ask for TLS stay as they are.
         """
-        extra = {key: value for key, value in self.extra.items() if key not in _TLS_EXTRAS}
         return json.dumps({"conn_type": "neo4j", "host": address.host, "port": address.port,
                            "login": address.credentials.username, "password": address.credentials.password,
-                           "schema": self.schema, "extra": extra})
+                           "schema": self.schema, "extra": self.local_extra})
 
 
 class Upstreams(NamedTuple):
@@ -197,15 +202,24 @@ def parse_connection(value: str | None) -> AirflowConnection:
     if not is_json and value.count("://") > 1:      # Airflow takes the second one for a part of the host
         raise BadSetting("has a second scheme (as neo4j://bolt://…), which Neo4jHook cannot use: leave one")
     try:
-        fields = _from_json(value) if is_json else _from_uri(value)
+        fields = json.loads(value) if is_json else _from_uri(value)
+    except (ValueError, TypeError, AttributeError):
+        raise BadSetting("cannot be read") from None
+    return read_connection(fields)
+
+
+def read_connection(fields: dict[str, Any]) -> AirflowConnection:
+    """Read the fields of an Airflow connection, as its JSON has them. Raises BadSetting, without any of the values."""
+    try:
         port = int(fields.get("port") or _DEFAULT_PORT)
+        extra = _extra(fields.get("extra"))
     except (ValueError, TypeError, AttributeError):
         raise BadSetting("cannot be read") from None
     if (fields.get("conn_type") or "").split("+")[0] not in _TYPES:
         raise BadSetting("is not a connection of type neo4j")
     _check_host(fields.get("host"))
     connection = AirflowConnection(fields["host"], port, fields.get("login"), fields.get("password"),
-                                   fields.get("schema") or "", fields["extra"])
+                                   fields.get("schema") or "", extra)
     check_uri(connection.target.uri)
     return connection
 
@@ -221,22 +235,17 @@ def _check_host(host: Any) -> None:
                          '{"host": "[::1]", …}')
 
 
-def _from_json(value: str) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(value)
-    extra = fields.get("extra")
-    return fields | {"extra": _checked_extra(json.loads(extra) if isinstance(extra, str) and extra else extra or {})}
-
-
-def _checked_extra(extra: Any) -> dict[str, Any]:
-    if not isinstance(extra, dict):
+def _extra(extra: Any) -> dict[str, Any]:
+    read = json.loads(extra) if isinstance(extra, str) and extra else extra or {}
+    if not isinstance(read, dict):
         raise TypeError("not a map")
-    return extra
+    return read
 
 
 def _from_uri(value: str) -> dict[str, Any]:
     parts = urlsplit(value)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    extra = _checked_extra(json.loads(query["__extra__"])) if "__extra__" in query else query
+    extra = query.get("__extra__", query)
     return {"conn_type": parts.scheme.replace("-", "_"), "host": unquote(parts.hostname or ""), "port": parts.port,
             "login": None if parts.username is None else unquote(parts.username),
             "password": None if parts.password is None else unquote(parts.password),

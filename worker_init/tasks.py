@@ -98,7 +98,7 @@ def _where(environment: Mapping[str, str]) -> tuple[str, tuple[str, str] | None]
             return uri, (username, password) if username else None
     upstreams = _of_connections(environment)
     if upstreams.default is None:
-        names = ", ".join(map(variable_of, connection_ids(environment))) or "a connection"
+        names = ", ".join(map(variable_of, connection_ids(environment).of_environment)) or "a connection"
         raise BadSetting(f"set NEO4J_URI, or {names}: the environment has no Neo4j (neither NEO4J_WORKER_URI nor "
                          f"NEO4J_URI is set{''.join(f'; {note}' for note in upstreams.notes)})")
     target = upstreams.targets[upstreams.default]
@@ -111,6 +111,6 @@ def _has_uri(environment: Mapping[str, str]) -> bool:
 
 def _of_connections(environment: Mapping[str, str]) -> Upstreams:
     """Return what the Airflow connections in the environment describe, without any other variable."""
-    ids = connection_ids(environment)
+    ids = connection_ids(environment).of_environment
     given = {variable_of(name): environment[variable_of(name)] for name in ids if variable_of(name) in environment}
     return upstreams_of(given, ids)

@@ -314,9 +314,15 @@ def _stage_of(work: Any) -> str:
 
 
 def _failure(error: Exception, name: str) -> UpstreamFailure:
-    """Return Neo4j's own failure as it is, anything else with the server's name and its cause."""
+    """Return Neo4j's own failure, anything else with the server's name and its cause.
+
+    A client knows the relay's address and password alone. So a refused logon has the name of the server with it.
+    """
     if isinstance(error, Neo4jError) and error.code:
-        return UpstreamFailure(error.code, error.message or str(error), gql_status=error.gql_status,
+        message = error.message or str(error)
+        if ".Security." in error.code:
+            message = f"{message} (The upstream is {name}.)"
+        return UpstreamFailure(error.code, message, gql_status=error.gql_status,
                                description=error.gql_status_description,
                                diagnostic_record=dict(error.diagnostic_record), cause=_cause_of(error))
     reachable = not isinstance(error, DriverError | OSError)

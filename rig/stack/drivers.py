@@ -71,8 +71,8 @@ def host(env: Mapping[str, str], state: StackState) -> Service:
         if not file.exists():
             return "it has not told its address yet"
         return None if any(map(_answers, find_folders(state.drivers_dir))) else "it does not answer"
-    return Service(name="worker-driver", command=[COMMAND, "serve", "--environment-file", file], cwd=file.parent,
-                   env={**env, **_settings(state)}, check=check)
+    return Service(name="worker-driver", command=[COMMAND, "serve", "--airflow", "--environment-file", file],
+                   cwd=file.parent, env={**env, **_settings(state)}, check=check)
 
 
 def require_relay(state: StackState, log: Path) -> None:

@@ -1,12 +1,13 @@
 """The whole stack, brought up by the real ``rig`` in a folder of its own."""
 
+import json
 from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from testing.waiting import eventually
-from tests.e2e.rig_command import Rig, a_rig
+from tests.e2e.rig_command import OWNER, Rig, a_rig
 from tests.server_marks import starts
 
 
@@ -33,8 +34,16 @@ def stack() -> Iterator[Rig]:
 @pytest.fixture(scope="module")
 @starts("stack")
 def celery() -> Iterator[Rig]:
-    """Give the tests of a module a stack that is up on CeleryExecutor, whose workers load the hooks. Likewise."""
+    """Give the tests of a module a stack that is up on CeleryExecutor, whose workers load the hooks. Likewise.
+
+    Its Airflow has a secrets backend: connections in a file, which has none until a test writes some.
+    """
     with a_rig() as made:
+        made.connections_file.write_text("{}", encoding="utf-8")
+        arguments = {"connections_file_path": str(made.connections_file)}
+        backend = {"AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+                   "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(arguments)}
+        made.settings |= {**backend, "RIG_INHERIT": ",".join((OWNER, *backend))}
         made.run("up", "--executor", "celery").require()
         yield made
         made.run("down").require()

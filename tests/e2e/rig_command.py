@@ -103,6 +103,11 @@ class Rig:
         return self.home / "data"
 
     @property
+    def connections_file(self) -> Path:
+        """Where the secrets backend of its Airflow looks for connections, if it was given one."""
+        return self.home / "connections.json"
+
+    @property
     def stack_dir(self) -> Path:
         """Where it keeps the running stack."""
         return self.data_dir / ".stack"

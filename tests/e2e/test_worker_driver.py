@@ -6,13 +6,16 @@ import re
 import signal
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import neo4j
 import psutil
 import pytest
 
 from rig.airflow_api import AirflowApi
 from tests.e2e.rig_command import Result, Rig, a_rig
+from worker_init.control import find_folders, read_status
 
 pytestmark = pytest.mark.stack
 
@@ -140,6 +143,121 @@ def test_a_driver_host_that_is_killed_is_replaced_and_no_task_fails(celery: Rig,
     assert drivers(celery)["restarts"] == 1
 
 
+# Connections from wherever they live. Each names the server `localhost`, so that it is no upstream of the environment.
+
+
+class Connections:
+    """Neo4j connections in Airflow's database, made and changed as its web page does."""
+
+    def __init__(self, rig: Rig, api: AirflowApi) -> None:
+        state = rig.state()
+        self._api = api
+        self.port = urlsplit(state.neo4j_uri).port
+        self.username, self.password = state.neo4j_username, state.secrets.neo4j.get_secret_value()
+        self.uri = f"bolt://localhost:{self.port}"
+
+    def fields(self, connection_id: str, **changes: Any) -> dict[str, Any]:
+        return {"connection_id": connection_id, "conn_type": "neo4j", "host": "localhost", "port": self.port,
+                "login": self.username, "password": self.password, "extra": json.dumps({"own": 1})} | changes
+
+    def make(self, connection_id: str, **changes: Any) -> None:
+        self._api._send("POST", "/api/v2/connections", json=self.fields(connection_id, **changes))
+
+    def change(self, connection_id: str, **changes: Any) -> None:
+        self._api._send("PATCH", f"/api/v2/connections/{connection_id}", json=self.fields(connection_id, **changes))
+
+    def delete(self, connection_id: str) -> None:
+        self._api._send("DELETE", f"/api/v2/connections/{connection_id}")
+
+
+@pytest.fixture(scope="module")
+def connections(celery: Rig, api: AirflowApi) -> Connections:
+    return Connections(celery, api)
+
+
+def run_hook(rig: Rig, alias: str, tasks: int = 2) -> Result:
+    """Run tasks with the stock hook on the connection `neo4j_<alias>`, one query each."""
+    return rig.run("dag", "neo4j_stress_test", "--conf", json.dumps(
+        {"tasks": tasks, "calls": 1, "hold": 0, "patterns": ["hook"], "alias": alias}), limit=900)
+
+
+def said(api: AirflowApi, result: Result, index: int = 0) -> str:
+    """Return the log of a task."""
+    path = f"/api/v2/dags/neo4j_stress_test/dagRuns/{run_id_of(result)}/taskInstances/query/logs/1"
+    return json.dumps(api._send("GET", path, params={"map_index": index, "full_content": True}))
+
+
+def on_demand(rig: Rig, connections: Connections) -> list[dict[str, Any]]:
+    """Return the shared drivers that were opened because a task has asked."""
+    return [driver for driver in drivers(rig)["drivers"] if driver["upstream"] == connections.uri]
+
+
+def leases(rig: Rig, connections: Connections) -> int:
+    return sum(driver["leases"] for driver in on_demand(rig, connections))
+
+
+def test_the_stock_hook_with_its_connection_in_the_database_opens_one_for_each_process(
+        celery: Rig, api: AirflowApi, connections: Connections) -> None:
+    connections.make("neo4j_meta")
+    result = run_hook(celery, "meta", tasks=24).require()
+    rows = api.returned("neo4j_stress_test", run_id_of(result), "query", list(range(24)))
+    processes = {row["parent_pid"] for row in rows}
+    found = on_demand(celery, connections)
+    assert sum(driver["leases"] for driver in found) == 24
+    assert sum(driver["connections"]["opened"] for driver in found) == len(processes) <= 4
+
+
+def test_a_connection_of_a_secrets_backend_is_shared_too(celery: Rig, connections: Connections) -> None:
+    before = leases(celery, connections)
+    fields = connections.fields("neo4j_files")
+    del fields["connection_id"]
+    celery.connections_file.write_text(json.dumps({"neo4j_files": fields}), encoding="utf-8")
+    run_hook(celery, "files").require()
+    assert leases(celery, connections) == before + 2
+
+
+def test_a_connection_that_is_deleted_is_gone(celery: Rig, api: AirflowApi, connections: Connections) -> None:
+    connections.make("neo4j_gone")
+    run_hook(celery, "gone").require()
+    connections.delete("neo4j_gone")
+    result = run_hook(celery, "gone")
+    assert result.code != 0
+    assert "neo4j_gone` isn't defined" in said(api, result)
+
+
+def test_a_rotated_password_is_used_by_the_next_task(celery: Rig, connections: Connections) -> None:
+    auth = (connections.username, connections.password)
+    with neo4j.GraphDatabase.driver(connections.uri, auth=auth) as driver:
+        driver.execute_query("CREATE USER rotated SET PASSWORD 'first-password' CHANGE NOT REQUIRED",
+                             database_="system")
+        connections.make("neo4j_rotated", login="rotated", password="first-password")
+        run_hook(celery, "rotated").require()
+        driver.execute_query("ALTER USER rotated SET PASSWORD 'second-password'", database_="system")
+    connections.change("neo4j_rotated", login="rotated", password="second-password")
+    before = {driver["address"] for driver in on_demand(celery, connections)}
+    run_hook(celery, "rotated").require()
+    opened = [driver for driver in on_demand(celery, connections) if driver["address"] not in before]
+    assert sum(driver["leases"] for driver in opened) == 2
+
+
+def test_a_wrong_password_is_neo4js_own_error_with_the_servers_name(celery: Rig, api: AirflowApi,
+                                                                    connections: Connections) -> None:
+    connections.make("neo4j_wrong", password="wrong-password")
+    result = run_hook(celery, "wrong", tasks=1)
+    assert result.code != 0
+    log = said(api, result)
+    assert "Neo.ClientError.Security.Unauthorized" in log
+    assert f"The upstream is {connections.uri}" in log
+    assert "wrong-password" not in log
+
+
+def test_a_connection_of_another_type_is_untouched(celery: Rig, connections: Connections) -> None:
+    connections.make("neo4j_other", conn_type="generic")
+    before = leases(celery, connections)
+    run_hook(celery, "other").require()
+    assert leases(celery, connections) == before
+
+
 def test_an_existing_deployment_is_measured_as_it_is_and_left_alone(celery: Rig) -> None:
     state, services = celery.state(), celery.run("status", "--json").require().out
     url = f"http://127.0.0.1:{state.ports['airflow']}"
@@ -183,6 +301,14 @@ def test_local_executor_has_a_driver_host_beside_it(local: Rig) -> None:
     services = json.loads(local.run("status", "--json").require().out)["services"]
     assert services["worker-driver"]["healthy"]
     assert "airflow-worker" not in services
+
+
+def test_its_connections_go_through_the_host_from_wherever_they_live(local: Rig, connections: Connections) -> None:
+    run_hook(local, "meta", tasks=4).require()
+    run_hook(local, "files").require()
+    (status,) = [read_status(folder, 5.0) for folder in find_folders(local.stack_dir / "drivers")]
+    (driver,) = [driver for driver in status["drivers"] if driver["upstream"] == connections.uri]
+    assert driver["leases"] == 6
 
 
 def test_its_tasks_go_through_the_host(local: Rig, api: AirflowApi) -> None:
