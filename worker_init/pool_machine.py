@@ -92,6 +92,7 @@ class _Waiter:
     since: float
     serial: int
     state: WaiterState = WaiterState.ASKING
+    arrival: int = 0
 
 
 @dataclass(eq=False)
@@ -145,6 +146,8 @@ class PoolMachine:
         self._failures: dict[Place, _Failure] = {}
         self._mute: dict[Place, _Failure] = {}
         self._is_settling = False
+        # How many have waited so far, and how many had when Settle was asked for.
+        self._arrivals = self._settling = 0
         self._wake_at = _NEVER
         self._faults_seen: set[tuple[str, str]] = set()
 
@@ -341,9 +344,10 @@ class PoolMachine:
         self._is_settling = False
         for lane in self._lanes.values():
             for waiter in lane.waiters.values():
-                if waiter.state is WaiterState.ASKING:
+                # Those who came since have to be settled in turn: what came before them may not be handled yet.
+                if waiter.state is WaiterState.ASKING and waiter.arrival <= self._settling:
                     self._move(waiter, _W.SETTLED)
-            lane.asking = 0
+                    lane.asking -= 1
         self._after(now)
 
     def tick(self, now: float) -> None:
@@ -448,6 +452,8 @@ class PoolMachine:
             lane = self._lanes[key] = _Lane(waiter.route, waiter.version, waiter.route.database)
         lane.waiters[waiter.borrower] = waiter
         lane.asking += 1
+        self._arrivals += 1
+        waiter.arrival = self._arrivals
         self._lane_of[waiter.borrower] = lane
         self._wake(now + self.limits.acquisition_timeout)
         self._after(now)
@@ -542,6 +548,7 @@ class PoolMachine:
             return 0
         if not self._is_settling:
             self._is_settling = True
+            self._settling = self._arrivals
             self.actions.append(Settle())
         return lane.asking
 

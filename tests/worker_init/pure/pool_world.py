@@ -184,10 +184,14 @@ class World:
 
     def settle(self) -> None:
         """Let all that has come be handled."""
-        if self._settles:
-            self._settles = 0
-            self.machine.settled(self.now)
-            self.collect()
+        while self._settles:
+            self.settle_earlier()
+
+    def settle_earlier(self) -> None:
+        """Let all be handled that had come when this was last asked for."""
+        self._settles = 0
+        self.machine.settled(self.now)
+        self.collect()
 
     def tick(self, seconds: float, *, answers: bool = False) -> None:
         """Let time pass, with every wake-up on the way; with ``answers`` each RESET is answered."""

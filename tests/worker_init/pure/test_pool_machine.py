@@ -55,6 +55,23 @@ def test_tasks_one_after_the_other_use_one_connection(first: str, second: str, o
     assert not world.opening
 
 
+def test_what_has_come_for_an_earlier_task_says_nothing_of_the_next_one() -> None:
+    """The next one's predecessor may have ended unread after that."""
+    world = World()
+    world.ready()
+    world.lend("first")
+    world.lend("second")
+    world.give_back("first")
+    assert "second" in world.granted
+    world.lend("third")
+    world.settle_earlier()
+    assert not world.opening
+    world.give_back("second")
+    assert "third" in world.granted
+    world.settle()
+    assert world.opened == 1
+
+
 def test_a_task_that_ends_while_its_connection_is_opened_leaves_it_to_the_next() -> None:
     world = World()
     world.lend("gone")
