@@ -13,6 +13,7 @@ from rig.stack import processes
 from rig.stack import state as states
 from rig.stack.native import NativeStack
 from rig.stack.state import ServiceState
+from testing.waiting import eventually
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack
 
@@ -56,9 +57,11 @@ def test_the_first_of_several_is_the_one_that_is_told_of(native: NativeStack) ->
 
 
 def test_one_that_is_stopped_keeps_a_command_from_beginning_and_is_ended_all_the_same(native: NativeStack) -> None:
-    pid = native.state().services["redis"].process.pid
+    redis = native.state().services["redis"].process
+    pid = redis.pid
     os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: processes.is_stopped(redis), limit=5)
     native.require_alive()
     with pytest.raises(ServiceDied, match=rf"^redis does not serve: it is stopped; `kill -CONT {pid}` lets it go on"):
         native.require_running()
-    assert processes.stop(native.state().services["redis"].process, timeout=5), "it had to be killed"
+    assert processes.stop(redis, timeout=5), "it had to be killed"
