@@ -117,7 +117,7 @@ class Life:
             peer.excuse = peer.excuse or "cut"
             peer.ask(Tag.RUN, raw=chunked(b"\xb3\x10\x81x\xa1\x81"))
         elif kind == "unknown":
-            peer.spoil(b"\x00\x02\xb0\x77\x00\x00", "an unknown message")
+            peer.spoil(b"\x00\x02\xb0\x77\x00\x00", "an unknown message", must_close=not peer.is_wild)
         else:
             peer.excuse = peer.excuse or "goodbye"
             peer.ask(Tag.GOODBYE)

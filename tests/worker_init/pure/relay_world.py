@@ -53,6 +53,7 @@ RIGHT = {"scheme": "basic", "principal": "u", "credentials": "right"}
 WRONG = RIGHT | {"credentials": "wrong"}
 _MANIFEST = b"\x00\x00\x01\xff"
 _UNAUTHORIZED = UpstreamFailure("Neo.ClientError.Security.Unauthorized", "no")
+_TELEMETRY = body_of(message(Tag.TELEMETRY, 1))
 _REFUSALS = (UNREACHABLE, EXHAUSTED)
 # What a client may hold of the relay's memory in these worlds, in bytes: what it may have sent ahead and a slice more.
 _MOST_HELD = READ_AHEAD + 256 * 1024
@@ -197,6 +198,7 @@ class Server:
         self.is_silent = True
         if self.holder:
             self.holder.excuse = self.holder.excuse or "its server is silent"
+            self.holder.must_close = False
 
     def say_noop(self) -> None:
         """Send a NOOP, between two messages."""
@@ -271,6 +273,8 @@ class Peer:
         self.excuse = ""
         # It has sent what is not Bolt; its server has.
         self.is_wild = self.is_misled = False
+        # It has sent what closes every connection, once what came before is answered.
+        self.must_close = False
         self._head = bytearray()
         self._scanner = Messages()
         self.marks = 0
@@ -296,9 +300,11 @@ class Peer:
         if tag != Tag.GOODBYE:
             self.owed.append((tag, body_of(wire)))
 
-    def spoil(self, data: bytes, why: str) -> None:
+    def spoil(self, data: bytes, why: str, *, must_close: bool = False) -> None:
         """Write what is not Bolt: the relay may close from here on, once what came before is answered."""
         self.outgoing += data
+        is_served = not (self.is_misled or (self.link and self.link.handle.is_silent))
+        self.must_close = self.must_close or (must_close and is_served)
         self.excuse = self.excuse or why
         self.is_wild = True
 
@@ -395,7 +401,8 @@ class Peer:
             return "" if found.tag == expected_tag and not rows else f"{shown} after a refusal"
         if self.oracle.stand is Stand.READY and self._code(found) in _REFUSALS:
             self.is_refused = True
-            return "" if self.world.may_refuse and tag != Tag.TELEMETRY else f"{shown}, and nobody had a reason"
+            is_for_the_relay = body == _TELEMETRY
+            return "" if self.world.may_refuse and not is_for_the_relay else f"{shown}, and nobody had a reason"
         return self._difference_from_a_server(tag, body, rows, found, shown)
 
     def _difference_from_a_server(self, tag: int, body: bytes, rows: list[Found], found: Found, shown: str) -> str:
@@ -475,6 +482,7 @@ class Peer:
         """Take note that its server does not keep to the protocol."""
         self.excuse = self.excuse or "its server is silent, or babbles"
         self.is_misled = self.is_wild = True
+        self.must_close = False
 
     def refused(self, failure: UpstreamFailure) -> None:
         """Take note that there is none."""
@@ -849,6 +857,8 @@ class World:
         for peer in self.peers:
             if peer.machine.held > _MOST_HELD:
                 self.fault(f"{peer}: holds {peer.machine.held} bytes")
+            if peer.machine.state >= State.CLOSING and not (peer.is_closing or peer.is_over):
+                self.fault(f"{peer}: its end has begun, and nobody closes it")
             if peer.machine.is_paused is not peer.is_paused and not (peer.is_over or peer.is_closing):
                 self.fault(f"{peer}: paused or not?")
         assert not self.faults, self.faults
@@ -857,13 +867,15 @@ class World:
 
     def finish(self) -> None:
         """Let everything that is still there be answered, have all clients leave, and look at what is left."""
-        self._calm(lambda: any(peer.owed and not (peer.is_over or peer.is_closing) for peer in self.peers))
+        self._calm(lambda: any((peer.owed or peer.must_close) and not (
+            peer.is_over or peer.is_closing) for peer in self.peers))
         for peer in self.peers:
             is_closed = peer.is_closing or peer.is_over
             if not (peer.has_left or peer.excuse):
                 self.require(not is_closed, f"{peer}: was closed without a reason")
                 self.require(is_closed or not peer.owed, f"{peer}: was never answered")
             self.require(is_closed or peer.excuse or not peer.is_paused, f"{peer}: is paused at the end")
+            self.require(is_closed or not peer.must_close, f"{peer}: was not closed")
             peer.leave()
             peer.notice_end()
         self._calm(lambda: bool(self.pool.in_use or self.pool.waiting))
@@ -884,7 +896,7 @@ class World:
 
     def _calm(self, goes_on: Callable[[], bool]) -> None:
         """Let everything happen that is under way, with nothing going wrong."""
-        for _ in range(400):
+        for _ in range(4000):
             for peer in self.peers:
                 peer.read()
                 peer.deliver(1_000_000)
