@@ -31,6 +31,10 @@ class Life:
         if len(self.world.peers) >= 8:
             return
         peer = self.world.join()
+        if self.rnd.random() < 0.03:
+            opening = self.rnd.choice([b"\x16\x03\x01\x02\x00", OPENING[:3] + b"\x18" + bytes(16)])
+            peer.spoil(opening, "no Bolt", must_close=True)
+            return
         peer.write(self.rnd.choice([OPENING] * 12 + [MANIFEST] * 3 + [TOO_OLD]))
         peer.ask(Tag.HELLO, {"user_agent": "x"} | (
             {"notifications_minimum_severity": "OFF"} if self.rnd.random() < 0.3 else {}))

@@ -1,8 +1,9 @@
 """A relay's machines together, in virtual time: whatever comes in whatever order, clients are served as directly."""
 
 import random
+from functools import partial
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -133,3 +134,44 @@ class Relay(RuleBasedStateMachine):
 
 TestRelay = Relay.TestCase
 TestRelay.settings = settings(stateful_step_count=50)
+
+
+def one_task(world: World, rnd: random.Random) -> Peer:
+    """Have a client run a transaction in one of the ways in which they end, until it has all answers."""
+    peer = world.join()
+    peer.write(OPENING)
+    peer.ask(Tag.HELLO, {})
+    peer.ask(Tag.LOGON, RIGHT)
+    in_transaction = rnd.random() < 0.5
+    if in_transaction:
+        peer.ask(Tag.BEGIN, {})
+    peer.ask(Tag.RUN, query(peer.mark(), 3), {}, {})
+    peer.ask(Tag.PULL, {"n": -1})
+    if in_transaction and rnd.random() < 0.5:
+        peer.ask(Tag.COMMIT)
+    for _ in range(10_000):
+        if not peer.owed:
+            return peer
+        rnd.choice([lambda: peer.deliver(rnd.choice(SIZES)), world.open, world.turn,
+                    *(server.work for server in world.servers)])()
+        for server in world.living:
+            server.deliver(rnd.choice(SIZES))
+    raise AssertionError("never answered")
+
+
+@given(st.integers(0, 2**32), st.booleans())
+@example(1_712_552_572, False)
+def test_one_task_at_a_time_uses_one_connection(seed: int, is_routed: bool) -> None:
+    """The next task may ask before the relay has read how the one before it ended, in whatever way that was."""
+    rnd = random.Random(seed)
+    world = World(is_routed=is_routed, max_size=100)
+    for _ in range(12):
+        peer = one_task(world, rnd)
+        peer.leave()
+        if rnd.random() < 0.5:
+            peer.notice_end()
+        else:
+            # Two turns of the loop later, behind the first request of the next one.
+            world.soon(partial(world.soon, peer.notice_end))
+    world.finish()
+    assert world.opened <= 1
