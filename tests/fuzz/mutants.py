@@ -127,7 +127,8 @@ def main() -> int:
                         help="all that can be left out of a row, and another state after it")
     parser.add_argument("--only", default="", help="rows whose table or name contains this")
     parser.add_argument("--seed", type=int, default=1, help="where the random lives begin (default: 1)")
-    parser.add_argument("--sample", type=int, default=10**6, help="so many of the rows, drawn by the seed (default: all)")
+    parser.add_argument("--sample", type=int, default=10**6,
+                        help="so many of the rows, drawn by the seed (default: all)")
     arguments = parser.parse_args()
     mutants = [*_client_mutants(every=arguments.all), *_pool_mutants(), *_server_mutants()]
     mutants = [each for each in mutants if arguments.only in f"{each.table} {each.row}"]
