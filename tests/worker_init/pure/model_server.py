@@ -27,7 +27,7 @@ class Stand(Enum):
 
 # How many fields a request has, and in which states it may come.
 _FIELDS: dict[int, int] = {Tag.RUN: 3, Tag.BEGIN: 1, Tag.PULL: 1, Tag.DISCARD: 1, Tag.COMMIT: 0, Tag.ROLLBACK: 0,
-                           Tag.TELEMETRY: 1, Tag.ROUTE: 3}
+                           Tag.TELEMETRY: 1, Tag.ROUTE: 3, Tag.RESET: 0}
 _RESULTS = (Stand.STREAMING, Stand.TRANSACTION)
 _ALLOWED: dict[int, tuple[Stand, ...]] = {
     Tag.RUN: (Stand.READY, Stand.TRANSACTION), Tag.BEGIN: (Stand.READY,), Tag.PULL: _RESULTS, Tag.DISCARD: _RESULTS,
@@ -73,17 +73,18 @@ class ModelServer:
 
     def answer(self, tag: int, body: bytes) -> Answer:
         """Return what a request is answered."""
+        try:
+            fields = fields_of(body)
+        except ProtocolViolation:
+            return Answer((), closes=True)
+        # Fields are read before the state is asked: what is malformed fails again and again.
+        if len(fields) != _FIELDS[tag] or (tag == Tag.RUN and not isinstance(fields[0], str)):
+            return self._fail(INVALID, f"fields of {Tag(tag).name}")
         if tag == Tag.RESET:
             self._become(Stand.READY)
             return Answer((message(Tag.SUCCESS, {}),))
         if self.stand is Stand.FAILED:
             return Answer((message(Tag.IGNORED),))
-        try:
-            fields = fields_of(body)
-        except ProtocolViolation:
-            return Answer((), closes=True)
-        if len(fields) != _FIELDS[tag] or (tag == Tag.RUN and not isinstance(fields[0], str)):
-            return self._fail(INVALID, f"fields of {Tag(tag).name}")
         if self.stand not in _ALLOWED[tag]:
             return self._fail(INVALID, f"{Tag(tag).name} in {self.stand.name}", closes=True)
         return self._allowed(Tag(tag), fields)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tests.worker_init.pure.model_server import query
 from tests.worker_init.pure.relay_world import MANIFEST, OPENING, RIGHT, TOO_OLD, WRONG, Peer, Server, World
-from worker_init.bolt import Tag, chunked
+from worker_init.bolt import Tag, chunked, message
 
 SIZES = (1, 2, 3, 5, 17, 100, 1000, 20_000, 200_000)
 
@@ -36,13 +36,25 @@ class Life:
             peer.spoil(opening, "no Bolt", must_close=True)
             return
         peer.write(self.rnd.choice([OPENING] * 12 + [MANIFEST] * 3 + [TOO_OLD]))
+        if self.rnd.random() < 0.05:
+            self.too_early(peer)
         peer.ask(Tag.HELLO, {"user_agent": "x"} | (
             {"notifications_minimum_severity": "OFF"} if self.rnd.random() < 0.3 else {}))
+        if self.rnd.random() < 0.05:
+            self.too_early(peer)
         if self.rnd.random() < 0.05:
             peer.excuse = "wrong credentials"
             peer.ask(Tag.LOGON, WRONG)
         else:
             peer.ask(Tag.LOGON, RIGHT)
+
+    def too_early(self, peer: Peer) -> None:
+        """Have a client send what has no place before it has logged on."""
+        tag = self.rnd.choice([Tag.RUN, Tag.BEGIN, Tag.PULL, Tag.COMMIT, Tag.TELEMETRY, Tag.RESET, Tag.ROUTE,
+                               Tag.LOGOFF])
+        fields = {Tag.RUN: ("x", {}, {}), Tag.ROUTE: ({}, [], {}), Tag.TELEMETRY: (1,), Tag.PULL: ({"n": 1},),
+                  Tag.BEGIN: ({},)}
+        peer.spoil(message(tag, *fields.get(tag, ())), f"{tag.name} before LOGON", must_close=True)
 
     def talk(self, peer: Peer) -> None:
         """Have a client write something that makes sense, or nearly."""
@@ -109,12 +121,15 @@ class Life:
         """Have a client break the rules, now and then."""
         if self.is_calm or self.rnd.random() < 0.7:
             return
-        kind = self.rnd.choice(["state", "state", "garbage", "cut", "unknown", "goodbye"])
+        kind = self.rnd.choice(["state", "state", "malformed", "malformed", "garbage", "cut", "unknown", "goodbye"])
         if kind == "state":
             peer.excuse = peer.excuse or "out of place"
             tag = self.rnd.choice([Tag.PULL, Tag.COMMIT, Tag.BEGIN, Tag.DISCARD, Tag.TELEMETRY, Tag.RUN, Tag.ROUTE])
             peer.ask(tag, *{Tag.COMMIT: (), Tag.RUN: (query(peer.mark()), {}, {}), Tag.ROUTE: ({}, [], {})}.get(
                 tag, ({"n": -1},)))
+        elif kind == "malformed":
+            tag = self.rnd.choice([Tag.RUN, Tag.BEGIN, Tag.PULL, Tag.COMMIT, Tag.TELEMETRY, Tag.RESET, Tag.ROUTE])
+            peer.ask(tag, *{Tag.COMMIT: (1,), Tag.RESET: (1,)}.get(tag, ()))
         elif kind == "garbage":
             peer.spoil(self.rnd.randbytes(self.rnd.randint(1, 300)), "garbage")
         elif kind == "cut":

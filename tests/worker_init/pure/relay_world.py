@@ -53,6 +53,7 @@ RIGHT = {"scheme": "basic", "principal": "u", "credentials": "right"}
 WRONG = RIGHT | {"credentials": "wrong"}
 _MANIFEST = b"\x00\x00\x01\xff"
 _UNAUTHORIZED = UpstreamFailure("Neo.ClientError.Security.Unauthorized", "no")
+_RESET = body_of(message(Tag.RESET))
 _TELEMETRY = body_of(message(Tag.TELEMETRY, 1))
 _REFUSALS = (UNREACHABLE, EXHAUSTED)
 # What a client may hold of the relay's memory in these worlds, in bytes: what it may have sent ahead and a slice more.
@@ -396,8 +397,9 @@ class Peer:
         if tag in (Tag.HELLO, Tag.LOGON, Tag.LOGOFF):
             return self._difference_at_the_door(tag, body, found, shown)
         if self.is_refused:
-            expected_tag = Tag.SUCCESS if tag == Tag.RESET else Tag.IGNORED
-            self.is_refused = tag != Tag.RESET
+            # What is malformed is ignored as well, by the relay: a server would say each time that it is.
+            expected_tag = Tag.SUCCESS if body == _RESET else Tag.IGNORED
+            self.is_refused = body != _RESET
             return "" if found.tag == expected_tag and not rows else f"{shown} after a refusal"
         if self.oracle.stand is Stand.READY and self._code(found) in _REFUSALS:
             self.is_refused = True
