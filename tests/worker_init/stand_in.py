@@ -34,6 +34,7 @@ class StandIn:
         self.stops_at: int | None = None
         self.port = 0
         self.connections: set[_Connection] = set()
+        self.opened = 0
         self.loop = asyncio.new_event_loop()
 
     @property
@@ -62,6 +63,7 @@ class _Connection(ScriptedServer):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._server.connections.add(self)
+        self._server.opened += 1
 
     def connection_lost(self, _: Exception | None) -> None:
         self._server.connections.discard(self)
