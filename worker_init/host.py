@@ -11,6 +11,7 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,16 +60,22 @@ def host_settings(settings: Settings, folder: Path) -> HostSettings:
 
 
 class Host:
-    """All drivers of one worker; ``has_pool``: there are pool processes, which claim them."""
+    """All drivers of one worker; ``has_pool``: there are pool processes, which claim them.
 
-    def __init__(self, settings: HostSettings, *, has_pool: bool = True) -> None:
+    ``tell`` is called with what the worker has to know of relays that tasks have asked for, and with their sockets.
+    """
+
+    def __init__(self, settings: HostSettings, *, has_pool: bool = True,
+                 tell: Callable[..., None] = lambda *_: None) -> None:
+        self._tell = tell
         self._settings = settings
         self._has_pool = has_pool
         self._started_at = time.monotonic()
         self._relays: dict[tuple[int, int], Relay] = {}
         self._shared = Shared()
         self._claims = SlotClaims(settings.folder, asyncio.get_running_loop(), self._slot_is_free)
-        self._on_demand = OnDemand(settings.max_upstreams, settings.limits.idle_timeout, self._open, self._close)
+        self._on_demand = OnDemand(settings.max_upstreams, settings.limits.idle_timeout, self._open_for_task,
+                                   self._close)
         self._closing: set[asyncio.Task[None]] = set()
         self._status_server: asyncio.Server | None = None
         self._is_draining = False
@@ -77,6 +84,18 @@ class Host:
         """Serve one driver on a listening socket. It connects when it is first asked for a transaction."""
         await self._open(slot, at, target, credentials, sock)
         self._on_demand.add_fixed(slot, target, Address.of(sock, credentials))
+
+    async def open_again(self, slot: int, at: int, target: Target, credentials: Credentials,
+                         sock: socket.socket) -> None:
+        """Serve one that a task has asked an earlier host for."""
+        self._on_demand.restore(slot, at, await self._open(slot, at, target, credentials, sock), sock, credentials)
+
+    async def _open_for_task(self, slot: int, at: int, target: Target, credentials: Credentials,
+                             sock: socket.socket) -> Relay:
+        relay = await self._open(slot, at, target, credentials, sock)
+        self._tell({"kind": "opened", "slot": slot, "at": at, "port": sock.getsockname()[1],
+                    "target": list(target), "credentials": list(credentials)}, sock)
+        return relay
 
     async def _open(self, slot: int, at: int, target: Target, credentials: Credentials, sock: socket.socket) -> Relay:
         relay = Relay(f"slot {slot}, {target.uri}", target, credentials, limits=self._settings.limits,
@@ -93,6 +112,7 @@ class Host:
         closing.add_done_callback(lambda _: sock.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+        closing.add_done_callback(lambda _: self._tell({"kind": "closed", "slot": slot, "at": at}))
 
     async def serve_status(self, sock: socket.socket) -> None:
         """Answer on the control socket: a task's request with an address, nothing at all with the status."""

@@ -83,16 +83,23 @@ class HostProcess:
         if kind == "settings":
             settings = HostSettings.from_message(message)
             self._drain_limit, self._folder = message["drain_timeout"], settings.folder
-            self._host = Host(settings)
+            self._host = Host(settings, tell=self._tell)
             await self._host.serve_status(socket.socket(fileno=descriptors[0]))
         elif kind == "driver" and self._host:
-            await self._host.open(message["slot"], message["at"], Target(*message["target"]),
+            open_ = self._host.open_again if message.get("was_asked_for") else self._host.open
+            await open_(message["slot"], message["at"], Target(*message["target"]),
                                   Credentials(*message["credentials"]), socket.socket(fileno=descriptors[0]))
         elif kind == "folder" and self._host:
             self._folder = Path(message["folder"])
             await self._host.move(self._folder, socket.socket(fileno=descriptors[0]))
         elif kind == "ready":
             self._say_ready()
+
+    def _tell(self, message: dict[str, Any], *sockets: socket.socket) -> None:
+        """Tell the worker of a relay that a task has asked for: it keeps the socket."""
+        self._channel.put(message, *sockets)
+        with suppress(ChannelClosed):   # the worker has ended, and so will this host
+            self._channel.flush()
 
     def _say_ready(self) -> None:
         try:

@@ -76,6 +76,13 @@ class OnDemand:
         """Note an upstream of the worker's environment, which is there for as long as the host."""
         self._fixed[Demand(slot, target)] = address
 
+    def restore(self, slot: int, at: int, relay: Relay, sock: socket.socket, credentials: Credentials) -> None:
+        """Note one that an earlier host has opened. It is not known who uses it: it stays until it rests."""
+        demand = Demand(slot, relay.target)
+        served = self._served[demand] = Served(at, relay, Address.of(sock, credentials), sock)
+        self._numbers = count(max(at, next(self._numbers)) + 1)
+        self._start_timer(demand, served)
+
     async def address(self, request: AddressRequest, pid: int) -> Address | None:
         """Return an upstream's address for a process; None where it asks with the address of a relay of this host.
 

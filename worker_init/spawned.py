@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from worker_init.channel import Channel, ChannelClosed
+from worker_init.channel import Channel, ChannelClosed, DescriptorLost
 
 MODULE = "worker_init.host_process"
 # How a host ends whose self-test ran and failed: another one would fail as well.
@@ -53,6 +53,9 @@ class Spawned:
         self.channel_is_closed = False
         self.reason = ""
         self.code: int | None = None
+        # What it has said of relays that it opened and closed because a task asked. Where a descriptor was lost, one
+        # message has none, or that of another: who takes it compares the port.
+        self.told: list[tuple[dict[str, Any], list[int]]] = []
         self._is_ready = False
         self._has_ended = False
         self._descriptor = _descriptor_of(pid)
@@ -100,17 +103,25 @@ class Spawned:
         except ChannelClosed:
             self.channel_is_closed = True
         try:
-            while messages := self.channel.receive():
-                for message, _ in messages:
-                    self._take(message)
+            while messages := self._receive():
+                for message, descriptors in messages:
+                    self._take(message, descriptors)
         except ChannelClosed:
             self.channel_is_closed = True
         is_news, self._is_ready = self._is_ready, False
         return is_news
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _receive(self) -> list[tuple[dict[str, Any], list[int]]]:
+        """Return what has come. A socket for which this process has no descriptor left is not kept: see ``told``."""
+        while True:
+            with suppress(DescriptorLost):
+                return self.channel.receive()
+
+    def _take(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if message["kind"] == "ready":
             self._is_ready = True
+        elif message["kind"] in ("opened", "closed"):
+            self.told.append((message, descriptors))
         else:
             self.reason = message["reason"]
 

@@ -36,7 +36,7 @@ from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.host_life import END_SECONDS, REFUSING, SETTLED, Action, Event, HostLife, Patience, State
 from worker_init.settings import Settings
 from worker_init.spawned import UNFIT_EXIT_CODE, Spawned, host_environment
-from worker_init.targets import Address, Credentials, Upstreams
+from worker_init.targets import Address, Credentials, Target, Upstreams
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,14 @@ class Endpoint(NamedTuple):
     address: Address
 
 
+class Kept(NamedTuple):
+    """A relay that the host opened because a task asked. The next host serves it, at the same address."""
+
+    target: Target
+    address: Address
+    sock: socket.socket
+
+
 class Supervisor:
     """One worker's driver host. The worker's main process calls everything, except ``enter`` and ``leave``.
 
@@ -77,6 +85,7 @@ class Supervisor:
         self._pid = 0
         self._host: Spawned | None = None
         self._endpoints: list[Endpoint] = []
+        self._kept: dict[tuple[int, int], Kept] = {}
         self._slots = 0
         self._lost_ports: set[int] = set()
         self._announced = 0
@@ -293,12 +302,27 @@ class Supervisor:
     def _look_at_host(self, host: Spawned) -> None:
         was_open, has_ended = not host.channel_is_closed, host.poll()
         # After the question whether it has ended: what it said last says why.
-        if host.exchange() and self._life.state is not State.STOPPED:
+        is_ready = host.exchange()
+        self._take_note(host)
+        if is_ready and self._life.state is not State.STOPPED:
             self._feed(Event.READY)
         if has_ended:
             self._forget(host)
         elif was_open and host.channel_is_closed:
             self._feed(Event.CHANNEL_CLOSED)
+
+    def _take_note(self, host: Spawned) -> None:
+        """Keep the sockets of relays that a host has opened, let go of those of relays that it has closed."""
+        told, host.told = host.told, []
+        for message, descriptors in told:
+            key = message["slot"], message["at"]
+            if message["kind"] == "opened":
+                if sock := _socket_of(descriptors, message["port"]):
+                    self._kept[key] = Kept(Target(*message["target"]),
+                                           Address.of(sock, Credentials(*message["credentials"])), sock)
+            elif key in self._kept:
+                self._kept[key].sock.close()
+                del self._kept[key]
 
     def _forget(self, host: Spawned) -> None:
         self._host = None
@@ -358,6 +382,10 @@ class Supervisor:
             self._host.channel.put(_settings_message(self._settings, self.folder), self._status_socket)
             self._announced = 0
             self._announce()
+            for (slot, at), kept in self._kept.items():
+                self._host.channel.put({
+                    "kind": "driver", "slot": slot, "at": at, "target": list(kept.target),
+                    "credentials": list(kept.address.credentials), "was_asked_for": True}, kept.sock)
             self._host.channel.put({"kind": "ready"})
 
     def _announce(self) -> None:
@@ -396,7 +424,7 @@ class Supervisor:
     def _refuse(self) -> None:
         """Let nobody connect, neither those who wait nor those to come. The ports stay this worker's."""
         set_refusing(self.folder, refusing=True)
-        for endpoint in [*self._endpoints]:
+        for endpoint in self._listening:
             try:
                 _close_to_clients(endpoint.sock, endpoint.address.port)
             except OSError as error:
@@ -405,9 +433,14 @@ class Supervisor:
 
     def _listen(self) -> None:
         set_refusing(self.folder, refusing=False)
-        for endpoint in [*self._endpoints]:
+        for endpoint in self._listening:
             if endpoint.address.port not in self._lost_ports:
                 endpoint.sock.listen(_BACKLOG)
+
+    @property
+    def _listening(self) -> list[Endpoint | Kept]:
+        """Everything that tasks connect to. The main process adds some at any moment."""
+        return [*self._endpoints, *self._kept.values()]
 
     def _kill_host(self) -> None:
         if self._host:
@@ -423,7 +456,7 @@ class Supervisor:
             host.close()
         for sock in (self._status_socket, self._wakes, self._wake_up):
             sock.close()
-        for endpoint in self._endpoints:
+        for endpoint in self._listening:
             endpoint.sock.close()
 
 
@@ -434,6 +467,18 @@ def _endpoints(slot: int, count: int, *, listens: bool) -> list[Endpoint]:
                 for at, sock in enumerate(stack.enter_context(_bound(listens=listens)) for _ in range(count))]
         stack.pop_all()
         return made
+
+
+def _socket_of(descriptors: list[int], port: int) -> socket.socket | None:
+    """Return the socket of a port that a host has sent; None where there are too many open files to receive it."""
+    for descriptor in descriptors:
+        sock = socket.socket(fileno=descriptor)
+        if sock.getsockname()[1] == port:
+            sock.set_inheritable(False)
+            return sock
+        sock.close()
+    log.warning("too many open files: the address 127.0.0.1:%d will not outlive its driver host", port)
+    return None
 
 
 def _bound(*, listens: bool) -> socket.socket:

@@ -1,6 +1,7 @@
 """A worker's driver host under every fault of its surroundings: it comes back, or tasks are refused at once."""
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ import worker_init
 from tests.worker_init.hosted import connect, is_alive, is_served, kill_host, opened, serves, status_of
 from tests.worker_init.waiting import wait_until
 from worker_init import spawned
-from worker_init.control import find_folders
+from worker_init.address_request import AddressRequest, NoAddress, ask
+from worker_init.control import CONTROL_SOCKET, find_folders
 from worker_init.host_life import State
 from worker_init.lifecycle import Worker
 from worker_init.supervisor import Supervisor
+from worker_init.targets import Target
 
 CHECKOUT = Path(worker_init.__file__).resolve().parents[1]
 
@@ -79,6 +82,60 @@ def _with_packages() -> str:
 
 # A host that dies, hangs, or cannot start
 
+def asked_for(supervisor: Supervisor, agreeing: str) -> dict[str, str]:
+    """Ask for an upstream as a task does; return what another task would have in its environment for it."""
+    address = ask(supervisor.folder, AddressRequest(0, Target(agreeing.replace("127.0.0.1", "localhost"), "u", "p")))
+    assert address
+    wait_until(lambda: supervisor._kept, "the worker keeps its socket")
+    username, password = address.credentials
+    return {"NEO4J_WORKER_URI": f"bolt://{address.host}:{address.port}", "NEO4J_WORKER_USERNAME": username,
+            "NEO4J_WORKER_PASSWORD": password}
+
+
+def test_a_killed_host_is_replaced_at_the_addresses_that_tasks_have_asked_for(
+        environment: dict[str, str], agreeing: str) -> None:
+    with opened(environment) as (worker, supervisor):
+        found = asked_for(supervisor, agreeing)
+        for _ in range(2):
+            kill_host(supervisor)
+            assert is_served(found)
+            wait_until(lambda: serves(worker), "another serves")
+        assert asked_for(supervisor, agreeing) == found
+
+
+def test_a_worker_with_too_many_open_files_keeps_no_socket_and_goes_on(
+        environment: dict[str, str], agreeing: str, caplog: pytest.LogCaptureFixture) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with opened(environment) as (worker, supervisor), ExitStack() as files:
+        request = AddressRequest(0, Target(agreeing.replace("127.0.0.1", "localhost"), "u", "p"))
+        with socket.socket(socket.AF_UNIX) as task:
+            task.connect(str(supervisor.folder / CONTROL_SOCKET))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (task.fileno() + 1, hard))
+            with suppress(OSError):
+                while True:
+                    files.enter_context(Path(os.devnull).open("rb"))
+            try:
+                task.sendall(request.line())
+                wait_until(lambda: "will not outlive its driver host" in caplog.text, "it is said")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        files.close()
+        assert not supervisor._kept
+        kill_host(supervisor)
+        assert is_served(supervisor.environment(0))
+        wait_until(lambda: serves(worker), "another serves")
+
+
+def test_an_address_that_nobody_asks_the_next_host_for_is_given_up(environment: dict[str, str], agreeing: str) -> None:
+    with opened(environment | {"WORKER_INIT_IDLE_TIMEOUT": "0.3"}) as (worker, supervisor):
+        found = asked_for(supervisor, agreeing)
+        kill_host(supervisor)
+        wait_until(lambda: not supervisor._kept, "the worker has let go of it")
+        with pytest.raises(ConnectionRefusedError):
+            connect(found)
+        assert serves(worker)
+
+
 def test_a_killed_host_is_replaced_at_the_same_address(environment: dict[str, str]) -> None:
     with opened(environment) as (worker, supervisor):
         found = supervisor.environment(0)
@@ -110,17 +167,20 @@ def hosts_end_while_there_is(flag: Path) -> dict[str, str]:
 
 
 def test_where_no_host_starts_tasks_are_refused_at_once_until_one_does(
-        environment: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        environment: dict[str, str], agreeing: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     broken = tmp_path / "broken"
     patient = hosts_end_while_there_is(broken) | {"WORKER_INIT_START_TIMEOUT": "2"}
     with opened(environment | patient) as (worker, supervisor):
-        found = supervisor.environment(0)
+        found, asked = supervisor.environment(0), asked_for(supervisor, agreeing)
         broken.touch()
         kill_host(supervisor)
         wait_until(lambda: supervisor._life.is_refusing, "the worker does not make tasks wait any longer")
         wait_until(lambda: supervisor._life.state is State.DOWN and not supervisor._actions, "and refuses them")
-        with pytest.raises(ConnectionRefusedError):
-            connect(found)
+        for each in (found, asked):
+            with pytest.raises(ConnectionRefusedError):
+                connect(each)
+        with pytest.raises(NoAddress, match="cannot serve at present"):
+            asked_for(supervisor, agreeing)
         assert supervisor.environment(0) == {}
         assert status_of(worker)["state"] == "down"
         assert "exit code 7" in status_of(worker)["last_error"]
@@ -130,6 +190,8 @@ def test_where_no_host_starts_tasks_are_refused_at_once_until_one_does(
         broken.unlink()
         wait_until(lambda: serves(worker), "a host has been started after all")
         assert is_served(found)
+        assert is_served(asked)
+        assert asked_for(supervisor, agreeing) == asked
         assert supervisor.environment(0) == found
         assert is_served(supervisor.environment(1))
     assert caplog.text.count("no driver host can be started") == 1
