@@ -306,7 +306,7 @@ def test_local_executor_has_a_driver_host_beside_it(local: Rig) -> None:
 def test_its_connections_go_through_the_host_from_wherever_they_live(local: Rig, connections: Connections) -> None:
     run_hook(local, "meta", tasks=4).require()
     run_hook(local, "files").require()
-    (status,) = [read_status(folder, 5.0) for folder in find_folders(local.stack_dir / "drivers")]
+    (status,) = [read_status(folder, 5.0) for folder in find_folders(local.state().drivers_dir)]
     (driver,) = [driver for driver in status["drivers"] if driver["upstream"] == connections.uri]
     assert driver["leases"] == 6
 
