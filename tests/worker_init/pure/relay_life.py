@@ -121,12 +121,16 @@ class Life:
         """Have a client break the rules, now and then."""
         if self.is_calm or self.rnd.random() < 0.7:
             return
-        kind = self.rnd.choice(["state", "state", "malformed", "malformed", "garbage", "cut", "unknown", "goodbye"])
+        kind = self.rnd.choice(["state", "state", "door", "malformed", "malformed", "garbage", "cut", "unknown",
+                                "goodbye"])
         if kind == "state":
             peer.excuse = peer.excuse or "out of place"
             tag = self.rnd.choice([Tag.PULL, Tag.COMMIT, Tag.BEGIN, Tag.DISCARD, Tag.TELEMETRY, Tag.RUN, Tag.ROUTE])
             peer.ask(tag, *{Tag.COMMIT: (), Tag.RUN: (query(peer.mark()), {}, {}), Tag.ROUTE: ({}, [], {})}.get(
                 tag, ({"n": -1},)))
+        elif kind == "door":
+            peer.excuse = peer.excuse or "out of place"
+            peer.ask(*self.rnd.choice([(Tag.HELLO, {}), (Tag.LOGON, RIGHT)]))
         elif kind == "malformed":
             tag = self.rnd.choice([Tag.RUN, Tag.BEGIN, Tag.PULL, Tag.COMMIT, Tag.TELEMETRY, Tag.RESET, Tag.ROUTE])
             peer.ask(tag, *{Tag.COMMIT: (1,), Tag.RESET: (1,)}.get(tag, ()))
@@ -194,6 +198,8 @@ class Life:
             peer.stop_reading, peer.read, peer.read, peer.leave, peer.notice_end, peer.notice_end,
             lambda: self.world.pool.close_idle(self.world.clock.now), self.world.act]
         if not self.is_calm:
+            if self.rnd.random() < 0.05:
+                calm.append(lambda: self.world.stop(at_once=self.rnd.random() < 0.5))
             calm += [self.much_time, peer.break_down, lambda: self.world.fail_to_open(self.rnd.randrange(8))]
         if self.world.servers:
             server = self.rnd.choice(self.world.servers)

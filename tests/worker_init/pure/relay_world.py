@@ -773,7 +773,7 @@ class World:
 
     def _do_close(self, action: Close) -> None:
         server: Server = action.link.handle
-        holder, server.holder = server.holder, None
+        holder, server.holder, server.asked = server.holder, None, None
         server.take(message(Tag.GOODBYE))
         server.is_paused = False
         server.die()
@@ -833,6 +833,15 @@ class World:
             self.pool.open_failed(link, UpstreamFailure(UNREACHABLE, "nobody listens"), self.clock.now)
             self.act()
 
+    def stop(self, *, at_once: bool) -> None:
+        """Have the host stop: nobody new is served from when it closes."""
+        self.may_refuse = True
+        self.pool.drain(self.clock.now)
+        self.act()
+        if at_once:
+            self.pool.close(self.clock.now)
+            self.act()
+
     def pass_time(self, seconds: float) -> None:
         """Let time pass, with whatever is due on the way."""
         until = self.clock.now + seconds
@@ -887,10 +896,7 @@ class World:
         self.require(all(peer.is_over and not peer.machine.held for peer in self.peers), "a client is left")
         self.require(not any(peer.timers for peer in self.peers), "a timer of a client that is gone")
         self.require(not any(server.is_paused for server in self.living), "a connection is paused that nobody has")
-        self.pool.drain(self.clock.now)
-        self.act()
-        self.pool.close(self.clock.now)
-        self.act()
+        self.stop(at_once=True)
         self._calm(lambda: bool([*self.pool.links]))
         self.require(not [*self.pool.links], f"left after the end: {[*self.pool.links]}")
         self.require(self.has_emptied, "the drain was never over")
