@@ -59,6 +59,7 @@ RETRY_SECONDS = 1.0
 # Seconds.
 _CHECK_EVERY = 1.0
 _NEVER = float("inf")
+_SAID_AGAIN_SECONDS = 60.0
 _INFO, _WARNING, _ERROR = 20, 30, 40
 # As the driver does: these end the search for a routing table, for they would be everybody's answer.
 _FATAL_IN_DISCOVERY = frozenset({
@@ -126,6 +127,8 @@ class PoolMachine:
         self.counters = Counters()
         self.state = PoolState.NEW
         self.last_error: str | None = None
+        # Transactions that waited in vain are told so themselves; the log has one line for many.
+        self._unsaid, self._says_again_at = 0, float("-inf")
         self.actions: deque[Action] = deque()
         self._is_routed = is_routed
         self._tables = Tables(seed)
@@ -487,7 +490,11 @@ class PoolMachine:
         self.counters.timeouts += 1
         failure = self._too_late()
         self.last_error = f"{failure.code}: {failure.message}"
-        self.actions.append(Note(_WARNING, str(failure)))
+        self._unsaid += 1
+        if now >= self._says_again_at:
+            others = f" (and {self._unsaid - 1} more since this was last said)" if self._unsaid > 1 else ""
+            self.actions.append(Note(_WARNING, f"{failure}{others}"))
+            self._unsaid, self._says_again_at = 0, now + _SAID_AGAIN_SECONDS
         waiter = lane.head
         self._leave(lane, waiter, _W.TIMED_OUT, now)
         self.actions.append(Refuse(waiter.borrower, failure))

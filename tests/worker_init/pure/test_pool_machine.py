@@ -724,3 +724,18 @@ def test_what_no_table_names_any_more_is_closed() -> None:
     world.end()
     world.open()
     assert world.granted["reader"].place.address == ONE
+
+
+# Case 31: a line for each of 6,000 transactions that waited in vain.
+def test_a_storm_of_transactions_that_wait_in_vain_is_one_line_a_minute() -> None:
+    world = World(max_size=1, acquisition_timeout=10.0)
+    world.ready()
+    world.lend("holder")
+    for turn in range(8):
+        for number in range(100):
+            world.lend(f"{turn} {number}")
+        world.tick(10.0)
+    assert world.machine.counters.timeouts == 800
+    said = [note for note in world.notes if "became free" in note]
+    assert len(said) == 2
+    assert "and 599 more" in said[1]
