@@ -39,3 +39,11 @@ def test_within_the_rig_none_runs_back_up_either(wing: str, above: set[str]) -> 
     assert files
     assert [f"{path.relative_to(PROJECT)}:{line} imports {name}" for path in files for line, name in imported(path)
             if f"{name}.".startswith(tuple(f"rig.{one}." for one in above))] == []
+
+
+def test_one_module_knows_the_inside_of_the_driver() -> None:
+    """Ruff's SLF sees private names of objects; this sees private modules."""
+    files = [path for package in PACKAGES - {"tests"} for path in sorted((PROJECT / package).rglob("*.py"))]
+    knowing = {str(path.relative_to(PROJECT)) for path in files for _, module in imported(path)
+               if module.startswith("neo4j._")}
+    assert knowing == {"worker_init/upstream.py"}

@@ -26,7 +26,7 @@ WRITTEN_AT_ONCE = 256 * 1024
 
 # A client that has stopped within a message.
 STALL_SECONDS = 60.0
-# A client that does not read what it asked for. Neo4j itself gives up on one after the same time.
+# A client that does not read what it asked for. Long: a task may work on one block of rows for minutes.
 UNREAD_SECONDS = 900.0
 # One that does not read the last that is said to it.
 LINGER_SECONDS = 15.0

@@ -11,17 +11,19 @@ Nothing of this is public API. The versions in ``TESTED`` ran the whole test sui
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, cast
 
 import neo4j
 from neo4j import AsyncGraphDatabase
+from neo4j._async.io import AsyncBolt
 from neo4j._async_compat.network import AsyncNetworkUtil
 from neo4j._deadline import Deadline
 from neo4j.exceptions import DriverError, GqlError, Neo4jError
 
 from worker_init.bolt import Piece, Scanner, Tag, body_of, message
-from worker_init.bolt_version import asking_for
 from worker_init.errors import UNREACHABLE, BadSetting, ProtocolViolation, UpstreamFailure
 from worker_init.handshake import OLDEST, Version, offers_of
 from worker_init.known_servers import Server
@@ -37,6 +39,30 @@ _STAGES = {"_connect_secure": "the TCP connection", "create_connection": "the TL
            "_handshake": "the answer to Bolt's version handshake", "hello": "the answer to HELLO or LOGON"}
 
 driver_version: str = neo4j.__version__
+
+_wanted: ContextVar[Version | None] = ContextVar("wanted", default=None)
+_drivers_own_handshake = AsyncBolt.get_handshake
+
+
+def _proposals() -> bytes:
+    """Return the four proposals: the driver's own, or one and nothing else."""
+    version = _wanted.get()
+    return bytes((0, 0, version.minor, version.major)) + bytes(12) if version else _drivers_own_handshake()
+
+
+# The driver asks for its versions in one place, which the whole process shares. A value looks different in each
+# version of Bolt, so each client gets connections of its own; here the task that opens one says which.
+AsyncBolt.get_handshake = staticmethod(_proposals)  # type: ignore[method-assign]
+
+
+@contextmanager
+def _asking_for(version: Version | None) -> Iterator[None]:
+    """Let connections that are opened within speak this version; None: the newest that both sides know."""
+    before = _wanted.set(version)
+    try:
+        yield
+    finally:
+        _wanted.reset(before)
 
 
 class ConnectionUser(Protocol):
@@ -237,7 +263,7 @@ class Upstream:
         is_seed = place.address == self.seed
         name = self.target.uri if is_seed else f"{place.address}, a member of {self.target.uri}"
         try:
-            with asking_for(place.version):
+            with _asking_for(place.version):
                 raw = await self._open(self._pool.address if is_seed else neo4j.Address.parse(place.address))
             connection = Connection(raw, self._connections.discard)
         except Exception as error:
