@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 pytest.importorskip("airflow.sdk.execution_time.task_runner", reason="Airflow is not installed")
 
 from airflow.sdk.bases.hook import BaseHook
+from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
 from airflow.sdk.configuration import clear_secrets_backends_cache, conf
+from airflow.sdk.definitions.connection import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSecretsBackendAccessDenied, ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection, MaskSecret
@@ -191,6 +194,32 @@ def test_one_whose_password_is_changed_has_another_address(get: Get, api: Api, s
     api.connections["ours"] = fields(server, host="localhost", password=HIDDEN)
     assert get("ours").port != before
     assert HIDDEN not in json.dumps(read_status(switched_on, 5.0))
+
+
+@pytest.mark.usefixtures("switched_on", "api")
+def test_a_teams_connection_is_shared(host: Serving, server: Neo4jServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN__SALES___OURS", json.dumps(fields(server)))
+    monkeypatch.setenv("AIRFLOW_CONN_OURS", json.dumps(fields(server, login="of nobody's team")))
+    backend, *_ = ensure_secrets_backend_loaded()
+    check_shared(backend.get_connection("ours", team_name="sales"), host)
+
+
+class OfBeforeTeams(BaseSecretsBackend):
+    """A user's own backend, written when Airflow had no teams."""
+
+    def get_connection(self, conn_id: str) -> Any:      # type: ignore[override]
+        value = json.loads(os.environ["KEPT_ELSEWHERE"])
+        return Connection(conn_id=conn_id, **value)
+
+
+def test_a_backend_that_knows_no_teams_is_asked_without(server: Neo4jServer, request: pytest.FixtureRequest,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEPT_ELSEWHERE", json.dumps(fields(server)))
+    monkeypatch.setenv(SETTING, f"{__name__}.{OfBeforeTeams.__name__}")
+    request.getfixturevalue("switched_on")
+    request.getfixturevalue("api")
+    backend, *_ = ensure_secrets_backend_loaded()
+    check_shared(backend.get_connection("ours", team_name="sales"), request.getfixturevalue("host"))
 
 
 @pytest.mark.usefixtures("switched_on")
