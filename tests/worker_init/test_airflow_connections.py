@@ -229,6 +229,24 @@ def test_a_denial_stays_one(get: Get, api: Api) -> None:
         get("ours")
 
 
+class Denying(BaseSecretsBackend):
+    """A user's own backend that denies what it is asked for."""
+
+    def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
+        raise AirflowSecretsBackendAccessDenied(f"{conn_id} is denied to {team_name}")
+
+
+def test_what_the_users_backend_denies_is_not_looked_for_elsewhere(get: Get, api: Api, server: Neo4jServer,
+                                                                   request: pytest.FixtureRequest,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTING, f"{__name__}.{Denying.__name__}")
+    monkeypatch.setenv("AIRFLOW_CONN_OURS", json.dumps(fields(server)))
+    api.connections["ours"] = fields(server)
+    request.getfixturevalue("switched_on")
+    with pytest.raises(AirflowSecretsBackendAccessDenied, match="ours is denied"):
+        get("ours")
+
+
 @pytest.mark.usefixtures("switched_on")
 def test_without_a_host_the_task_has_its_own_connection_and_one_line(get: Get, api: Api, server: Neo4jServer,  # noqa: PLR0917
                                                                      tmp_path: Path,
