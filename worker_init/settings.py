@@ -76,7 +76,7 @@ VARIABLES = (
              "itself", _count),
     Variable("MAX_SIZE", "100", "connections that one driver holds at most", _count),
     Variable("ACQUISITION_TIMEOUT", "60", "how long a transaction waits for a connection before it fails", _seconds),
-    Variable("MAX_LIFETIME", "3600", "age at which a connection is replaced", _seconds),
+    Variable("MAX_LIFETIME", "2700", "age at which a connection is replaced", _seconds),
     Variable("IDLE_TIMEOUT", "300", "how long a connection is kept that nobody uses", _seconds),
     Variable("LIVENESS_CHECK", "60", "time without an answer after which an idle connection is checked", _seconds),
     Variable("CONNECTION_TIMEOUT", "15", "how long opening a connection to Neo4j may take, from its name to the logon",
