@@ -38,6 +38,8 @@ class Life:
         peer.write(self.rnd.choice([OPENING] * 12 + [MANIFEST] * 3 + [TOO_OLD]))
         if self.rnd.random() < 0.05:
             self.too_early(peer)
+        if self.rnd.random() < 0.02:
+            peer.spoil(message(Tag.GOODBYE), "goodbye", must_close=True)
         peer.ask(Tag.HELLO, {"user_agent": "x"} | (
             {"notifications_minimum_severity": "OFF"} if self.rnd.random() < 0.3 else {}))
         if self.rnd.random() < 0.05:

@@ -422,7 +422,10 @@ class Peer:
         if found.tag == Tag.SUCCESS:
             right = tag != Tag.LOGON or fields_of(body)[0]["credentials"] == "right"
             return "" if right else shown
+        may_fail = self.excuse or tag == Tag.HELLO or self.oracle.stand is not Stand.READY or self.is_refused
         self.excuse = self.excuse or "turned away"
+        if not may_fail:
+            return f"{shown}, and nothing was wrong"
         code = fields_of(found.body)[0].get("neo4j_code") if found.tag == Tag.FAILURE else ""
         allowed = {Tag.HELLO: {*_REFUSALS, INVALID}, Tag.LOGON: {_UNAUTHORIZED.code, INVALID}, Tag.LOGOFF: {INVALID}}
         is_ignored = found.tag == Tag.IGNORED and (self.is_refused or self.oracle.stand is Stand.FAILED)
