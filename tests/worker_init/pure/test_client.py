@@ -61,10 +61,12 @@ from worker_init.bounds import (
 )
 from worker_init.client import Client, failure_message
 from worker_init.client_table import State
-from worker_init.handshake import Version
+from worker_init.handshake import MAGIC, Version
 from worker_init.packstream import unpack_map
 from worker_init.routing import Route
 
+LOGOFF = message(Tag.LOGOFF)
+TELEMETRY = message(Tag.TELEMETRY, 1)
 UNKNOWN = b"\x00\x02\xb0\x77\x00\x00"
 FILTERS = message(Tag.HELLO, {"notifications_minimum_severity": "OFF"})
 
@@ -223,6 +225,32 @@ def test_whoever_waits_is_answered_in_order_when_it_is_refused() -> None:
     assert any(isinstance(action, Borrow) for action in actions)
 
 
+@pytest.mark.parametrize("ignored", [RUN, PULL, COMMIT, ROUTE, HELLO, logon(), LOGOFF, TELEMETRY],
+                         ids=["RUN", "PULL", "COMMIT", "ROUTE", "HELLO", "LOGON", "LOGOFF", "TELEMETRY"])
+def test_after_a_refusal_everything_is_ignored_until_reset(ignored: bytes) -> None:
+    machine = refused(sent(ready(), RUN))
+    machine.go_on()
+    taken(machine)
+    machine.client_sent(ignored)
+    assert (to_client(taken(machine)), machine.state) == ([Tag.IGNORED], State.REFUSED)
+    machine.client_sent(RESET)
+    assert (to_client(taken(machine)), machine.state) == ([Tag.SUCCESS], State.READY)
+
+
+@pytest.mark.parametrize(("behind", "answers", "after"), [
+    (LOGOFF, 2, State.LOGGING_ON), (ROUTE, 2, State.WAITING_TO_ROUTE), (TELEMETRY, 3, State.READY),
+    (RESET, 3, State.READY)], ids=["LOGOFF", "ROUTE", "TELEMETRY", "RESET"])
+def test_what_comes_behind_a_query_that_waits_has_its_turn_after_it(behind: bytes, answers: int, after: State) -> None:
+    machine = sent(ready(), RUN + PULL)
+    taken(machine)
+    machine.client_sent(behind)
+    assert (kinds(machine), machine.state) == ([], State.WAITING)
+    machine.granted(VERSION)
+    machine.server_sent(SUCCESS * answers)
+    machine.go_on()
+    assert machine.state is after
+
+
 @pytest.mark.parametrize("asked", [RUN + PULL, RESET, ROUTE])
 def test_a_connection_of_a_newer_version_is_given_back_for_one_of_the_clients_own(asked: bytes) -> None:
     machine = sent(ready(), asked)
@@ -245,6 +273,15 @@ def test_a_server_that_is_at_fault_costs_one_lease() -> None:
     taken(machine)
     machine.server_sent(SUCCESS * 2)
     assert [type(action) for action in taken(machine)] == [Report, Discard, Abort]
+
+
+def test_a_server_that_answers_nothing_that_was_asked_costs_one_lease() -> None:
+    machine = answered(leased(BEGIN), SUCCESS)
+    assert machine.state is State.LEASED
+    taken(machine)
+    machine.server_sent(SUCCESS)
+    assert [type(action) for action in taken(machine)] == [Report, Discard, Abort]
+    assert machine.state is State.CLOSED
 
 
 @pytest.mark.parametrize("query", [RUN[:9], message(Tag.RUN, "x" * 3 * WRITTEN_AT_ONCE, {}, {})])
@@ -647,6 +684,42 @@ def test_whoever_is_turned_away_is_counted_once() -> None:
     for block in (RUN, UNKNOWN, HELLO):
         machine.client_sent(block)
     assert kinds(machine).count("TurnAway") == 1
+
+
+MANIFEST = MAGIC + b"\x00\x00\x01\xff" + b"\x00" * 12
+
+
+@pytest.mark.parametrize("alive", [
+    lambda: client(OPENING[:7]), lambda: client(OPENING, offers=None), lambda: client(MANIFEST),
+    lambda: client(OPENING), lambda: client(OPENING + HELLO), lambda: client(OPENING + HELLO + logon("wrong")), ready,
+    lambda: sent(ready(is_routed=True), RUN[:9]), lambda: sent(ready(), RUN), lambda: sent(ready(), ROUTE),
+    lambda: sent(ready(), RESET), lambda: leased(RUN), lambda: leased(ROUTE), lambda: answered(leased(BEGIN), SUCCESS),
+    lambda: refused(sent(ready(), RUN))],
+    ids=["OPENING", "ASKING", "CHOOSING", "GREETING", "LOGGING_ON", "DELAYED", "READY", "READING", "WAITING",
+         "WAITING_TO_ROUTE", "CHECKING", "ANSWERING", "ROUTING", "LEASED", "REFUSED"])
+def test_a_client_that_is_overdue_is_turned_away_and_counted_in_every_state(
+        alive: Callable[[], Client], request: pytest.FixtureRequest) -> None:
+    machine = alive()
+    assert machine.state.name == request.node.callspec.id
+    taken(machine)
+    machine.timer_ended(Timer.UNREAD)
+    done = kinds(machine)
+    assert (done.count("TurnAway"), done.count("Close"), machine.state) == (1, 1, State.CLOSING)
+
+
+@pytest.mark.parametrize("opening", [OPENING[:7], MANIFEST, OPENING, OPENING + HELLO])
+def test_a_client_that_is_late_is_counted_wherever_it_stands(opening: bytes) -> None:
+    machine = client(opening)
+    machine.timer_ended(Timer.LOGON)
+    assert kinds(machine).count("TurnAway") == 1
+
+
+@pytest.mark.parametrize("wrong", [b"\x00\x00\x09\x09\x00", b"\xff" * 40])
+def test_a_client_that_chooses_what_was_not_offered_is_turned_away(wrong: bytes) -> None:
+    machine = client(MANIFEST)
+    assert machine.state is State.CHOOSING
+    machine.client_sent(wrong)
+    assert (kinds(machine).count("TurnAway"), machine.state) == (1, State.CLOSING)
 
 
 def test_nothing_goes_out_that_was_not_sent() -> None:

@@ -739,3 +739,37 @@ def test_a_storm_of_transactions_that_wait_in_vain_is_one_line_a_minute() -> Non
     said = [note for note in world.notes if "became free" in note]
     assert len(said) == 2
     assert "and 599 more" in said[1]
+
+
+# What the pool says of itself
+
+def test_the_pool_says_what_it_last_knew_of_its_server() -> None:
+    world = World()
+    seen = [world.machine.state]
+    for happens in (lambda: world.lend("a"), world.fail, lambda: world.lend("b"), world.fail, lambda: world.lend("c"),
+                    world.open):
+        happens()
+        seen.append(world.machine.state)
+    new, up, down = PoolState.NEW, PoolState.UP, PoolState.DOWN
+    assert seen == [new, new, down, down, down, down, up]
+
+
+@pytest.mark.parametrize("before", [PoolState.NEW, PoolState.UP, PoolState.DOWN])
+def test_a_pool_that_drains_does_so_until_it_is_closed(before: PoolState) -> None:
+    world = World()
+    if before is PoolState.UP:
+        world.ready()
+    if before is PoolState.DOWN:
+        world.lend("refused")
+        world.fail()
+    assert world.machine.state is before
+    world.machine.drain(world.now)
+    world.collect()
+    assert world.machine.state is PoolState.DRAINING
+    world.machine.drain(world.now)
+    assert world.machine.state is PoolState.DRAINING
+    world.machine.close(world.now)
+    assert world.machine.state is PoolState.CLOSED
+    world.machine.drain(world.now)
+    world.machine.close(world.now)
+    assert world.machine.state is PoolState.CLOSED

@@ -91,3 +91,8 @@ def test_the_table_knows_a_failure_and_a_reset_in_every_state() -> None:
         assert SERVER_TABLE[state, Tag.RUN, Answer.FAILED] is ServerState.FAILED
         assert SERVER_TABLE[state, Tag.RUN, Answer.IGNORED] is state
         assert SERVER_TABLE[state, Tag.RESET, Answer.DONE] is ServerState.READY
+
+
+def test_a_reset_that_fails_leaves_the_server_failed() -> None:
+    server = told(Tag.RUN, FAILED, Tag.RESET, FAILED)
+    assert (server.state, server.is_over) == (ServerState.FAILED, False)
