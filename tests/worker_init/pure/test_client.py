@@ -277,7 +277,6 @@ def test_a_server_that_is_at_fault_costs_one_lease() -> None:
 
 def test_a_server_that_answers_nothing_that_was_asked_costs_one_lease() -> None:
     machine = answered(leased(BEGIN), SUCCESS)
-    assert machine.state is State.LEASED
     taken(machine)
     machine.server_sent(SUCCESS)
     assert [type(action) for action in taken(machine)] == [Report, Discard, Abort]

@@ -1,6 +1,7 @@
 """What the pool promises, tried on its machine: who gets a connection, what is opened and closed for it, and when."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 
@@ -745,13 +746,15 @@ def test_a_storm_of_transactions_that_wait_in_vain_is_one_line_a_minute() -> Non
 
 def test_the_pool_says_what_it_last_knew_of_its_server() -> None:
     world = World()
-    seen = [world.machine.state]
-    for happens in (lambda: world.lend("a"), world.fail, lambda: world.lend("b"), world.fail, lambda: world.lend("c"),
-                    world.open):
-        happens()
-        seen.append(world.machine.state)
-    new, up, down = PoolState.NEW, PoolState.UP, PoolState.DOWN
-    assert seen == [new, new, down, down, down, down, up]
+    steps: list[Callable[[], object]] = [
+        lambda: world.lend("a"), world.fail, lambda: world.lend("b"), world.fail, lambda: world.lend("c"), world.open]
+    assert [state_after(world, step) for step in steps] == ["new", "down", "down", "down", "down", "up"]
+
+
+def state_after(world: World, step: Callable[[], object]) -> str:
+    step()
+    world.collect()
+    return str(world.machine.state)
 
 
 @pytest.mark.parametrize("before", [PoolState.NEW, PoolState.UP, PoolState.DOWN])
@@ -762,14 +765,8 @@ def test_a_pool_that_drains_does_so_until_it_is_closed(before: PoolState) -> Non
     if before is PoolState.DOWN:
         world.lend("refused")
         world.fail()
-    assert world.machine.state is before
-    world.machine.drain(world.now)
-    world.collect()
-    assert world.machine.state is PoolState.DRAINING
-    world.machine.drain(world.now)
-    assert world.machine.state is PoolState.DRAINING
-    world.machine.close(world.now)
-    assert world.machine.state is PoolState.CLOSED
-    world.machine.drain(world.now)
-    world.machine.close(world.now)
-    assert world.machine.state is PoolState.CLOSED
+    machine, now = world.machine, world.now
+    assert machine.state is before
+    steps: list[Callable[[], object]] = [
+        lambda: machine.drain(now), lambda: machine.drain(now), lambda: machine.close(now), lambda: machine.drain(now)]
+    assert [state_after(world, step) for step in steps] == ["draining", "draining", "closed", "closed"]
