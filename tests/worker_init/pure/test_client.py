@@ -65,6 +65,7 @@ from worker_init.handshake import MAGIC, Version
 from worker_init.packstream import unpack_map
 from worker_init.routing import Route
 
+MANIFEST = MAGIC + b"\x00\x00\x01\xff" + b"\x00" * 12
 LOGOFF = message(Tag.LOGOFF)
 TELEMETRY = message(Tag.TELEMETRY, 1)
 UNKNOWN = b"\x00\x02\xb0\x77\x00\x00"
@@ -97,6 +98,7 @@ def test_a_transaction_keeps_its_connection() -> None:
 DEATHS: dict[str, tuple[Callable[[], Client], list[object]]] = {
     "within the handshake": (lambda: client(OPENING[:7]), []),
     "while the server is asked": (lambda: client(OPENING, offers=None), []),
+    "while it chooses a version": (lambda: client(MANIFEST), []),
     "before HELLO": (lambda: client(OPENING), []),
     "within HELLO": (lambda: client(OPENING + HELLO[:4]), []),
     "before LOGON": (lambda: client(OPENING + HELLO), []),
@@ -251,6 +253,29 @@ def test_what_comes_behind_a_query_that_waits_has_its_turn_after_it(behind: byte
     assert machine.state is after
 
 
+@pytest.mark.parametrize("behind", [RUN, COMMIT, ROUTE, HELLO, LOGOFF, TELEMETRY, RESET, GOODBYE, UNKNOWN])
+@pytest.mark.parametrize("waiting", [RUN + PULL, ROUTE, RESET], ids=["a query", "ROUTE", "RESET"])
+def test_nothing_is_done_for_what_comes_behind_something_that_waits(waiting: bytes, behind: bytes) -> None:
+    machine = sent(ready(), waiting)
+    taken(machine)
+    before = machine.state
+    machine.client_sent(behind)
+    assert set(kinds(machine)) <= {"PauseClient"}
+    assert machine.state is before
+
+
+@pytest.mark.parametrize("behind", [PULL, ROUTE, LOGOFF, TELEMETRY, RESET, GOODBYE])
+def test_nothing_is_done_for_what_comes_behind_a_query_that_is_still_read(behind: bytes) -> None:
+    large = message(Tag.RUN, "RETURN $x", {"x": [[]] * 50_000}, {})
+    machine = sent(ready(is_routed=True), large + behind)
+    states = {machine.state}
+    while ComeBack() in taken(machine):
+        machine.go_on()
+        states.add(machine.state)
+    assert states == {State.READING, State.WAITING}
+    assert machine.queued == 1
+
+
 @pytest.mark.parametrize("asked", [RUN + PULL, RESET, ROUTE])
 def test_a_connection_of_a_newer_version_is_given_back_for_one_of_the_clients_own(asked: bytes) -> None:
     machine = sent(ready(), asked)
@@ -261,8 +286,9 @@ def test_a_connection_of_a_newer_version_is_given_back_for_one_of_the_clients_ow
     assert not isinstance(taken(machine)[-1], Borrow)
 
 
-def test_a_connection_of_an_older_version_is_not_used() -> None:
-    machine = sent(ready(), RUN + PULL)
+@pytest.mark.parametrize("asked", [RUN + PULL, RESET, ROUTE])
+def test_a_connection_of_an_older_version_is_not_used(asked: bytes) -> None:
+    machine = sent(ready(), asked)
     taken(machine)
     machine.granted(Version(5, 7))
     assert kinds(machine)[:3] == ["GiveBack", "TurnAway", "Close"]
@@ -683,9 +709,6 @@ def test_whoever_is_turned_away_is_counted_once() -> None:
     for block in (RUN, UNKNOWN, HELLO):
         machine.client_sent(block)
     assert kinds(machine).count("TurnAway") == 1
-
-
-MANIFEST = MAGIC + b"\x00\x00\x01\xff" + b"\x00" * 12
 
 
 @pytest.mark.parametrize("alive", [

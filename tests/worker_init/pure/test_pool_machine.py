@@ -8,6 +8,7 @@ import pytest
 from tests.worker_init.pure.pool_world import SEED, World, refusal, table
 from worker_init.errors import EXHAUSTED, UNREACHABLE
 from worker_init.handshake import Version
+from worker_init.pool_actions import Link
 from worker_init.pool_states import ConnectionState, PoolState
 from worker_init.routing import ANYWHERE, Route
 
@@ -747,8 +748,9 @@ def test_a_storm_of_transactions_that_wait_in_vain_is_one_line_a_minute() -> Non
 def test_the_pool_says_what_it_last_knew_of_its_server() -> None:
     world = World()
     steps: list[Callable[[], object]] = [
-        lambda: world.lend("a"), world.fail, lambda: world.lend("b"), world.fail, lambda: world.lend("c"), world.open]
-    assert [state_after(world, step) for step in steps] == ["new", "down", "down", "down", "down", "up"]
+        lambda: world.lend("a"), world.fail, lambda: world.lend("b"), world.fail, lambda: world.lend("c"), world.open,
+        lambda: world.ready(2)]
+    assert [state_after(world, step) for step in steps] == ["new", "down", "down", "down", "down", "up", "up"]
 
 
 def state_after(world: World, step: Callable[[], object]) -> str:
@@ -770,3 +772,51 @@ def test_a_pool_that_drains_does_so_until_it_is_closed(before: PoolState) -> Non
     steps: list[Callable[[], object]] = [
         lambda: machine.drain(now), lambda: machine.drain(now), lambda: machine.close(now), lambda: machine.drain(now)]
     assert [state_after(world, step) for step in steps] == ["draining", "draining", "closed", "closed"]
+
+
+# Connections count until their end was read
+
+def gone(world: World, link: Link) -> bool:
+    """Read the end of a connection that is being closed; return whether nothing is left of it."""
+    assert (str(link.state), link in world.machine.links) == ("closing", True)
+    world.lose(link)
+    return link.state is C.GONE and link not in world.machine.links and not world.machine.counters.own_faults
+
+
+def test_a_connection_on_which_the_server_speaks_unasked_is_closed() -> None:
+    world = World()
+    link, = world.ready()
+    world.machine.spoke(link, world.now)
+    world.collect()
+    assert gone(world, link)
+
+
+@pytest.mark.parametrize("way", [World.give_back, World.leave, World.discard])
+def test_a_lease_may_end_after_the_pool_has_closed_its_connection(way: Callable[[World, str], object]) -> None:
+    world = World()
+    link, = world.ready()
+    world.lend("a")
+    world.machine.close(world.now)
+    world.collect()
+    way(world, "a")
+    assert gone(world, link)
+
+
+@pytest.mark.parametrize("way", [World.give_back, World.leave, World.discard])
+def test_a_lease_whose_connection_is_lost_ends_without_it(way: Callable[[World, str], object]) -> None:
+    world = World()
+    link, = world.ready()
+    world.lend("a")
+    world.lose(link)
+    assert link.state is C.BROKEN
+    way(world, "a")
+    assert (link.state, [*world.machine.links], world.machine.counters.own_faults) == (C.GONE, [], 0)
+
+
+def test_a_connection_that_does_not_answer_route_is_closed() -> None:
+    world = World(is_routed=True)
+    world.lend("a", Route(database="x"))
+    world.open()
+    link = world.asking[0].link
+    world.tick(31)
+    assert gone(world, link)

@@ -93,6 +93,29 @@ def test_the_table_knows_a_failure_and_a_reset_in_every_state() -> None:
         assert SERVER_TABLE[state, Tag.RESET, Answer.DONE] is ServerState.READY
 
 
-def test_a_reset_that_fails_leaves_the_server_failed() -> None:
-    server = told(Tag.RUN, FAILED, Tag.RESET, FAILED)
-    assert (server.state, server.is_over) == (ServerState.FAILED, False)
+STATES = {ServerState.READY: (), ServerState.STREAMING: (Tag.RUN, OK), ServerState.TRANSACTION: (Tag.BEGIN, OK),
+          ServerState.FAILED: (Tag.RUN, FAILED)}
+REQUESTS = (Tag.RUN, Tag.BEGIN, Tag.COMMIT, Tag.ROLLBACK, Tag.PULL, Tag.DISCARD, Tag.RESET, Tag.TELEMETRY, Tag.ROUTE)
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+@pytest.mark.parametrize("state", STATES)
+def test_whatever_fails_leaves_the_server_failed_and_what_is_ignored_changes_nothing(
+        state: ServerState, request_: Tag) -> None:
+    assert told(*STATES[state]).state is state
+    assert told(*STATES[state], request_, FAILED).state is ServerState.FAILED
+    assert told(*STATES[state], request_, IGNORED).state is state
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_reset_makes_the_server_ready_and_what_is_asked_aside_changes_nothing(state: ServerState) -> None:
+    assert told(*STATES[state], Tag.RESET, OK).state is ServerState.READY
+    for aside in (Tag.TELEMETRY, Tag.ROUTE):
+        assert told(*STATES[state], aside, OK).state is state
+
+
+def test_results_within_a_transaction_leave_it_open() -> None:
+    for rows in (Tag.PULL, Tag.DISCARD):
+        for last in (MORE, OK):
+            assert told(Tag.BEGIN, OK, Tag.RUN, OK, rows, last).state is ServerState.TRANSACTION
+        assert told(Tag.RUN, OK, rows, MORE).state is ServerState.STREAMING
