@@ -729,6 +729,17 @@ def test_a_client_that_is_overdue_is_turned_away_and_counted_in_every_state(
     assert (done.count("TurnAway"), done.count("Close"), machine.state) == (1, 1, State.CLOSING)
 
 
+@pytest.mark.parametrize("wrong", [RUN, COMMIT, ROUTE, RESET, TELEMETRY, LOGOFF, UNKNOWN])
+@pytest.mark.parametrize("is_routed", [False, True])
+@pytest.mark.parametrize("opening", [OPENING, OPENING + HELLO], ids=["HELLO is due", "LOGON is due"])
+def test_whatever_comes_before_logon_ends_the_client_and_is_counted(
+        opening: bytes, is_routed: bool, wrong: bytes) -> None:
+    machine = client(opening, is_routed=is_routed)
+    machine.client_sent(wrong)
+    done = kinds(machine)
+    assert (done.count("TurnAway"), done.count("Close"), machine.state) == (1, 1, State.CLOSING)
+
+
 @pytest.mark.parametrize("opening", [OPENING[:7], MANIFEST, OPENING, OPENING + HELLO])
 def test_a_client_that_is_late_is_counted_wherever_it_stands(opening: bytes) -> None:
     machine = client(opening)
