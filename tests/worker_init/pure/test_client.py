@@ -43,6 +43,7 @@ from worker_init.actions import (
     ResumeClient,
     ResumeServer,
     StartTimer,
+    StopTimer,
     Timer,
     ToClient,
     ToServer,
@@ -253,10 +254,13 @@ def test_what_comes_behind_a_query_that_waits_has_its_turn_after_it(behind: byte
     assert machine.state is after
 
 
-@pytest.mark.parametrize("behind", [RUN, COMMIT, ROUTE, HELLO, LOGOFF, TELEMETRY, RESET, GOODBYE, UNKNOWN])
-@pytest.mark.parametrize("waiting", [RUN + PULL, ROUTE, RESET], ids=["a query", "ROUTE", "RESET"])
-def test_nothing_is_done_for_what_comes_behind_something_that_waits(waiting: bytes, behind: bytes) -> None:
-    machine = sent(ready(), waiting)
+@pytest.mark.parametrize("behind", [RUN, COMMIT, ROUTE, HELLO, logon(), LOGOFF, TELEMETRY, RESET, GOODBYE, UNKNOWN])
+@pytest.mark.parametrize("is_routed", [False, True])
+@pytest.mark.parametrize("waiting", [RUN + PULL, ROUTE, RESET, LOGOFF + logon("wrong")],
+                         ids=["a query", "ROUTE", "RESET", "a wrong LOGON"])
+def test_nothing_is_done_for_what_comes_behind_something_that_waits(
+        waiting: bytes, is_routed: bool, behind: bytes) -> None:
+    machine = sent(ready(is_routed=is_routed), waiting)
     taken(machine)
     before = machine.state
     machine.client_sent(behind)
@@ -264,7 +268,7 @@ def test_nothing_is_done_for_what_comes_behind_something_that_waits(waiting: byt
     assert machine.state is before
 
 
-@pytest.mark.parametrize("behind", [PULL, ROUTE, LOGOFF, TELEMETRY, RESET, GOODBYE])
+@pytest.mark.parametrize("behind", [RUN, PULL, ROUTE, HELLO, logon(), LOGOFF, TELEMETRY, RESET, GOODBYE])
 def test_nothing_is_done_for_what_comes_behind_a_query_that_is_still_read(behind: bytes) -> None:
     large = message(Tag.RUN, "RETURN $x", {"x": [[]] * 50_000}, {})
     machine = sent(ready(is_routed=True), large + behind)
@@ -350,7 +354,7 @@ def test_whoever_does_not_log_on_is_turned_away() -> None:
 def test_a_wrong_password_is_answered_after_a_while() -> None:
     machine = client(OPENING + HELLO)
     machine.client_sent(logon("wrong"))
-    assert StartTimer(Timer.PENALTY, 2.0) in taken(machine)
+    assert {StartTimer(Timer.PENALTY, 2.0), StopTimer(Timer.LOGON)} <= {*taken(machine)}
     machine.timer_ended(Timer.PENALTY)
     actions = taken(machine)
     assert to_client(actions) == [Tag.FAILURE]

@@ -759,6 +759,21 @@ def state_after(world: World, step: Callable[[], object]) -> str:
     return str(world.machine.state)
 
 
+@pytest.mark.parametrize("before", ["new", "up", "down"])
+def test_a_pool_that_is_closed_stays_so(before: str) -> None:
+    world = World()
+    if before == "up":
+        world.ready()
+    if before == "down":
+        world.lend("refused")
+        world.fail()
+    assert str(world.machine.state) == before
+    assert state_after(world, lambda: world.machine.close(world.now)) == "closed"
+    world.lend("late")
+    assert state_after(world, lambda: world.machine.drain(world.now)) == "closed"
+    assert "late" in world.refused
+
+
 @pytest.mark.parametrize("before", [PoolState.NEW, PoolState.UP, PoolState.DOWN])
 def test_a_pool_that_drains_does_so_until_it_is_closed(before: PoolState) -> None:
     world = World()
