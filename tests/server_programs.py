@@ -1,7 +1,7 @@
 """Which programs are servers, and the mark of the tests that may start them.
 
-The project's own programs (a driver host, Locust's processes, ``rig`` itself) are none: a test may start them where it
-likes, and what they start in turn counts again.
+A driver host is one. The project's other programs (Locust's processes, ``rig`` itself) are none: a test may start them
+where it likes, and what they start in turn counts again.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ MARKS = {
     "broker": "needs Redis, and a Celery worker where the test starts one",
     "browser": "shows a page in Chromium; skips with its reason where there is none",
     "compose": "runs containers; skips with its reason where no Docker engine or image is",
+    "host": "starts driver hosts, in front of scripted servers or of none",
+    "install": "installs packages into an environment of its own, from an index where they are not there yet",
     "neo4j": "needs a real Neo4j, started for the session",
     "postgres": "needs a real Postgres",
     "stack": "needs the whole native stack, or the rig that starts it",
@@ -21,6 +23,8 @@ PROGRAMS = {"java": "neo4j", "postgres": "postgres", "redis-server": "broker", "
 WORDS = {
     "airflow": (("api-server", "dag-processor", "scheduler", "standalone", "triggerer"), "stack"),
     "celery": (("flower", "worker"), "broker"),
+    "worker-driver": (("serve",), "host"),
+    "worker_init.cli": (("serve",), "host"),
     "docker": (("create", "run", "start", "up"), "compose"),
 }
 

@@ -110,7 +110,7 @@ def test_a_run_that_starts_none_passes(run: Run) -> None:
     (["airflow", "db", "migrate"], None),
     (["docker", "compose", "-f", "docker-compose.yml", "up", "-d"], "compose"),
     (["docker", "compose", "-f", "docker-compose.yml", "config"], None),
-    ([sys.executable, "-m", "worker_init.cli", "serve"], None),
+    ([sys.executable, "-m", "worker_init.cli", "serve"], "host"), (["worker-driver", "status"], None),
     ([], None),
 ])
 def test_a_server_is_known_by_its_command(command: Sequence[str], mark: str | None) -> None:

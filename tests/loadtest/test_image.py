@@ -8,8 +8,12 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 from rig.settings import PROJECT
 from tests.imports import imported
+
+pytestmark = pytest.mark.install
 
 LOADED = """
 import json, sys

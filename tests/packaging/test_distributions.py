@@ -11,6 +11,8 @@ from rig.settings import PROJECT
 from tests import pythons
 from tests.packaging.distributions import NAMES, Environment, build, run, succeed
 
+pytestmark = pytest.mark.install
+
 
 @pytest.mark.parametrize("package", NAMES)
 def test_a_wheel_holds_the_package_with_its_types_and_its_licence_and_nothing_else(

@@ -10,6 +10,8 @@ from testing.servers import Serving, serving
 from worker_init.bolt import Tag, message
 from worker_init.handshake import MAGIC
 
+pytestmark = pytest.mark.host
+
 # The first bytes of a message of a few bytes: its length, and a structure of one field.
 _SUCCESS, _FAILURE = b"\xb1\x70", b"\xb1\x7f"
 

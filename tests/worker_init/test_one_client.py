@@ -22,6 +22,8 @@ from tests.worker_init.waiting import wait_until
 from worker_init.bolt import Tag, chunked, message
 from worker_init.packstream import pack
 
+pytestmark = pytest.mark.host
+
 ANSWERED = [Tag.SUCCESS, Tag.RECORD, Tag.SUCCESS]
 AUTH = ("neo4j", "x")
 

@@ -9,6 +9,8 @@ import pytest
 from testing.servers import serving
 from tests.worker_init.cluster import Cluster, cluster
 
+pytestmark = pytest.mark.host
+
 HOMES: dict[str | None, str] = {None: "sales", "alice": "stock", "bob": "staff"}
 
 

@@ -18,6 +18,8 @@ from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.lifecycle import Worker
 from worker_init.settings import Settings, runtime_dirs
 
+pytestmark = pytest.mark.host
+
 RUNTIME_DIR = "WORKER_INIT_RUNTIME_DIR"
 NOWHERE = {"NEO4J_URI": "bolt://127.0.0.1:1", "NEO4J_PASSWORD": "x", "WORKER_INIT_CONNECTION_IDS": ""}
 

@@ -25,6 +25,8 @@ from worker_init.lifecycle import Worker
 from worker_init.supervisor import Supervisor
 from worker_init.targets import Target
 
+pytestmark = pytest.mark.host
+
 CHECKOUT = Path(worker_init.__file__).resolve().parents[1]
 
 

@@ -15,6 +15,8 @@ from tests.worker_init.hosted import connect, is_alive, is_served, kill_host, op
 from tests.worker_init.waiting import wait_until
 from worker_init.lifecycle import Worker
 
+pytestmark = pytest.mark.host
+
 TOO_MANY, NO_MEMORY, NO_PROCESS = (OSError(number, os.strerror(number)) for number in
                                    (errno.EMFILE, errno.ENOMEM, errno.EAGAIN))
 CALLS = {

@@ -30,6 +30,8 @@ from worker_init.routing import ANYWHERE
 from worker_init.targets import Target
 from worker_init.upstream import Connection, Upstream
 
+pytestmark = pytest.mark.host
+
 AUTH = ("neo4j", "x")
 both = pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
 BOLT_5_8 = MAGIC + b"\x00\x00\x08\x05" + b"\x00" * 12
