@@ -53,6 +53,7 @@ def test_a_worker_loads_the_hooks_by_one_setting(tmp_path: Path) -> None:
     assert json.loads(env["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"]) == {"imports": ["worker_init.hooks"]}
     assert env["WORKER_INIT_SCOPE"] == "shared"
     assert env["WORKER_INIT_RUNTIME_DIR"] == str(tmp_path / "drivers")
+    assert env["WORKER_INIT_PRELOAD"] == "none", "preloading would be credited to the relay"
 
 
 def test_the_users_settings_of_the_drivers_reach_the_worker_but_not_those_that_the_rig_decides_on(
