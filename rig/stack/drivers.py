@@ -101,7 +101,7 @@ def users_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _settings(state: StackState) -> dict[str, str]:
-    # Only cells with a relay have the hooks: what preloading saves would be credited to the relay. A user may ask for it.
+    # Only cells with a relay have the hooks: what preloading saves would be credited to the relay.
     return {"WORKER_INIT_PRELOAD": "none", **users_settings(os.environ),
             "WORKER_INIT_SCOPE": "shared" if state.relay == "shared" else "process",
             "WORKER_INIT_RUNTIME_DIR": str(state.drivers_dir)}
