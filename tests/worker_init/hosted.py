@@ -10,7 +10,7 @@ from typing import Any
 
 import neo4j
 
-from tests.worker_init.waiting import wait_until
+from testing.waiting import wait_until
 from worker_init.lifecycle import Worker
 from worker_init.supervisor import Supervisor
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import uvloop
 
-from tests.worker_init.waiting import LIMIT
+from testing.waiting import LIMIT
 from worker_init.end_watch import EndWatch, presence
 
 

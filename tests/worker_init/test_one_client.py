@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from testing.servers import Serving, serving
+from testing.waiting import wait_until
 from tests.worker_init.stand_in import BOLT_5_8, PULL, RUN, RawClient, StandIn, lent, stand_in, status_of, waiting
 from tests.worker_init.test_faults import peak_megabytes
 from tests.worker_init.test_fidelity import hide_uvloop
-from tests.worker_init.waiting import wait_until
 from worker_init.bolt import Tag, chunked, message
 from worker_init.packstream import pack
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker_init.waiting import wait_until
+from testing.waiting import wait_until
 from worker_init.control import find_folders, listen_for_status, make_folder, read_status, remove_folder, renew_folder
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.lifecycle import Worker

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from testing.waiting import wait_until
 from tests.worker_init.hosted import connect, is_alive, is_served, kill_host, opened, serves, status_of
-from tests.worker_init.waiting import wait_until
 from worker_init.lifecycle import Worker
 
 pytestmark = pytest.mark.host

@@ -711,6 +711,7 @@ def test_a_home_database_is_asked_for_each_time_where_the_server_does_not_correc
         world.lend("alice", Route(impersonated="alice"))
         while world.opening:
             world.open()
+        assert len(world.asking) == 1
         world.route(table(database="home of alice"), routes_itself=False)
         world.give_back("alice")
 
