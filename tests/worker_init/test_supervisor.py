@@ -281,19 +281,33 @@ def test_tasks_are_served_and_the_status_comes_back_where_the_folder_was_removed
         with pool_process(supervisor) as first:
             wait_until(lambda: status_of(worker)["drivers"][0]["processes"] == [first],
                        "the host knows the pool process")
-            shutil.rmtree(before)
+            remove(before)
             assert is_served(found)
         wait_until(lambda: find_folders(runtime_dir) == [before] and serves(worker), "there is one again")
         with pool_process(supervisor) as second:
             assert is_served(found)
             wait_until(lambda: status_of(worker)["drivers"][0]["processes"] == [second],
                        "the host knows the next one")
-        shutil.rmtree(before)
-        before.touch()      # its name is taken
+        take_the_name(before)
         wait_until(lambda: supervisor.folder != before and serves(worker), "there is another")
         before.unlink()
         kill_host(supervisor)
         wait_until(lambda: serves(worker), "the next host knows it, too")
+
+
+def remove(folder: Path) -> None:
+    """Take it away in one step: the host works in it, and rmtree fails where a file goes just before its turn."""
+    aside = folder.with_name(f"removed-{folder.name}")
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)    # what the host removes meanwhile
+
+
+def take_the_name(folder: Path) -> None:
+    """Remove it and put a file in its place, also where the worker makes the folder again in between."""
+    while not folder.is_file():
+        remove(folder)
+        with suppress(FileExistsError):
+            folder.touch(exist_ok=False)
 
 
 @contextmanager
@@ -316,7 +330,7 @@ def test_a_worker_that_cannot_have_another_folder_serves_without(
     monkeypatch.setattr("worker_init.supervisor._FOLDER_SECONDS", 0.2)
     with opened(environment) as (worker, supervisor):
         found = supervisor.environment(0)
-        shutil.rmtree(runtime_dir)
+        remove(runtime_dir)
         wait_until(lambda: supervisor._has_lost_folder, "the worker has seen it")
         with pool_process(supervisor):
             assert is_served(found)
