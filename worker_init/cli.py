@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from worker_init import backend_setting
 from worker_init.control import find_folders, listen_for_status, make_folder, read_status, remove_folder
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.event_loop import run
 from worker_init.settings import Settings, runtime_dirs
+from worker_init.status_table import table
 from worker_init.targets import Address, Credentials, Upstreams, upstreams_of
 
 _STATUS_SECONDS = 5.0
@@ -50,21 +52,30 @@ def _parser() -> argparse.ArgumentParser:
                        help="also serve the Neo4j connections that Airflow's tasks find in its database or a secrets "
                             "backend; the environment file then switches this package's secrets backend on")
     serve.set_defaults(run=_serve)
-    status = verbs.add_parser("status", help="print the status of this user's hosts as JSON")
+    status = verbs.add_parser("status", help="show this user's driver hosts: connections, waits and faults")
+    status.add_argument("--json", action="store_true", help="print everything that is known of them, as JSON")
     status.set_defaults(run=_status)
     return parser
 
 
-def _status(_: argparse.Namespace, settings: Settings) -> int:
+def _status(options: argparse.Namespace, settings: Settings) -> int:
     """Print every host's status; the exit code is 1 where none answers."""
-    hosts = []
-    for folder in chain.from_iterable(map(find_folders, runtime_dirs(settings, os.environ))):
-        try:
-            hosts.append({"folder": str(folder), **read_status(folder, _STATUS_SECONDS)})
-        except WorkerInitError as error:
-            hosts.append({"folder": str(folder), "state": "down", "last_error": str(error)})
-    print(json.dumps(hosts, indent=2))
+    parents = runtime_dirs(settings, os.environ)
+    hosts = [_status_of(folder) for folder in chain.from_iterable(map(find_folders, parents))]
+    if options.json:
+        print(json.dumps(hosts, indent=2))
+    elif hosts:
+        print(table(hosts))
+    else:
+        print(f"there is no driver host of this user in {' or '.join(map(str, parents))}")
     return 0 if any(host["state"] != "down" for host in hosts) else 1
+
+
+def _status_of(folder: Path) -> dict[str, Any]:
+    try:
+        return {"folder": str(folder), **read_status(folder, _STATUS_SECONDS)}
+    except WorkerInitError as error:
+        return {"folder": str(folder), "state": "down", "last_error": str(error)}
 
 
 def _serve(options: argparse.Namespace, settings: Settings) -> int:

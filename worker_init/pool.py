@@ -106,6 +106,11 @@ class Pool:
         return self._machine.last_error
 
     @property
+    def idle(self) -> int:
+        """Return how many open connections are not lent now."""
+        return self._machine.idle
+
+    @property
     def in_use(self) -> int:
         """Return how many connections are lent now."""
         return self._machine.in_use

@@ -72,6 +72,7 @@ _C, _E, _W = ConnectionState, ConnectionEvent, WaiterEvent
 # Will be free in a moment. One that asks for a routing table is not waited for: its server may not answer.
 _PREPARING = frozenset({_C.OPENING, _C.CHECKING, _C.RESETTING})
 _ANSWERING = frozenset({_C.CHECKING, _C.ROUTING, _C.RESETTING})
+_FREE = frozenset({_C.IDLE, _C.CHECKING, _C.ROUTING})
 _LEASED = frozenset({_C.LENT, _C.RESETTING, _C.BROKEN})
 _LIVING = _PREPARING | {_C.IDLE, _C.ROUTING, _C.LENT}
 
@@ -168,6 +169,11 @@ class PoolMachine:
     def count(self, *states: ConnectionState) -> int:
         """Return how many connections are in one of these states."""
         return sum(link.state in states for link in self._links)
+
+    @property
+    def idle(self) -> int:
+        """Return how many open connections nobody has, those that are checked or asked for a routing table included."""
+        return sum(link.state in _FREE for link in self._links)
 
     @property
     def in_use(self) -> int:

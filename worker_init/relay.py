@@ -215,8 +215,8 @@ class Relay:
         return {
             "state": str(pool.state), "address": self.address, "upstream": self.target.uri,
             "bolt": str(self.server.version) if self.server else None,
-            "connections": {"open": is_open, "opened": opened, "closed": opened - is_open, "in_use": pool.in_use,
-                            "max_size": pool.limits.max_size},
+            "connections": {"open": is_open, "opened": opened, "closed": opened - is_open, "idle": pool.idle,
+                            "in_use": pool.in_use, "max_size": pool.limits.max_size},
             "leases": counters.leases,
             "waits": {"now": pool.waiting, "total": counters.waits, "timed_out": counters.timeouts,
                       "seconds": round(counters.wait_seconds, 3), "longest_seconds": round(pool.longest_wait, 3)},

@@ -81,7 +81,7 @@ def test_what_is_not_a_hosts_folder_is_not_there(put: Callable[[Path], object], 
 
 
 def status_of(parent: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-m", "worker_init.cli", "status"], capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-m", "worker_init.cli", "status", "--json"], capture_output=True, text=True,
                           env={**os.environ, RUNTIME_DIR: str(parent)}, timeout=60, check=False)
 
 
