@@ -58,6 +58,7 @@ COMPILE := uv pip compile -q pyproject.toml --python-version 3.11 $(LOCKED)
 lock: $(WHOLE)  ## resolve the requirements again (needs uv)
 	$(COMPILE) --extra rig --extra build -o requirements/rig.txt $(ARGS)
 	$(COMPILE) --extra rig --extra build --extra test -c requirements/rig.txt -o requirements/test.txt $(ARGS)
+	$(COMPILE) --extra docs -o requirements/docs.txt $(ARGS)
 	$(COMPILE) --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
 	uv pip compile -q worker_init/pyproject.toml --group worker_init/pyproject.toml:test --python-version 3.10 $(LOCKED) \
 	    -c requirements/rig.txt -o requirements/pythons.txt $(ARGS)
