@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -16,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from worker_init import backend_setting
-from worker_init.control import find_folders, listen_for_status, make_folder, read_status, remove_folder
+from worker_init.commands import Command, outcome, transactions
+from worker_init.control import (
+    find_folders,
+    listen_for_status,
+    make_folder,
+    read_status,
+    remove_folder,
+    send_command,
+)
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.event_loop import run
 from worker_init.settings import Settings, runtime_dirs
@@ -24,6 +33,13 @@ from worker_init.status_table import table
 from worker_init.targets import Address, Credentials, Upstreams, upstreams_of
 
 _STATUS_SECONDS = 5.0
+_POLL_SECONDS = 0.2
+_PAUSE_SECONDS = 60.0
+_MEANINGS = {
+    Command.RECONNECT: "close every connection to Neo4j: idle ones now, each lent one at its transaction's end",
+    Command.PAUSE: "do the same, and let further transactions wait until `resume`; returns when no transaction runs",
+    Command.RESUME: "let transactions go on after a pause",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,19 +71,59 @@ def _parser() -> argparse.ArgumentParser:
     status = verbs.add_parser("status", help="show this user's driver hosts: connections, waits and faults")
     status.add_argument("--json", action="store_true", help="print everything that is known of them, as JSON")
     status.set_defaults(run=_status)
+    for command, meaning in _MEANINGS.items():
+        verb = verbs.add_parser(command.value, help=meaning, description=f"{meaning}. Every driver host of this user "
+                                "obeys, or the one of --pid. The exit code is 0 where all have.")
+        verb.add_argument("--pid", type=int, help="only the host with this pid, as `worker-driver status` shows it")
+        if command is Command.PAUSE:
+            verb.add_argument("--timeout", type=float, default=_PAUSE_SECONDS, metavar="SECONDS",
+                              help="how long to wait for the transactions that run (default %(default)g)")
+        verb.set_defaults(run=_obey, command=command, timeout=_PAUSE_SECONDS)
     return parser
+
+
+def _obey(options: argparse.Namespace, settings: Settings) -> int:
+    """Have hosts obey; print what has come of it. The exit code is 1 where one has not, or where there is none."""
+    hosts = {folder: _status_of(folder) for folder in _folders(settings)}
+    wanted = [folder for folder, host in hosts.items() if options.pid in (None, host.get("pid"))]
+    if not wanted:
+        which = f"with the pid {options.pid}" if options.pid else f"in {_searched(settings)}"
+        raise WorkerInitError(f"there is no driver host of this user {which}: see `worker-driver status`")
+    answers = [_answer(folder, options.command, options.timeout) for folder in wanted]
+    return max(answers)
+
+
+def _answer(folder: Path, command: Command, timeout: float) -> int:
+    try:
+        status = send_command(folder, command, _STATUS_SECONDS)
+        ends_at = time.monotonic() + timeout
+        while command is Command.PAUSE and transactions(status) and time.monotonic() < ends_at:
+            time.sleep(_POLL_SECONDS)
+            status = read_status(folder, _STATUS_SECONDS)
+    except WorkerInitError as error:
+        print(f"worker-driver: {error}", file=sys.stderr)
+        return 1
+    print(f"driver host {status['pid']}: {outcome(command, status)}")
+    return int(command is Command.PAUSE and transactions(status) > 0)
+
+
+def _folders(settings: Settings) -> list[Path]:
+    return [*chain.from_iterable(map(find_folders, runtime_dirs(settings, os.environ)))]
+
+
+def _searched(settings: Settings) -> str:
+    return " or ".join(map(str, runtime_dirs(settings, os.environ)))
 
 
 def _status(options: argparse.Namespace, settings: Settings) -> int:
     """Print every host's status; the exit code is 1 where none answers."""
-    parents = runtime_dirs(settings, os.environ)
-    hosts = [_status_of(folder) for folder in chain.from_iterable(map(find_folders, parents))]
+    hosts = [_status_of(folder) for folder in _folders(settings)]
     if options.json:
         print(json.dumps(hosts, indent=2))
     elif hosts:
         print(table(hosts))
     else:
-        print(f"there is no driver host of this user in {' or '.join(map(str, parents))}")
+        print(f"there is no driver host of this user in {_searched(settings)}")
     return 0 if any(host["state"] != "down" for host in hosts) else 1
 
 

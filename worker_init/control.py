@@ -16,11 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from worker_init.commands import Command
 from worker_init.errors import BadSetting, WorkerInitError
 
 CONTROL_SOCKET = "control"
 # While it is in the folder, the host answers nobody, and nobody needs to wait for it.
 _REFUSING = "refusing"
+# While it is in the folder, the host is paused, and so is one that replaces it.
+_PAUSED = "paused"
 _VARIABLE = "WORKER_INIT_RUNTIME_DIR"
 _FOLDER_PREFIX = "worker-init-"
 # Room for the address of a Unix socket in the kernel, without the zero at its end.
@@ -96,11 +99,24 @@ def listen_for_status(folder: Path) -> socket.socket:
 def set_refusing(folder: Path, *, refusing: bool) -> None:
     """Say whether tasks need not ask the host of a folder at all: there is none, and none is about to serve."""
     with suppress(OSError):     # the folder is gone, which says the same
-        mark = folder / _REFUSING
-        if refusing:
-            mark.touch(mode=0o600)
-        else:
-            mark.unlink(missing_ok=True)
+        _set_mark(folder / _REFUSING, wanted=refusing)
+
+
+def _set_mark(mark: Path, *, wanted: bool) -> None:
+    if wanted:
+        mark.touch(mode=0o600)
+    else:
+        mark.unlink(missing_ok=True)
+
+
+def set_paused(folder: Path, *, paused: bool) -> None:
+    """Have the next host of a folder begin paused, or not. Raises OSError."""
+    _set_mark(folder / _PAUSED, wanted=paused)
+
+
+def is_paused(folder: Path) -> bool:
+    """Whether a host of this folder begins paused."""
+    return (folder / _PAUSED).exists()
 
 
 def is_refusing(folder: Path) -> bool:
@@ -120,11 +136,27 @@ def find_folders(parent: Path) -> list[Path]:
 
 def read_status(folder: Path, timeout: float) -> dict[str, Any]:
     """Ask a host for its status. Raises WorkerInitError where none answers within so many seconds."""
+    return _ask(folder, b"", timeout)
+
+
+def send_command(folder: Path, command: Command, timeout: float) -> dict[str, Any]:
+    """Have a host obey; return its status behind that.
+
+    Raises WorkerInitError where none answers within so many seconds, or where it refuses.
+    """
+    answer = _ask(folder, command.line(), timeout)
+    if "refused" in answer:
+        raise WorkerInitError(answer["refused"])
+    return answer
+
+
+def _ask(folder: Path, question: bytes, timeout: float) -> dict[str, Any]:
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout)
             sock.connect(str(folder / CONTROL_SOCKET))
             check_peer(sock)
+            sock.sendall(question)
             sock.shutdown(socket.SHUT_WR)
             with sock.makefile("rb") as answer:
                 status: dict[str, Any] = json.loads(answer.read())

@@ -27,6 +27,7 @@ from celery.signals import (
     worker_shutdown,
 )
 
+from worker_init import remote_control  # noqa: F401 - it makes the commands known
 from worker_init.inspection import DriverHostStep
 from worker_init.lifecycle import this_process
 from worker_init.preload import remember

@@ -24,6 +24,8 @@ from worker_init.address_request import (
     answer_of,
     peer_of,
 )
+from worker_init.commands import Command
+from worker_init.control import is_paused, set_paused
 from worker_init.on_demand import OnDemand
 from worker_init.pool_actions import Limits
 from worker_init.relay import Relay, Shared
@@ -78,6 +80,8 @@ class Host:
                                    self._close)
         self._closing: set[asyncio.Task[None]] = set()
         self._status_server: asyncio.Server | None = None
+        self._folder = settings.folder
+        self._is_paused = is_paused(settings.folder)
         self._is_draining = False
 
     async def open(self, slot: int, at: int, target: Target, credentials: Credentials, sock: socket.socket) -> None:
@@ -103,6 +107,8 @@ class Host:
                       logon_timeout=self._settings.logon_timeout,
                       on_client=lambda: self._notice_process(slot), shared=self._shared)
         self._relays[slot, at] = relay
+        if self._is_paused:
+            relay.obey(Command.PAUSE)
         await relay.listen(sock)
         return relay
 
@@ -124,18 +130,45 @@ class Host:
     async def move(self, folder: Path, sock: socket.socket) -> None:
         """Use another runtime folder, with another status socket: somebody has removed the first."""
         self._claims.move(folder)
+        self._folder = folder
+        self._keep_pause()
         await self.serve_status(sock)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             line = await asyncio.wait_for(reader.readline(), ANSWER_SECONDS)
-            answer = await self._address(line, peer_of(writer)) if line else self.status()
+            answer = await self._answer_to(line, peer_of(writer)) if line else self.status()
             writer.write(json.dumps(answer).encode())
             await writer.drain()
         except (OSError, ValueError, asyncio.TimeoutError) as error:    # who asked is gone, or is no task of ours
             log.info("a request on the control socket got no answer (%s)", type(error).__name__)
         finally:
             writer.close()
+
+    async def _answer_to(self, line: bytes, peer: Peer) -> dict[str, Any]:
+        command = Command.parse(line)
+        if command is None:
+            return await self._address(line, peer)
+        if peer.user != os.getuid():
+            return {"refused": f"user {peer.user} is not the one whose host this is"}
+        self.obey(command)
+        return self.status()
+
+    def obey(self, command: Command) -> None:
+        """Do what an operator asks for, in every relay that there is and, while it is paused, in those to come."""
+        log.info("asked for by an operator: %s", command.value)
+        if command is not Command.RECONNECT:
+            self._is_paused = command is Command.PAUSE
+            self._keep_pause()
+        for relay in self._relays.values():
+            relay.obey(command)
+
+    def _keep_pause(self) -> None:
+        """Have a host that replaces this one begin as this one is."""
+        try:
+            set_paused(self._folder, paused=self._is_paused)
+        except OSError as error:
+            log.warning("if this host dies, the next one will not be paused or resumed as it is: %s", error)
 
     async def _address(self, line: bytes, peer: Peer) -> dict[str, Any]:
         try:
@@ -153,10 +186,15 @@ class Host:
         self._claims.refresh()
         drivers = [{"slot": slot, "processes": self._claims.processes(slot), **relay.status()}
                    for (slot, _), relay in sorted(self._relays.items())]
-        return {"pid": os.getpid(), "state": "draining" if self._is_draining else "serving",
+        return {"pid": os.getpid(), "state": self._state(),
                 "neo4j_driver": driver_version, "event_loop": type(asyncio.get_running_loop()).__module__,
                 "uptime_seconds": round(time.monotonic() - self._started_at, 1),
                 "drivers": drivers}
+
+    def _state(self) -> str:
+        if self._is_draining:
+            return "draining"
+        return "paused" if self._is_paused else "serving"
 
     def _notice_process(self, slot: int) -> None:
         """Look for the process behind a client: somebody has claimed its slot, unless there is no Celery."""

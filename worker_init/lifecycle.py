@@ -11,7 +11,8 @@ from collections.abc import MutableMapping
 from types import ModuleType
 from typing import Any
 
-from worker_init.errors import BadSetting
+from worker_init.commands import Command
+from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.preload import preload
 from worker_init.settings import Settings, notes_on
 from worker_init.supervisor import Supervisor
@@ -124,6 +125,12 @@ class Worker:
         if self._supervisor and index is not None:
             close_process_driver()
             self._supervisor.leave(index)
+
+    def obey(self, command: Command) -> dict[str, Any]:
+        """Have the driver host obey an operator; return its status. Raises WorkerInitError where there is none."""
+        if not self._supervisor:
+            raise WorkerInitError("this worker has no driver host")
+        return self._supervisor.obey(command)
 
     def status(self) -> dict[str, Any] | None:
         """Return what inspection shows; None where the package is off."""

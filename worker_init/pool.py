@@ -176,6 +176,21 @@ class Pool:
         self._machine.close_idle(self._clock())
         self._act()
 
+    def reconnect(self) -> None:
+        """Close every connection: those that are lent at their transaction's end."""
+        self._machine.reconnect(self._clock())
+        self._act()
+
+    def pause(self) -> None:
+        """Do the same, and lend nothing until ``resume``."""
+        self._machine.pause(self._clock())
+        self._act()
+
+    def resume(self) -> None:
+        """Lend again, first to those who have waited."""
+        self._machine.resume(self._clock())
+        self._act()
+
     async def drain(self, limit: float) -> None:
         """Let leases end for so many seconds, then close everything."""
         self._machine.drain(self._clock())

@@ -149,7 +149,7 @@ class PoolMachine:
         # The last failed attempt to open a connection to a member, and to get a routing table from it.
         self._failures: dict[Place, _Failure] = {}
         self._mute: dict[Place, _Failure] = {}
-        self._is_settling = False
+        self._is_settling = self._is_refusing = False
         # How many have waited so far, and how many had when Settle was asked for.
         self._arrivals = self._settling = 0
         self._wake_at = _NEVER
@@ -249,9 +249,7 @@ class PoolMachine:
     def failed(self, code: str, link: Link, now: float) -> None:
         """Draw the conclusions from a FAILURE that a lease has seen."""
         if ".Security." in code and code.endswith("Expired"):
-            for each in self._links:
-                each.is_spoiled = True
-            self.close_idle(now)
+            self._replace_all(now)
         elif self._is_routed and code.endswith(_NOT_A_WRITER):
             self._tables.drop_writer(link.database or "", link.place.address)
         elif self._is_routed and code.endswith(".DatabaseUnavailable"):
@@ -376,16 +374,39 @@ class PoolMachine:
             self._retire(self._idle.pop(), now)
         self._after(now)
 
+    def reconnect(self, now: float) -> None:
+        """Close what is idle; the rest ends with its lease or its opening. Who asks later gets a new connection."""
+        self._tables.expire(now)
+        self._replace_all(now)
+
+    def pause(self, now: float) -> None:
+        """Do the same, and lend nothing until ``resume``: who asks waits."""
+        self._enter(PoolEvent.PAUSE)
+        self.reconnect(now)
+
+    def resume(self, now: float) -> None:
+        """Serve who has waited through a pause. What failed before that says nothing of the server now."""
+        if self.state is PoolState.PAUSED:
+            self._failures.clear()
+            self._mute.clear()
+        self._enter(PoolEvent.RESUME)
+        self._after(now)
+
     def drain(self, now: float) -> None:
-        """Close what is idle; the rest ends with its lease. ``Emptied`` follows."""
+        """Close what is idle; the rest ends with its lease. ``Emptied`` follows.
+
+        After a pause nobody is served any more: the operator wants no connection to this server.
+        """
+        self._is_refusing |= self.state is PoolState.PAUSED
         self._enter(PoolEvent.DRAIN)
+        if self._is_refusing:
+            self._refuse_all(now)
         self.close_idle(now)
 
     def close(self, now: float) -> None:
         """Refuse who waits and close every connection, lent or not."""
         self._enter(PoolEvent.CLOSE)
-        for lane in [*self._lanes.values()]:
-            self._refuse_lane(lane, _closed(), now)
+        self._refuse_all(now)
         self._idle.clear()
         for link in [*self._links]:
             self._retire(link, now)
@@ -449,7 +470,7 @@ class PoolMachine:
         return version, route.read_only, route.database, route.impersonated, route.anywhere
 
     def _join(self, waiter: _Waiter, now: float) -> None:
-        if self.state is PoolState.CLOSED:
+        if self.state is PoolState.CLOSED or self._is_refusing:
             self.actions.append(Refuse(waiter.borrower, _closed()))
             return
         if waiter.borrower in self._lane_of:
@@ -485,6 +506,10 @@ class PoolMachine:
         self._step(link, _E.LENT)
         self.actions.append(Grant(waiter.borrower, link))
 
+    def _refuse_all(self, now: float) -> None:
+        for lane in [*self._lanes.values()]:
+            self._refuse_lane(lane, _closed(), now)
+
     def _refuse_lane(self, lane: _Lane, failure: UpstreamFailure, now: float, *, before: float = _NEVER) -> None:
         """Refuse who waits in a lane, or those of them who came before a certain event."""
         while lane.waiters and lane.head.serial < before:
@@ -508,6 +533,10 @@ class PoolMachine:
     def _too_late(self) -> UpstreamFailure:
         """Say what was waited for, and in vain."""
         in_use, most = self.in_use, self.limits.max_size
+        if self.state is PoolState.PAUSED:
+            return UpstreamFailure(EXHAUSTED, (
+                "the shared driver is paused (worker-driver pause), and was not resumed within "
+                f"{self.limits.acquisition_timeout:g} s (WORKER_INIT_ACQUISITION_TIMEOUT): {self.waiting} wait"))
         text = (f"no connection of the shared driver became free within {self.limits.acquisition_timeout:g} s: "
                 f"{in_use} of at most {most} are in use, {self.waiting} wait")
         if in_use >= most:
@@ -522,7 +551,7 @@ class PoolMachine:
 
     def _after(self, now: float) -> None:
         """Draw the conclusions: serve who waits, in turn; say so if a drain is over."""
-        if self._lanes:
+        if self._lanes and self.state is not PoolState.PAUSED:
             for lane in sorted(self._lanes.values(), key=lambda lane: lane.head.since):
                 if lane.waiters:
                     self._serve(lane, now)
@@ -675,6 +704,12 @@ class PoolMachine:
             elif link.place in places and not (fresh and now - link.proven_at >= self.limits.liveness_check):
                 return link
         return None
+
+    def _replace_all(self, now: float) -> None:
+        """Let no connection serve beyond what it does now."""
+        for link in self._links:
+            link.is_spoiled = True
+        self.close_idle(now)
 
     def _forget(self, address: str, before: float, now: float) -> None:
         """Close what has been idle at a member for longer than a question without an answer: it would cost as much."""

@@ -77,6 +77,7 @@ class PoolState(_Named):
     NEW = "new"
     UP = "up"
     DOWN = "down"
+    PAUSED = "paused"
     DRAINING = "draining"
     CLOSED = "closed"
 
@@ -86,6 +87,8 @@ class PoolEvent(_Named):
 
     CONNECTED = "a connection is open"
     UNREACHABLE = "opening failed, no connection lives"
+    PAUSE = "an operator pauses it"
+    RESUME = "an operator resumes it"
     DRAIN = "the host stops"
     CLOSE = "the drain is over"
 
@@ -175,11 +178,14 @@ WAITER_TABLE: dict[WaiterState, dict[WaiterEvent, WaiterState]] = {
     _W.LEFT: {},
 }
 
+_ENDS = {_PE.DRAIN: _P.DRAINING, _PE.CLOSE: _P.CLOSED}
+_LIVES = {_PE.CONNECTED: _P.UP, _PE.UNREACHABLE: _P.DOWN, _PE.PAUSE: _P.PAUSED}
 POOL_TABLE: dict[PoolState, dict[PoolEvent, PoolState]] = {
-    _P.NEW: {_PE.CONNECTED: _P.UP, _PE.UNREACHABLE: _P.DOWN, _PE.DRAIN: _P.DRAINING, _PE.CLOSE: _P.CLOSED},
-    _P.UP: {_PE.CONNECTED: _P.UP, _PE.UNREACHABLE: _P.DOWN, _PE.DRAIN: _P.DRAINING, _PE.CLOSE: _P.CLOSED},
-    _P.DOWN: {_PE.CONNECTED: _P.UP, _PE.UNREACHABLE: _P.DOWN, _PE.DRAIN: _P.DRAINING, _PE.CLOSE: _P.CLOSED},
-    _P.DRAINING: {_PE.CONNECTED: _P.DRAINING, _PE.UNREACHABLE: _P.DRAINING, _PE.DRAIN: _P.DRAINING,
-                  _PE.CLOSE: _P.CLOSED},
-    _P.CLOSED: {_PE.CONNECTED: _P.CLOSED, _PE.UNREACHABLE: _P.CLOSED, _PE.DRAIN: _P.CLOSED, _PE.CLOSE: _P.CLOSED},
+    _P.NEW: {**_LIVES, _PE.RESUME: _P.NEW, **_ENDS},
+    _P.UP: {**_LIVES, _PE.RESUME: _P.UP, **_ENDS},
+    _P.DOWN: {**_LIVES, _PE.RESUME: _P.DOWN, **_ENDS},
+    # What was known of the server is of no use any more once somebody has worked at it.
+    _P.PAUSED: {**dict.fromkeys(_LIVES, _P.PAUSED), _PE.RESUME: _P.NEW, **_ENDS},
+    _P.DRAINING: {**dict.fromkeys(_PE, _P.DRAINING), _PE.CLOSE: _P.CLOSED},
+    _P.CLOSED: dict.fromkeys(_PE, _P.CLOSED),
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from worker_init.bounds import SPOOL
 from worker_init.client import Client, Verdict
+from worker_init.commands import Command
 from worker_init.door import Door
 from worker_init.end_watch import EndWatch
 from worker_init.errors import UpstreamFailure
@@ -92,6 +93,11 @@ class Relay:
     def close_idle(self) -> None:
         """Close every connection that is not lent."""
         self.pool.close_idle()
+
+    def obey(self, command: Command) -> None:
+        """Do what an operator asks for."""
+        {Command.RECONNECT: self.pool.reconnect, Command.PAUSE: self.pool.pause,
+         Command.RESUME: self.pool.resume}[command]()
 
     def version_for(self, version: Version) -> Version | None:
         """Return what a client's connections have to speak; None: no member speaks anything newer."""

@@ -120,6 +120,12 @@ class Tables:
         if table := self._tables.get(database):
             table.writers = _without(table.writers, member)
 
+    def expire(self, now: float) -> None:
+        """Ask for every table again before it is next used; until then the routers in it are those that are asked."""
+        for table in self._tables.values():
+            table.expires_at = min(table.expires_at, now)
+        self._homes.clear()
+
     def deactivate(self, member: str) -> None:
         """Forget a member that cannot be reached, until a table names it again."""
         for table in self._tables.values():

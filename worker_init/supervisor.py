@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from worker_init import slot_claims
+from worker_init.commands import Command
 from worker_init.control import (
     has_status,
     listen_for_status,
@@ -30,6 +31,7 @@ from worker_init.control import (
     read_status,
     remove_folder,
     renew_folder,
+    send_command,
     set_refusing,
 )
 from worker_init.errors import BadSetting, WorkerInitError
@@ -198,6 +200,12 @@ class Supervisor:
             return common | read_status(self.folder, _STATUS_SECONDS)
         except WorkerInitError as error:
             return common | {"state": "down", "pid": self._pid, "last_error": str(error)}
+
+    def obey(self, command: Command) -> dict[str, Any]:
+        """Have the host obey an operator; return its status. Raises WorkerInitError where it does not answer."""
+        if self._life.is_refusing:
+            raise WorkerInitError(f"there is no driver host: {self.reason}")
+        return send_command(self.folder, command, _STATUS_SECONDS)
 
     def _join(self, seconds: float) -> None:
         if self._watcher.is_alive():

@@ -173,6 +173,18 @@ class World:
         self.machine.close_idle(self.now)
         self.collect()
 
+    def reconnect(self) -> None:
+        self.machine.reconnect(self.now)
+        self.collect()
+
+    def pause(self) -> None:
+        self.machine.pause(self.now)
+        self.collect()
+
+    def resume(self) -> None:
+        self.machine.resume(self.now)
+        self.collect()
+
     def lose(self, link: Link) -> None:
         self.machine.lost(link, self.now)
         self.collect()

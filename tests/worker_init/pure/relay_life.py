@@ -198,7 +198,8 @@ class Life:
         peer = self.rnd.choice(self.world.peers)
         calm: list[Callable[[], None]] = [
             peer.stop_reading, peer.read, peer.read, peer.leave, peer.notice_end, peer.notice_end,
-            lambda: self.world.pool.close_idle(self.world.clock.now), self.world.act]
+            lambda: self.world.pool.close_idle(self.world.clock.now),
+            lambda: self.world.pool.reconnect(self.world.clock.now), self.world.act]
         if not self.is_calm:
             if self.rnd.random() < 0.05:
                 calm.append(lambda: self.world.stop(at_once=self.rnd.random() < 0.5))

@@ -790,6 +790,145 @@ def test_a_pool_that_drains_does_so_until_it_is_closed(before: PoolState) -> Non
     assert [state_after(world, step) for step in steps] == ["draining", "draining", "closed", "closed"]
 
 
+# What an operator asks for
+
+def test_reconnect_closes_what_is_idle_now_and_what_is_lent_with_its_lease() -> None:
+    world = World()
+    world.ready(2)
+    lent = world.lend("a")
+    assert lent
+    world.reconnect()
+    assert [link.state for link in world.said_goodbye] == [C.CLOSING]
+    assert str(lent.state) == "lent"
+    assert world.give_back("a") is lent
+    assert [*world.said_goodbye][-1] is lent
+    world.end()
+    assert [*world.machine.links] == []
+
+
+@pytest.mark.parametrize("way", ["reset behind", "checked", "opened"])
+def test_reconnect_also_ends_what_is_under_way_and_who_waits_for_it_gets_a_new_one(way: str) -> None:
+    world = World()
+    if way != "opened":
+        world.ready()
+    if way == "reset behind":
+        world.lend("before")
+        world.leave("before")
+    world.lend("a", must_check=way == "checked")
+    world.reconnect()
+    assert not world.granted, "a connection from before served after"
+    world.open() if way == "opened" else world.answer()
+    assert not world.granted
+    world.open()
+    assert world.granted["a"].state is C.LENT
+    assert len(world.said_goodbye) == 1
+
+
+def test_reconnect_asks_the_cluster_again_who_leads() -> None:
+    world = World(is_routed=True)
+    has_table(world)
+    world.lend("a", WRITE)
+    world.open()
+    assert not world.asking
+    world.give_back("a")
+    world.reconnect()
+    world.lend("b", WRITE)
+    world.open()
+    assert [ask.key for ask in world.asking] == [("neo4j", None)]
+
+
+def has_table(world: World) -> None:
+    """Let a table be asked for, and the connection that has told it end."""
+    world.lend("first", WRITE)
+    world.open()
+    world.route(table(routers=(SEED,), readers=(SEED,), writers=(SEED,)))
+    world.give_back("first")
+    world.close_idle()
+    world.end()
+
+
+def test_a_pause_opens_nothing_and_lends_nothing_until_it_is_resumed() -> None:
+    world = World()
+    world.ready()
+    lent = world.lend("running")
+    assert lent
+    world.pause()
+    assert str(lent.state) == "lent", "a transaction that runs goes on"
+    for name in "abc":
+        assert world.lend(name) is None
+    world.settle()
+    assert (world.opening, world.machine.waiting) == ([], 3)
+    world.give_back("running")
+    world.end()
+    assert [*world.machine.links] == [], "the server is left alone"
+    world.tick(30)
+    assert (world.opening, world.refused) == ([], {})
+    world.resume()
+    assert len(world.opening) == 3
+    assert str(world.machine.state) == "new"
+    for name in "abc":
+        world.open()
+        assert name in world.granted, "in turn"
+
+
+def test_a_pause_that_is_not_resumed_in_time_is_named_to_who_waited() -> None:
+    world = World(acquisition_timeout=10.0)
+    world.pause()
+    world.lend("a")
+    world.tick(9.9)
+    assert not world.refused
+    world.tick(0.2)
+    assert world.refused["a"].code == EXHAUSTED
+    assert world.refused["a"].message == (
+        "the shared driver is paused (worker-driver pause), and was not resumed within 10 s "
+        "(WORKER_INIT_ACQUISITION_TIMEOUT): 1 wait")
+
+
+def test_what_failed_before_or_in_a_pause_is_not_held_against_the_server_behind_it() -> None:
+    world = World()
+    world.lend("a")
+    world.pause()
+    world.fail("the server is being maintained")
+    assert "a" not in world.refused
+    world.resume()
+    world.open()
+    assert "a" in world.granted
+
+
+def test_an_attempt_that_ends_in_a_pause_gives_nobody_a_connection() -> None:
+    world = World()
+    world.lend("a")
+    world.pause()
+    world.open()
+    assert "a" not in world.granted
+    world.end()
+    assert [*world.machine.links] == []
+
+
+def test_a_pause_may_be_asked_for_twice_and_resumed_twice() -> None:
+    world = World()
+    for step, state in [(world.pause, "paused"), (world.pause, "paused"), (world.resume, "new"), (world.resume, "new")]:
+        assert state_after(world, step) == state
+    world.ready()
+    assert state_after(world, world.resume) == "up"
+
+
+def test_a_host_that_stops_in_a_pause_refuses_at_once_and_opens_nothing() -> None:
+    world = World()
+    world.ready()
+    world.lend("running")
+    world.pause()
+    world.lend("a")
+    world.machine.drain(world.now)
+    world.collect()
+    world.lend("b")
+    assert {*world.refused} == {"a", "b"}
+    emptied = [world.has_emptied]
+    world.give_back("running")
+    assert [*emptied, world.has_emptied] == [False, True]
+    assert not world.opening
+
+
 # Connections count until their end was read
 
 def gone(world: World, link: Link) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.worker_init.pure.pool_world import SEED, World, refusal, table
 from worker_init.handshake import Version
-from worker_init.pool_states import ConnectionState
+from worker_init.pool_states import ConnectionState, PoolState
 from worker_init.routing import ANYWHERE, Route
 
 C = ConnectionState
@@ -92,6 +92,7 @@ class Life:
     def step(self) -> None:
         steps: list[Callable[[], None]] = [self.lend, self.end_lease, self.connect, self.answer]
         rare = [self.abandon, self.lose, self.fail, self.pass_time, self.world.close_idle]
+        rare += [self.world.reconnect, self.world.pause, self.world.resume, self.world.resume]
         self.rnd.choice(rare if self.rnd.random() < 0.15 else steps)()
         self.world.collect()
         if self.rnd.random() < 0.8:
@@ -109,11 +110,14 @@ class Life:
         assert machine.waiting == len(self.waiting)
         assert len({*world.granted.values()}) == len(world.granted), "one connection has one borrower"
         assert all(link.state in (C.LENT, C.BROKEN, C.CLOSING, C.GONE) for link in world.granted.values())
+        if machine.state is PoolState.PAUSED:
+            assert machine.count(C.IDLE) == 0, "nobody may use it, and the server is to be left alone"
         if machine.waiting:
             assert world.wake_at < float("inf"), "somebody waits, and nobody will look after it"
 
     def finish(self) -> None:
         """Let everything be answered and end: nobody waits, nothing is lent, nothing is left."""
+        self.world.resume()
         for _ in range(2000):
             self.world.settle()
             self.connect()

@@ -156,12 +156,57 @@ def test_every_state_of_a_connection_has_its_row() -> None:
 @pytest.mark.parametrize("event", PoolEvent)
 def test_the_pool_goes_where_the_table_says(state: PoolState, event: PoolEvent) -> None:
     assert set(POOL_TABLE[state]) == set(PoolEvent)
-    ends = {PoolState.NEW: 0, PoolState.UP: 0, PoolState.DOWN: 0, PoolState.DRAINING: 1, PoolState.CLOSED: 2}
+    ends = {PoolState.NEW: 0, PoolState.UP: 0, PoolState.DOWN: 0, PoolState.PAUSED: 1, PoolState.DRAINING: 2,
+            PoolState.CLOSED: 3}
     after = POOL_TABLE[state][event]
-    assert ends[after] >= ends[state], "what has ended does not begin again"
-    wanted = {PoolEvent.CONNECTED: PoolState.UP, PoolEvent.UNREACHABLE: PoolState.DOWN,
-              PoolEvent.DRAIN: PoolState.DRAINING, PoolEvent.CLOSE: PoolState.CLOSED}[event]
+    if state is PoolState.PAUSED and event is PoolEvent.RESUME:
+        assert after is PoolState.NEW, "nothing is known of a server that somebody has worked at"
+        return
+    assert ends[after] >= ends[state], "what has ended does not begin again, and a pause ends with RESUME alone"
+    wanted = {PoolEvent.CONNECTED: PoolState.UP, PoolEvent.UNREACHABLE: PoolState.DOWN, PoolEvent.RESUME: state,
+              PoolEvent.PAUSE: PoolState.PAUSED, PoolEvent.DRAIN: PoolState.DRAINING,
+              PoolEvent.CLOSE: PoolState.CLOSED}[event]
     assert after is (wanted if ends[wanted] >= ends[state] else state)
+
+
+@pytest.mark.parametrize("state", PoolState)
+@pytest.mark.parametrize("event", PoolEvent)
+def test_a_real_pool_does_so_too(state: PoolState, event: PoolEvent) -> None:
+    world = World(max_size=2)
+    machine, now = world.machine, world.now
+    waiting_to_be_opened(world, state)
+    assert machine.state is state
+    events: dict[PoolEvent, Callable[[], object]] = {
+        PoolEvent.CONNECTED: world.open, PoolEvent.UNREACHABLE: world.fail, PoolEvent.PAUSE: world.pause,
+        PoolEvent.RESUME: world.resume, PoolEvent.DRAIN: lambda: machine.drain(now),
+        PoolEvent.CLOSE: lambda: machine.close(now)}
+    events[event]()
+    world.collect()
+    assert machine.state is POOL_TABLE[state][event]
+    assert machine.counters.own_faults == 0
+
+
+def waiting_to_be_opened(world: World, state: PoolState) -> None:
+    """Have a pool in a state, with an attempt to open a connection under way."""
+    if state is PoolState.UP:
+        world.ready()
+        world.lend("holder")
+    elif state is PoolState.DOWN:
+        world.lend("refused")
+        world.fail()
+    world.lend("a")
+    world.settle()
+    attempts = [*world.opening]
+    ways: dict[PoolState, Callable[[], None]] = {
+        PoolState.PAUSED: world.pause, PoolState.DRAINING: lambda: world.machine.drain(world.now),
+        PoolState.CLOSED: lambda: world.machine.close(world.now)}
+    if state in ways:
+        ways[state]()
+    world.collect()
+    # The attempt may have ended in the moment in which it was given up.
+    world.opening[:] = attempts
+    if state is PoolState.UP:
+        world.machine.lost(world.granted["holder"], world.now)
 
 
 ENDS = [(state, event) for state in (WaiterState.ASKING, WaiterState.WAITING) for event in WaiterEvent
