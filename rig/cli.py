@@ -340,6 +340,52 @@ def list_runs() -> None:
 
 
 @app.command()
+def plan(
+    workers: Annotated[int, typer.Option(help="Celery workers.")] = 1,
+    processes: Annotated[int, typer.Option(help="Pool processes of each worker.")] = 16,
+    tasks_per_hour: Annotated[float, typer.Option(help="Tasks that use Neo4j, per hour.")] = 1000,
+    at_once: Annotated[int, typer.Option(help="Tasks that become ready at the same moment, as a DAG run's mapped tasks "
+                                              "do.")] = 1,
+    calls: Annotated[int, typer.Option(help="Calls of the database in each task.")] = 3,
+    hold: Annotated[float, typer.Option(help="Seconds for which a task keeps its driver.")] = 2.0,
+    task_seconds: Annotated[float | None, typer.Option(help="Seconds for which a task keeps its process busy. "
+                                                            "[default: the hold and 1.5 s]")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Only this one: problematic, improved, hook or worker. "
+                                                     "[default: all]")] = None,
+    scope: Annotated[str | None, typer.Option(help="Only this scope of the shared driver: process or shared. "
+                                                   "[default: both]")] = None,
+    idle_timeout: Annotated[float, typer.Option(help="WORKER_INIT_IDLE_TIMEOUT, in s.")] = 300,
+    lifetime: Annotated[float, typer.Option(help="WORKER_INIT_MAX_LIFETIME, in s.")] = 2700,
+    max_size: Annotated[int, typer.Option(help="WORKER_INIT_MAX_SIZE.")] = 100,
+    query_ms: Annotated[float, typer.Option(help="What one transaction takes at the server, in ms.")] = 5,
+    round_trip_ms: Annotated[float, typer.Option(help="Round trip from a worker to Neo4j, in ms.")] = 1,
+    tls: Annotated[bool, typer.Option("--tls", help="Neo4j is reached with TLS.")] = False,
+    limit: Annotated[int, typer.Option(help="Connections that Neo4j works on at once, its "
+                                            "server.bolt.thread_pool_max_size.")] = 400,
+    worth: Annotated[float, typer.Option(help="Seconds for which a connection may be idle to save one opening.")] = 60,
+    against: Annotated[str | None, typer.Option(metavar="RUN", help="Show the error of this law for each cell of a "
+                                                "comparison: its id, its folder, or `latest`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False,
+) -> None:
+    """Say what a deployment will do to Neo4j: connections opened, open and idle, and time spent with connecting.
+
+    Nothing is started, and no Neo4j is asked. docs/capacity.md explains the law and its limits.
+    """
+    from rig import capacity  # noqa: PLC0415 - as above
+
+    load = capacity.Load(
+        workers=workers, processes=processes, tasks_per_hour=tasks_per_hour, at_once=at_once, calls=calls, hold=hold,
+        task_seconds=task_seconds, idle_timeout=idle_timeout, lifetime=lifetime, max_size=max_size,
+        query=query_ms / 1000, round_trip=round_trip_ms / 1000, tls=tls, limit=limit, worth=worth)
+    found = [capacity.forecast(load, way) for way in capacity.ways(pattern, scope)]
+    rows = capacity.errors_of(settings_module.load().data_dir, against, load) if against else None
+    if as_json:
+        print(json.dumps(capacity.tables.as_json(found, load, rows), indent=2))
+        return
+    console.print(capacity.tables.forecasts(found, load) if rows is None else capacity.tables.errors(rows))
+
+
+@app.command()
 def doctor() -> None:
     """Look at this machine: disk, memory, ports, Python, wheels, what must be reachable; say how to mend it."""
     from rig import doctor as examination  # noqa: PLC0415 - as above

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ("up", "down", "status", "switch", "compare", "compare-load", "load", "dag", "logs", "report", "runs",
-            "doctor")
+            "doctor", "plan")
 
 
 def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -50,6 +50,10 @@ def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     ("dag neo4j_stress_test --conf [1]", ("--conf is not a JSON object",)),
     ("logs neo4j --lines 0", ("'--lines'", "greater than or equal to 1")),
     ("report nowhere", ("no run 'nowhere'", "no runs yet")),
+    ("plan --processes 0", ("--processes is 0", "from 1 to 1000")),
+    ("plan --processes few", ("'--processes'", "integer")),
+    ("plan --hold -1", ("--hold is -1", "from 0 to 3600")),
+    ("plan --against nowhere", ("no run 'nowhere'", "no runs yet")),
     ("bogus", ("No such command 'bogus'", "`rig --help`")),
 ])
 def test_what_was_typed_wrong_is_said_in_one_line(tmp_path: Path, arguments: str, words: tuple[str, ...]) -> None:

@@ -1,0 +1,42 @@
+"""Capacity planning: what a deployment will do to Neo4j, computed before it is built.
+
+:func:`forecast` says what each way to get a driver does under a :class:`Load`; :func:`errors_of` holds that against a
+comparison that was run. Pure functions; the law is in :mod:`rig.capacity.law`, what it rests on in
+:mod:`rig.capacity.queueing`.
+"""
+
+from pathlib import Path
+
+from rig import metrics, runs
+from rig.capacity import tables
+from rig.capacity.against import Row, rows
+from rig.capacity.law import WAYS, Forecast, Load, Way, forecast
+from rig.errors import BadInput
+
+__all__ = ["WAYS", "Forecast", "Load", "Row", "Way", "errors_of", "forecast", "rows", "tables", "ways"]
+
+SCOPES: tuple[Way, ...] = ("process", "shared")
+_OF_PATTERN: dict[str, tuple[Way, ...]] = {
+    "problematic": ("problematic",), "improved": ("improved",), "hook": ("improved",), "worker": SCOPES}
+
+
+def ways(pattern: str | None, scope: str | None) -> tuple[Way, ...]:
+    """Return the ways that a pattern and a scope leave; all without them. Raises BadInput for a name that is none."""
+    if pattern is not None and pattern not in _OF_PATTERN:
+        raise BadInput(f"--pattern is {pattern!r}", f"take one of {', '.join(_OF_PATTERN)}")
+    if scope is not None and scope not in SCOPES:
+        raise BadInput(f"--scope is {scope!r}", f"take one of {', '.join(SCOPES)}")
+    of_pattern = WAYS if pattern is None else _OF_PATTERN[pattern]
+    left = tuple(way for way in of_pattern if scope in {None, way} or way not in SCOPES)
+    if scope is not None and scope not in left:
+        raise BadInput(f"--scope is {scope!r} and --pattern {pattern!r}", "only the pattern worker has a scope")
+    return left
+
+
+def errors_of(data_dir: Path, run: str, load: Load) -> list[Row]:
+    """Return the law's error for each cell of a comparison. Raises BadInput where there is none, or nothing in it."""
+    folder = runs.find(data_dir, run)
+    found = rows(metrics.summarise(folder), load)
+    if not found:
+        raise BadInput(f"{folder} has no cell that was measured", "run `rig compare`, or take another run")
+    return found
