@@ -1,6 +1,7 @@
-"""The run in a few sentences, every one of them made from its figures."""
+"""The run in one sentence and three numbers, every one of them made from its figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from rig.metrics.demo_claim import LEAST_REDUCTION
 from rig.metrics.model import CellSummary, ExecutorClaim, Summary
@@ -8,27 +9,77 @@ from rig.records import EXHIBIT
 from rig.report import phrases
 
 
-def headline(summary: Summary) -> list[str]:
-    """Return what the cells opened: what is the same on every executor first, then the rest of each."""
-    cells = [cell for cell in summary.cells if not cell.is_exhibit]
+class Figure(NamedTuple):
+    """One of the large numbers: what a pattern opened, what that is, and what else it cost."""
+
+    value: str
+    hue: str
+    words: str
+    beside: str
+
+
+class _Told(NamedTuple):
+    """The cells that the headline is about, all of one executor; each None where the run has none."""
+
+    problematic: CellSummary | None
+    improved: CellSummary | None
+    shared: CellSummary | None
+    warm: CellSummary | None
+
+
+def headline(summary: Summary) -> str:
+    """Return what 100 tasks opened, with the bad pattern and with the best remedy that was run."""
+    cells = _regular(summary)
     if summary.cells and not cells:
-        return ["This run shows what a driver breaks that tasks inherit."]
-    if not any(cell.metrics["connections_opened"].median is not None for cell in cells):
-        return ["This run measured no connection."]
-    executors = list(dict.fromkeys(cell.executor for cell in cells))
-    counts = _counts(cells)
-    shared = [variant for variant, by in counts.items() if len(by) == len(executors) and len(set(by.values())) == 1]
-    subject, sentences = _subject(cells), []
-    if shared:
-        where = "on both executors" if len(executors) > 1 else f"on {executors[0]}"
-        each = {variant: counts[variant][executors[0]] for variant in shared}
-        sentences.append(f"{subject} opened {_list(each)}, {where}.")
-    for executor in executors:
-        rest = {variant: by[executor] for variant, by in counts.items() if variant not in shared and executor in by}
-        if rest:
-            who = "they" if shared else subject[0].lower() + subject[1:]
-            sentences.append(f"On {executor}, {who} opened {_list(rest)}.")
-    return sentences
+        return "This run shows what a driver breaks that tasks inherit."
+    if not any(_is_counted(cell) for cell in cells):
+        return "This run measured no connection."
+    told = _told(cells)
+    first, second = _first_and_second(told, cells)
+    sentence = f"{_tasks(first)} opened {_count(first)} connections{_with(first)}"
+    if second is None:
+        return f"{sentence}."
+    return f"{sentence}; {_remedy(second)} {_count(second)}{_from_then_on(second, told)}."
+
+
+def figures(summary: Summary) -> list[Figure]:
+    """Return up to three numbers: what the bad pattern, the usual remedy and the shared driver opened."""
+    told = _told(_regular(summary))
+    found = []
+    for cell, words in ((told.problematic, "a new driver for every call"),
+                        (told.improved, "one driver cached in each task’s process"),    # noqa: RUF001 - typography
+                        (told.shared, _shared_words(told.shared))):
+        if cell is not None:
+            beside = f"{_seconds(cell)} connection-seconds idle"
+            if cell is told.shared and told.warm is not None:
+                beside += f"; {_count(told.warm)} opened in the next DAG run"
+            found.append(Figure(phrases.median(cell.metrics["connections_opened"]), phrases.hue(cell), words, beside))
+    return found
+
+
+def subtitle(summary: Summary) -> str:
+    """Return where this was measured, and whether the executor made a difference to the counts."""
+    cells = _regular(summary)
+    executors = list(dict.fromkeys(cell.executor for cell in cells if _is_counted(cell)))
+    if len(executors) < 2:
+        return f"Connections that the server accepted in one DAG run, on {executors[0]}." if executors else ""
+    by_variant: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        by_variant.setdefault(phrases.variant(cell), {}).setdefault(cell.executor, _count(cell))
+    both = {variant: by for variant, by in by_variant.items() if len(by) == len(executors)}
+    same = [variant for variant, by in both.items() if len(set(by.values())) == 1]
+    about = executor_of(summary)
+    where = f"Connections that the server accepted in one DAG run, on {about}."
+    if not same:
+        return where
+    other = " and ".join(name for name in executors if name != about)
+    return f"{where} {other} has the same counts for {phrases.enumerate_words(same)}."
+
+
+def executor_of(summary: Summary) -> str | None:
+    """Return the executor that the headline is about, None where nothing was counted."""
+    cells = _regular(summary)
+    return next((cell.executor for cell in (*_told(cells), *cells) if cell is not None and _is_counted(cell)), None)
 
 
 def outcome(summary: Summary) -> str:
@@ -93,12 +144,64 @@ def _change(reduction: float | None) -> str:
     return f"{phrases.percent(abs(reduction))} {'fewer' if reduction > 0 else 'more'}"
 
 
-def _counts(cells: Sequence[CellSummary]) -> dict[str, dict[str, str]]:
-    """Return what was opened, by what was run and then by executor; the first cell of a name stands for it."""
-    found: dict[str, dict[str, str]] = {}
-    for cell in cells:
-        found.setdefault(phrases.variant(cell), {}).setdefault(cell.executor, _count(cell))
-    return found
+def _regular(summary: Summary) -> list[CellSummary]:
+    return [cell for cell in summary.cells if not cell.is_exhibit]
+
+
+def _told(cells: Sequence[CellSummary]) -> _Told:
+    """Return the cells to tell of: on the executor that has most of them, CeleryExecutor where both have as many."""
+    each = [_of_executor([cell for cell in cells if cell.executor == name])
+            for name in dict.fromkeys(cell.executor for cell in cells)]
+    # The last of equals: CeleryExecutor comes after LocalExecutor.
+    return max(reversed(each), key=lambda told: sum(cell is not None for cell in told),
+               default=_Told(None, None, None, None))
+
+
+def _of_executor(cells: Sequence[CellSummary]) -> _Told:
+    def first(pattern: str, relay: str, *, warm: bool = False) -> CellSummary | None:
+        return next((cell for cell in cells if (cell.pattern, cell.relay, cell.warm, cell.driver) == (
+            pattern, relay, warm, "sync") and _is_counted(cell)), None)
+    shared = first("worker", "process") or first("worker", "shared") or first("hook", "process") \
+        or first("hook", "shared")
+    warm = first(shared.pattern, shared.relay, warm=True) if shared else None
+    return _Told(first("problematic", "none"), first("improved", "none"), shared, warm)
+
+
+def _first_and_second(told: _Told, cells: Sequence[CellSummary]) -> tuple[CellSummary, CellSummary | None]:
+    """Return the cell that the sentence begins with, and the remedy that it ends with."""
+    chosen = [cell for cell in (told.problematic, told.improved, told.shared) if cell is not None]
+    if not chosen:
+        return next(cell for cell in cells if _is_counted(cell)), None
+    alike = [cell for cell in chosen[1:] if (cell.tasks, cell.calls_per_task) == (
+        chosen[0].tasks, chosen[0].calls_per_task)]
+    return chosen[0], alike[-1] if alike else None
+
+
+def _remedy(cell: CellSummary) -> str:
+    if cell.relay != "none":
+        return "with one driver per worker process" if cell.relay == "process" else "with one driver for all of them"
+    return "with a driver cached in each task’s process"      # noqa: RUF001 - typography
+
+
+def _from_then_on(cell: CellSummary, told: _Told) -> str:
+    if cell is not told.shared or told.warm is None:
+        return ""
+    count = _count(told.warm)
+    return ", and none from then on" if count == "0" else f", and {count} in the next DAG run"
+
+
+def _with(cell: CellSummary) -> str:
+    return "" if (cell.pattern, cell.relay) == ("problematic", "none") else f" with {phrases.variant(cell)}"
+
+
+def _shared_words(cell: CellSummary | None) -> str:
+    if cell is None:
+        return ""
+    return "one shared driver per worker process" if cell.relay == "process" else "one shared driver for all tasks"
+
+
+def _is_counted(cell: CellSummary) -> bool:
+    return cell.metrics["connections_opened"].median is not None
 
 
 def _count(cell: CellSummary) -> str:
@@ -108,16 +211,9 @@ def _count(cell: CellSummary) -> str:
     return f"at least {phrases.number(metric.median)}" if metric.lower_bound else phrases.number(metric.median)
 
 
-def _list(counts: Mapping[str, str]) -> str:
-    """Return "300 connections with problematic and 100 with improved", equal counts told once."""
-    by_count: dict[str, list[str]] = {}
-    for variant, count in counts.items():
-        by_count.setdefault(count, []).append(variant)
-    parts = [(count, phrases.enumerate_words(variants)) for count, variants in by_count.items()]
-    return ", ".join(f"{count}{'' if position else ' connections'} with {variants}"
-                     for position, (count, variants) in enumerate(parts))
+def _seconds(cell: CellSummary) -> str:
+    return phrases.number(cell.metrics["idle_connection_seconds"].median)
 
 
-def _subject(cells: Sequence[CellSummary]) -> str:
-    tasks = {cell.tasks for cell in cells}
-    return phrases.plural(tasks.pop(), "task") if len(tasks) == 1 else "A DAG run"
+def _tasks(cell: CellSummary) -> str:
+    return phrases.plural(cell.tasks, "task")

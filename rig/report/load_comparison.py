@@ -3,24 +3,23 @@
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 from rich import box
 from rich.table import Table
 
 from rig.load import records, summary
 from rig.load.records import LoadCell
-from rig.report import phrases
-from rig.report.charts import Panel
+from rig.report import phrases, plot
 from rig.report.page import own_files, templates
+from rig.report.plot import Line, Panel
 
-DASHES = {"LocalExecutor": "solid", "CeleryExecutor": "6px,3px"}
+DASHES = {"LocalExecutor": "", "CeleryExecutor": "6,3"}
 
 
 def report(folder: Path) -> tuple[dict[str, Any], str]:
     """Return a comparison's summary and its page. Raises BadInput where the folder cannot be read."""
     found = summarise(folder)
     page: str = templates().get_template("load_comparison.html.j2").render(
-        summary=found, headline=headline(found), panels=panels(found), **own_files())
+        summary=found, headline=headline(found), found=panels(found), **own_files())
     return found, page
 
 
@@ -89,17 +88,16 @@ def table(folder: Path) -> Table:
     return made
 
 
-def _panel(title: str, y: str, unit: str, found: dict[str, Any]) -> Panel:
-    traces = [go.Scatter(
-        x=[step["rate"] for step in cell["knee"]["steps"]], y=[step[y] for step in cell["knee"]["steps"]],
-        name=f"{cell['pattern']} · {phrases.executor(cell['executor'])}", mode="lines+markers", line_width=2,
-        line_dash=DASHES[cell["executor"]], meta={"hue": cell["pattern"]}, hovertemplate="%{y:,.3g}")
-        for cell in found["cells"] if cell["knee"]]
-    values = [value for trace in traces for value in trace.y if value is not None]
-    figure = go.Figure(traces, {
-        "template": "none", "height": 260, "margin": {"l": 44, "r": 12, "t": 8, "b": 38}, "hovermode": "x unified",
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False,
-        "xaxis": {"title": {"text": "DAG runs per second, due"}, "zeroline": False, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": unit}, "zeroline": False, "rangemode": "tozero"}})
-    return Panel(title, f"{title}, in {unit}, for {len(traces)} cells", None,
-                 figure.to_plotly_json() if values else None)
+def _panel(title: str, value: str, unit: str, found: dict[str, Any]) -> Panel:
+    searched = [cell for cell in found["cells"] if cell["knee"]]
+    steps = [step for cell in searched for step in cell["knee"]["steps"]]
+    values = [step[value] for step in steps if step[value] is not None]
+    x = plot.from_zero(max((step["rate"] for step in steps), default=1.0), "DAG runs per second, due")
+    y = plot.from_zero(max(values, default=1.0), unit)
+    lines = [Line(f"{cell['pattern']} · {phrases.executor(cell['executor'])}", cell["pattern"],
+                  plot.straight([(step["rate"], step[value]) for step in cell["knee"]["steps"]], x, y),
+                  DASHES[cell["executor"]]) for cell in searched] if values else []
+    points = [plot.Dots(line.name, line.hue, plot.dots(
+        [(step["rate"], step[value]) for step in cell["knee"]["steps"] if step[value] is not None], x, y))
+        for line, cell in zip(lines, searched, strict=False)]
+    return Panel(title, f"{title}, in {unit}, for {len(lines)} cells", None, x, y, lines, points)

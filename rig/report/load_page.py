@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import plotly.graph_objects as go
+from typing import Any, NamedTuple
 
 from rig.load import records, schedule, summary
 from rig.load.records import LoadRun, LoadSample, LoadTestRecord
 from rig.load.schedule import stages_of
-from rig.report import phrases
-from rig.report.charts import Panel
+from rig.report import phrases, plot
 from rig.report.page import own_files, templates
+from rig.report.plot import Axis, Dots, Line, Panel
 
 WINDOW = 10.0       # seconds over which connections opened per second are averaged
 
@@ -31,7 +29,7 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
     found = summary.summarise(folder)
     test, runs, series = records.read_test(folder), records.read_runs(folder), records.read_series(folder)
     page: str = templates().get_template("load.html.j2").render(
-        summary=found, headline=headline(found), panels=list(panels(test, runs, series)), latencies=LATENCIES,
+        summary=found, headline=headline(found), found=list(panels(test, runs, series)), latencies=LATENCIES,
         left=phrases.number(found["outcome"]["connections_left"]), **own_files())
     return found, page
 
@@ -52,22 +50,22 @@ def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadS
     def of(value: Callable[[LoadSample], float | None]) -> Points:
         return [(sample.elapsed, value(sample)) for sample in series]
 
-    end = max((sample.elapsed for sample in series), default=1.0)
+    x = plot.from_zero(max((sample.elapsed for sample in series), default=1.0), "seconds since the start", room=1.0)
     ended = [(run.due + run.run - test.started_at, run) for run in runs if run.run is not None]
     hue = test.load.pattern
-    yield _panel("How long DAG runs take", "seconds since due", end, [
-        _dots("queued", [(moment, run.queued) for moment, run in ended], "other"),
-        _dots("run", [(moment, run.run) for moment, run in ended], hue)])
-    yield _panel("DAG runs", "DAG runs", end, [
-        _line("in flight", of(lambda sample: sample.in_flight), hue),
-        _line("queued in Airflow", of(lambda sample: sample.runs_queued), "other", dash="2px,2px")])
-    yield _panel("Open connections", "connections", end, [
-        _line("open", of(lambda sample: sample.open), hue),
-        _line("idle", of(lambda sample: sample.idle), "other", dash="6px,3px"),
-        _line("in a transaction", of(lambda sample: sample.running), "other", dash="2px,2px")])
-    yield _panel("Connections opened per second", "per second, mean of 10 s", end, [
-        _line("opened", opened_per_second(series), hue)])
-    yield _panel("Arrivals", "DAG runs per second", end, [_line("due", _rates(test), hue)])
+    yield _dots_panel("How long DAG runs take", "seconds since due", x, [
+        _Series("queued", "other", [(moment, run.queued) for moment, run in ended]),
+        _Series("run", hue, [(moment, run.run) for moment, run in ended])])
+    yield _panel("DAG runs", "DAG runs", x, [
+        _Series("in flight", hue, of(lambda sample: sample.in_flight)),
+        _Series("queued in Airflow", "other", of(lambda sample: sample.runs_queued), "2,2")])
+    yield _panel("Open connections", "connections", x, [
+        _Series("open", hue, of(lambda sample: sample.open)),
+        _Series("idle", "other", of(lambda sample: sample.idle), "6,3"),
+        _Series("in a transaction", "other", of(lambda sample: sample.running), "2,2")])
+    yield _panel("Connections opened per second", "per second, mean of 10 s", x, [
+        _Series("opened", hue, opened_per_second(series))])
+    yield _panel("Arrivals", "DAG runs per second", x, [_Series("due", hue, _rates(test))])
 
 
 def opened_per_second(series: Sequence[LoadSample]) -> Points:
@@ -91,24 +89,43 @@ def _rates(test: LoadTestRecord) -> Points:
     return [(border, schedule.rate_at(stages, border)) for border in borders]
 
 
-def _line(name: str, points: Points, hue: str, dash: str = "solid") -> go.Scatter:
-    return go.Scatter(x=[x for x, _ in points], y=[y for _, y in points], name=name, mode="lines", line_dash=dash,
-                      line_shape="hv", line_width=2, meta={"hue": hue}, hovertemplate="%{y:,.3g}")
+class _Series(NamedTuple):
+    """Values over time, None where there is none."""
+
+    name: str
+    hue: str
+    points: Points
+    dash: str = ""
 
 
-def _dots(name: str, points: Points, hue: str) -> go.Scatter:
-    return go.Scatter(x=[x for x, _ in points], y=[y for _, y in points], name=name, mode="markers", marker_size=6,
-                      meta={"hue": hue}, hovertemplate="%{y:,.3g} s")
+def _panel(title: str, unit: str, x: Axis, series: Sequence[_Series]) -> Panel:
+    y, about = _vertical(title, unit, series)
+    lines = [Line(one.name, one.hue, "".join(plot.steps(part, x, y) for part in _unbroken(one.points)), one.dash)
+             for one in series]
+    return Panel(title, about, None, x, y, lines, legend=len(lines) > 1)
 
 
-def _panel(title: str, unit: str, end: float, traces: list[go.Scatter]) -> Panel:
-    values = [value for trace in traces for value in trace.y if value is not None]
-    highest = max(values, default=None)
-    figure = go.Figure(traces, {
-        "template": "none", "height": 260, "margin": {"l": 44, "r": 12, "t": 8, "b": 38}, "hovermode": "x unified",
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": len(traces) > 1,
-        "legend": {"orientation": "h", "y": 1.12},
-        "xaxis": {"range": [0, max(1.0, end)], "title": {"text": "seconds since the start"}, "zeroline": False},
-        "yaxis": {"range": [0, max(highest or 0, 0.01) * 1.1], "title": {"text": unit}, "zeroline": False}})
-    return Panel(title, f"{title}: at most {phrases.number(highest)} {unit}", None,
-                 figure.to_plotly_json() if values else None)
+def _dots_panel(title: str, unit: str, x: Axis, series: Sequence[_Series]) -> Panel:
+    y, about = _vertical(title, unit, series)
+    points = [Dots(one.name, one.hue, "".join(plot.dots(part, x, y) for part in _unbroken(one.points)))
+              for one in series]
+    return Panel(title, about, None, x, y, dots=points, legend=True)
+
+
+def _vertical(title: str, unit: str, series: Sequence[_Series]) -> tuple[Axis, str]:
+    """Return the axis of the values, and the panel in words."""
+    highest = max((value for one in series for _, value in one.points if value is not None), default=None)
+    return plot.from_zero(highest or 0.0, unit, room=1.1), f"{title}: at most {phrases.number(highest)} {unit}"
+
+
+def _unbroken(points: Points) -> Iterator[list[tuple[float, float]]]:
+    """Yield the stretches in which each point has a value."""
+    stretch: list[tuple[float, float]] = []
+    for moment, value in points:
+        if value is not None:
+            stretch.append((moment, value))
+        elif stretch:
+            yield stretch
+            stretch = []
+    if stretch:
+        yield stretch

@@ -1,44 +1,83 @@
 """The page: what the template needs, and the template."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from rig.metrics import BY_NAME, CONDITIONS, METRICS
+from rig.metrics.contrasts import side
 from rig.metrics.intervals import LEAST_REPEATS
-from rig.metrics.model import CellSummary, Contrast, Summary
+from rig.metrics.model import CellSummary, Contrast, Side, Summary
 from rig.metrics.raw import RawRun
-from rig.report import charts, headline, phrases
+from rig.metrics.registry import Between, Metric
+from rig.report import charts, distributions, headline, phrases, task_time
+from rig.report.advice import advice
+from rig.report.lifelines import lifelines
 from rig.report.limitations import limitations
+from rig.report.verdicts import Verdict, verdict
 
 _TEMPLATES = Path(__file__).parent / "templates"
+PRICE = BY_NAME["idle_connection_seconds"]
+"""What a connection costs while nobody uses it: shown beside what was opened, wherever that is."""
+
 _MAIN = ("connections_opened", "connections_peak", "connections_idle_peak", "connections_idle",
          "idle_connection_seconds", "connections_left_5s", "connections_left_30s", "first_result_seconds",
          "queued_seconds", "makespan_seconds")
+_CONTRASTED = frozenset({
+    "connections_opened", "connections_peak", PRICE.name, "connections_left_5s", "first_result_seconds", "call_seconds",
+    "task_seconds", "queued_seconds", "makespan_seconds"})
 _GROUPS = {"database": "At the database", "tasks": "In the tasks", "executor": "In the executor",
            "conditions": "Conditions reached"}
+_BETWEEN: Mapping[Between, str] = {
+    "patterns": "Patterns: each against problematic", "executors": "Executors: CeleryExecutor against LocalExecutor"}
+
+
+class Pair(NamedTuple):
+    """Two cells and what became of each metric between them."""
+
+    baseline: Side
+    contender: Side
+    verdicts: Mapping[str, Verdict]
+
+
+class Contrasts(NamedTuple):
+    """All pairs of one kind, with the metrics that are contrasted."""
+
+    title: str
+    metrics: Sequence[Metric]
+    pairs: Sequence[Pair]
+
+
+class Bar(NamedTuple):
+    """A cell with the lengths of its two bars in percent of the longest: opened, and idle seconds."""
+
+    cell: CellSummary
+    opened: float
+    idle: float
 
 
 def html(raw: RawRun, summary: Summary) -> str:
-    """Return the whole page: styles, scripts and figures are in it, and nothing is loaded."""
+    """Return the whole page: styles, script and drawings are in it, and nothing is loaded."""
     drawn = charts.drawn(raw, summary.cells)
+    times = task_time.task_times(raw, summary.cells)
     page: str = templates().get_template("report.html.j2").render(
-        summary=summary, headline=headline.headline(summary), outcome=headline.outcome(summary),
-        alarms=headline.alarms(summary), exhibit=headline.exhibit(summary), claims=[(one, headline.claim_sentence(one))
-                                               for one in summary.seed_claim.executors],
+        summary=summary, headline=headline.headline(summary), numbers=headline.figures(summary),
+        subtitle=headline.subtitle(summary), outcome=headline.outcome(summary),
+        alarms=headline.alarms(summary), exhibit=headline.exhibit(summary),
+        claims=[(one, headline.claim_sentence(one)) for one in summary.seed_claim.executors],
         intervals=any(cell.repeats_measured >= LEAST_REPEATS for cell in summary.cells),
-        bars=_bars(summary.cells), main=[BY_NAME[name] for name in _MAIN],
+        lifelines=lifelines(raw, summary), bars=_bars(summary.cells), price=PRICE,
+        variants=_variants(summary.cells), main=[BY_NAME[name] for name in _MAIN],
         groups=[(title, [metric for metric in METRICS + CONDITIONS if metric.group == group])
                 for group, title in _GROUPS.items()],
         idle_panels=charts.idle_panels(drawn), opened_panels=charts.opened_panels(drawn),
-        contrasts=_contrasts(summary.contrasts), limitations=limitations(summary),
-        environment=list(_flat(summary.environment)),
-        **own_files())
+        task_times=times, parts=task_time.PARTS, database=_range([one.database for one in times]),
+        distributions=distributions.distributions(raw, summary.cells), most_points=distributions.MOST_POINTS,
+        contrasts=list(_contrasts(summary)), advice=advice(summary), limitations=limitations(summary),
+        environment=list(_flat(summary.environment)), **own_files())
     return page
 
 
@@ -50,40 +89,60 @@ def templates() -> Environment:
         "number": phrases.number, "signed": phrases.signed, "median": phrases.median, "interval": phrases.interval,
         "percent": phrases.percent, "direction": phrases.direction, "variant": phrases.variant, "label": phrases.label,
         "executor": phrases.executor, "hue": phrases.hue, "stroke": phrases.stroke, "moment": phrases.moment,
-        "verdict": phrases.verdict, "plural": phrases.plural})
+        "plural": phrases.plural})
     environment.globals.update({"metric": BY_NAME, "dashes": charts.DASHES})
     return environment
 
 
 def own_files() -> dict[str, Markup]:
-    """Return what every page has in itself: its style, and the scripts that draw."""
-    return {"plotly": _trusted(get_plotlyjs()), "style": _file("style.css"), "script": _file("charts.js")}
+    """Return what every page has in itself: its style, and the script that says values under the pointer."""
+    return {"style": _file("style.css"), "script": _file("hover.js")}
 
 
 def _file(name: str) -> Markup:
-    return _trusted((_TEMPLATES / name).read_text(encoding="utf-8"))
+    # Unescaped: a file of this package, never what a run recorded.
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704
 
 
-def _trusted(text: str) -> Markup:
-    """Leave a text unescaped: only for files of installed packages, never for what a run recorded."""
-    return Markup(text)  # noqa: S704
+def _bars(cells: Sequence[CellSummary]) -> list[Bar]:
+    """Return the cells, those that run the same beside each other, with the lengths of their bars."""
+    order = list(dict.fromkeys(map(phrases.variant, cells)))
+    longest = [max((cell.metrics[name].median or 0 for cell in cells), default=0) or 1
+               for name in ("connections_opened", PRICE.name)]
+    return [Bar(cell, *(round(100 * (cell.metrics[name].median or 0) / most, 2)
+                        for name, most in zip(("connections_opened", PRICE.name), longest, strict=True)))
+            for cell in sorted(cells, key=lambda cell: order.index(phrases.variant(cell)))]
 
 
-def _bars(cells: Sequence[CellSummary]) -> list[tuple[str, list[tuple[CellSummary, float]]]]:
-    """Return the cells by what they run, each with its bar's length as a share of the longest."""
-    longest = max((cell.metrics["connections_opened"].median or 0 for cell in cells), default=0) or 1
-    found: dict[str, list[tuple[CellSummary, float]]] = {}
+def _variants(cells: Sequence[CellSummary]) -> list[CellSummary]:
+    """Return one cell for each thing that was run, for the legends."""
+    found: dict[str, CellSummary] = {}
     for cell in cells:
-        length = (cell.metrics["connections_opened"].median or 0) / longest
-        found.setdefault(phrases.variant(cell), []).append((cell, length))
-    return list(found.items())
+        found.setdefault(phrases.variant(cell), cell)
+    return list(found.values())
 
 
-def _contrasts(contrasts: Sequence[Contrast]) -> dict[str, list[list[Contrast]]]:
-    """Return the contrasts between patterns and between executors, those of one pair of cells together."""
-    pairs = [list(pair) for _, pair in groupby(contrasts, key=lambda c: (c.between, c.baseline, c.contender))]
-    return {between: [pair for pair in pairs if pair[0].between == between]
-            for between in ("patterns", "executors")}
+def _range(shares: Sequence[float]) -> str:
+    """Return "1 % to 3 %"."""
+    lowest, highest = phrases.percent(min(shares, default=None)), phrases.percent(max(shares, default=None))
+    return lowest if lowest == highest else f"{lowest} to {highest}"
+
+
+def _contrasts(summary: Summary) -> Iterator[Contrasts]:
+    """Yield the contrasts between patterns and between executors, those of one pair of cells together."""
+    cells = {side(cell): cell for cell in summary.cells}
+    for between, title in _BETWEEN.items():
+        pairs: dict[tuple[Side, Side], dict[str, Verdict]] = {}
+        for one in summary.contrasts:
+            if one.between == between:
+                pairs.setdefault((one.baseline, one.contender), {})[one.metric] = _verdict(one, cells)
+        metrics = [metric for metric in METRICS if between in metric.contrasts and metric.name in _CONTRASTED]
+        if pairs:
+            yield Contrasts(title, metrics, [Pair(*sides, verdicts) for sides, verdicts in pairs.items()])
+
+
+def _verdict(one: Contrast, cells: Mapping[Side, CellSummary]) -> Verdict:
+    return verdict(one, cells[one.baseline].metrics[one.metric].raw, cells[one.contender].metrics[one.metric].raw)
 
 
 def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

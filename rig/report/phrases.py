@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from patterns.registry import PATTERNS
 from rig.metrics.intervals import Interval, Number
-from rig.metrics.model import Contrast, MetricSummary, Side
+from rig.metrics.model import MetricSummary, Side
 
 NOTHING = "\N{EN DASH}"
 
@@ -79,20 +79,6 @@ def stroke(cell: Side) -> str:
 def moment(seconds: float | None) -> str:
     """Return a time since the epoch as a date and time in UTC."""
     return NOTHING if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def verdict(contrast: Contrast) -> str:
-    """Return what the interval of the ratio lets one say: nothing where it has 1 in it, or is missing."""
-    if contrast.baseline_median == contrast.contender_median == 0:
-        return "both 0"
-    if contrast.ci95 is None or contrast.better is None:
-        return "no ratio" if contrast.ratio is None else "no interval"
-    low, high = contrast.ci95
-    if low == high == 1:
-        return "the same"
-    if low <= 1 <= high:
-        return "no clear difference"
-    return "better" if (high < 1) == (contrast.better == "lower") else "worse"
 
 
 def enumerate_words(words: list[str]) -> str:

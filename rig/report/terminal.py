@@ -5,16 +5,17 @@ from rich.table import Table
 from rich.text import Text
 
 from rig.metrics.model import CellSummary, Summary
-from rig.report import phrases
+from rig.report import headline, phrases
 
-_SHOWN = {"connections_opened": "opened", "connections_idle_peak": "idle\npeak", "connections_idle": "idle\nmean",
+_SHOWN = {"connections_opened": "opened", "connections_idle_peak": "idle\npeak", "idle_connection_seconds": "idle\ns",
           "connections_left_5s": "left\n5 s", "makespan_seconds": "make-\nspan"}
 
 
 def table(summary: Summary) -> Table:
     """Return a row for each cell: the medians of the main metrics, and what became of the tasks."""
-    made = Table(title=Text(f"run {summary.run}, profile {summary.profile}, {summary.status}"),
-                 caption="medians over DAG runs; connections as the server saw them; makespan in s",
+    made = Table(title=Text(headline.headline(summary)), title_justify="left", title_style="bold",
+                 caption=Text(f"run {summary.run}, profile {summary.profile}, {summary.status}; medians over DAG runs; "
+                              "connections as the server saw them; makespan in s"), caption_justify="left",
                  box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     made.add_column("executor", no_wrap=True)
     made.add_column("pattern", no_wrap=True)

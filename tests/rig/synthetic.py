@@ -101,7 +101,8 @@ def _connections(cell: Cell, tasks: list[TaskRecord], slots: int, random: Random
             began = task.started_at + 0.15 + call * 0.05
             end = task.ended_at if cell.pattern != "hook" else began + 0.04
             yield Open(0, began, end + 0.02 * random.random(),
-                       builders.agent(task.row["pid"], cell.pattern), [(began, began + 0.03)])
+                       builders.agent(task.row["pid"], cell.pattern, parent=task.row["parent_pid"]),
+                       [(began, began + 0.03)])
 
 
 def _samples(index: int, opened: list[Open], start: float, end: float, random: Random) -> Iterator[Sample]:

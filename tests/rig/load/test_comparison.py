@@ -11,21 +11,20 @@ from rig.errors import BadInput
 from rig.load import comparison as comparing
 from rig.load.comparison import Request
 from rig.load.records import (
-    CellTestRecord,
     Deployment,
     Load,
-    LoadCell,
     LoadComparison,
     LoadRun,
     LoadTestRecord,
-    Phase,
     Thresholds,
     read_comparison,
 )
 from rig.load.summary import summarise
-from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, TESTS_FILE
+from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, TESTS_FILE
 from rig.report.phrases import NOTHING
-from tests.rig.load.lines import load, run, sample
+from tests.rig.load import folders
+from tests.rig.load.folders import done
+from tests.rig.load.lines import load, run
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.pretended_stack import PretendedStack
 from tests.rig.test_drivers import stack as state_of
@@ -35,15 +34,7 @@ REQUEST = Request(executors=("LocalExecutor", "CeleryExecutor"), patterns=("impr
 
 
 def comparison(**changes: Any) -> LoadComparison:
-    known: dict[str, Any] = {
-        "run": "r", "seed": 1, "slots": 16, "tasks": 10, "calls": 3, "hold": 0.2, "step": 0.1, "steps": 4,
-        "step_seconds": 45.0, "held_seconds": 180.0, "command": "rig compare-load", "status": "complete",
-        "started_at": 0.0, "cells": comparing.planned(REQUEST)}
-    return LoadComparison(**known | changes)
-
-
-def done(cell: int, phase: Phase, held: float | None = 0.2) -> CellTestRecord:
-    return CellTestRecord(cell=cell, phase=phase, folder=f"{cell}-{phase}", held=held)
+    return folders.record(**{"cells": comparing.planned(REQUEST), **changes})
 
 
 def test_the_cells_are_all_there_in_an_order_of_the_seed_with_the_relay_that_they_need() -> None:
@@ -158,22 +149,7 @@ def test_to_go_on_with_it_a_stack_of_its_own_has_as_many_slots_as_before(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Write a comparison of one cell whose second step did not hold."""
-    made = tmp_path / "r"
-    made.mkdir()
-    cell = LoadCell(executor="LocalExecutor", pattern="improved", relay="none")
-    (made / COMPARISON_FILE).write_text(comparison(cells=[cell]).model_dump_json())
-    records.append(made / TESTS_FILE, [done(0, "knee", 0.1), done(0, "held", 0.1)])
-    for name, changes in {"0-knee": {"shape": "find-the-knee", "rate": 0.1, "seconds": 180.0, "pattern": "improved"},
-                          "0-held": {"rate": 0.1, "seconds": 180.0, "pattern": "improved"}}.items():
-        test = made / name
-        test.mkdir()
-        (test / LOAD_FILE).write_text(LoadTestRecord(
-            run=name, status="complete", started_at=0.0, ended_at=200.0, load=load(**changes), thresholds=Thresholds(),
-            deployment=Deployment(airflow="http://a", executor="LocalExecutor")).model_dump_json())
-        records.append(test / LOAD_RUNS_FILE, [run(float(due), 4.0 if due < 45 else 80.0) for due in range(0, 95, 5)])
-        records.append(test / SERIES_FILE, [sample(float(t), opened=t, open=3) for t in range(200)])
-    return made
+    return folders.comparison(tmp_path / "r")
 
 
 def test_the_page_has_the_knee_of_each_cell_and_is_made_again_from_the_folder(folder: Path) -> None:
