@@ -102,6 +102,20 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For a program: 
 
 
 @app.command()
+def restart(services: Annotated[list[str], typer.Argument(help="As `rig status` names them, as airflow-worker.")],
+            ) -> None:
+    """Stop services of the running native stack and start them again, as one that has died or hangs."""
+    from rig.stack import lock  # noqa: PLC0415 - as above
+
+    config = settings_module.load()
+    with lock.hold(config.data_dir, command_line()), _view(config, NATIVE) as (stack, _):
+        known = stack.state().services
+        if unknown := sorted(set(services) - set(known)):
+            raise BadInput(f"the stack has no service {', '.join(unknown)}", f"it has {', '.join(known)}")
+        stack.restart(services)
+
+
+@app.command()
 def switch(executor: Annotated[str, typer.Argument(help="local or celery")], relay: RelayName = None,
            drain: Annotated[bool, typer.Option("--drain", help="Wait for the DAG runs in progress first.")] = False,
            on: StackName = NATIVE) -> None:

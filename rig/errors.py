@@ -34,6 +34,10 @@ class ServiceDied(RigError):
     """A service of the stack ended by itself."""
 
 
+class WorkerIdle(RigError):
+    """The Celery worker answers, has room, and takes no tasks: those that wait would do so for ever."""
+
+
 class RelayMissing(RigError):
     """Tasks would not go through the relay that was asked for: figures would be those of another cell."""
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from patterns.facts import QUERY_TASK
 from rig.airflow_api import AirflowApi, ApiError
-from rig.errors import BadInput
+from rig.errors import BadInput, WorkerIdle
 from rig.experiment.dag_run import until_ended
 from rig.experiment.progress import Notes
+from rig.stack import lock
 from rig.stack.interface import Stack
 
 CLIENT_ERRORS = range(400, 500)
@@ -39,11 +40,22 @@ def run(stack: Stack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome
             run_id = _started(api, dag_id, conf)
             view.note(f"{dag_id}, run {run_id}, on {state.executor}")
             began = time.monotonic()
-            last = until_ended(stack, api, dag_id, run_id, _teller(view))
+            last = _until_ended(stack, api, dag_id, run_id, view)
         tasks = Counter(task["state"] for task in api.task_instances(dag_id, run_id, QUERY_TASK))
         counted = ", ".join(f"{count} {name}" for name, count in tasks.items())
         text = f"{last} after {time.monotonic() - began:.0f} s"
         return Outcome(last == "success", f"{text}: {counted}" if counted else text)
+
+
+def _until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str, view: Notes) -> str:
+    """Watch the run to its end. A worker that takes no tasks is restarted: what waits is kept in its queue."""
+    while True:
+        try:
+            return until_ended(stack, api, dag_id, run_id, _teller(view))
+        except WorkerIdle as error:
+            view.note(f"{error.what}: starting it again")
+            with lock.hold(stack.settings.data_dir, "rig dag"):
+                stack.restart(["airflow-worker"])
 
 
 def _started(api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.worker.control import control_command
 from neo4j.exceptions import IncompleteCommit  # here, so that not every fork has to import the driver
 
 import worker_init
@@ -18,6 +19,9 @@ from worker_init.preload import imported_since
 app = Celery("worker_init_tests", broker=os.environ.get("TEST_BROKER"), backend=os.environ.get("TEST_RESULTS"))
 app.conf.update(imports=["worker_init.hooks"], worker_prefetch_multiplier=1, task_acks_late=True,
                 broker_connection_retry_on_startup=True, worker_pool_restarts=True)
+
+
+_looks_into_queues: set[Callable[[], None]] = set()
 
 
 def _ask(value: Any) -> Any:
@@ -120,6 +124,29 @@ def imported(name: str) -> bool:
 def _imported(name: str) -> bool:
     importlib.import_module(name)
     return name in imported_since()
+
+
+@app.task
+def waits(release: str) -> bool:
+    """Wait until a file is there; no driver is asked for."""
+    wait_until(Path(release).exists, "the task is released", 120)
+    return True
+
+
+@control_command()
+def stop_reading(state: Any) -> str:
+    """Have the worker look into no queue any more, as Kombu's reconnect did (its pull request 2492)."""
+    on_tick = state.consumer.hub.on_tick
+    _looks_into_queues.update(on_tick)
+    on_tick.clear()
+    return "it reads no queue now"
+
+
+@control_command()
+def read_again(state: Any) -> str:
+    """Undo it."""
+    state.consumer.hub.on_tick.update(_looks_into_queues)
+    return "it reads its queues again"
 
 
 @app.task

@@ -11,7 +11,7 @@ from tenacity.retry import retry_if_result
 from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, STRESS_DAG
 from rig import records
 from rig.airflow_api import ACTIVE, AirflowApi
-from rig.errors import Hung, RigError
+from rig.errors import Hung, RigError, WorkerIdle
 from rig.experiment.profiles import NAMELESS
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Window
@@ -20,6 +20,7 @@ from rig.stack.interface import Stack
 
 EXHIBIT_SECONDS = 120.0     # that it hangs is a result: no need to wait as long for it as for an accident
 POLL_EVERY = 1.0        # seconds: each poll is load on the API server that the tasks use too
+STANDSTILL = 20.0       # seconds without a task that starts or ends: then the worker is asked whether it takes any
 
 State = Literal["success", "failed", "hung", "error", "interrupted"]
 
@@ -133,14 +134,17 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
     """Watch a DAG run and return its last state; ``tell`` is given how many of its tasks are in each state.
 
     Raises Hung at the limit of RIG_RUN_TIMEOUT seconds, or of ``limit`` where that comes first, ServiceDied where
-    a service has ended by itself.
+    a service has ended by itself, WorkerIdle where nothing happens because the Celery worker takes no tasks.
     """
+    standstill = _Standstill(stack)
     limit = min(stack.settings.run_timeout, limit or stack.settings.run_timeout)
     until = time.monotonic() + limit
 
     def state() -> str:
         stack.require_alive()
-        tell(api.task_counts(dag_id, run_id))
+        counts = api.task_counts(dag_id, run_id)
+        tell(counts)
+        standstill.look(counts)
         return api.run_state(dag_id, run_id)
 
     last = Retrying(retry=retry_if_result(lambda value: value in ACTIVE and time.monotonic() < until),
@@ -149,6 +153,26 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
         raise Hung(f"{dag_id} had not ended after {limit:g} s (it was {last})",
                    "its page in Airflow shows which task waits; RIG_RUN_TIMEOUT gives it more time")
     return last
+
+
+class _Standstill:
+    """Asks the Celery worker whether it takes tasks, where no task has started or ended for a while."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._counts: dict[str, int] | None = None
+        self._since = 0.0
+
+    def look(self, counts: dict[str, int]) -> None:
+        """Take in how many tasks are in each state now. Raises WorkerIdle."""
+        now = time.monotonic()
+        if counts != self._counts:
+            self._counts, self._since = counts, now
+        elif now - self._since > STANDSTILL:
+            if problem := self._stack.idle_worker():
+                raise WorkerIdle(f"no task has started or ended for {STANDSTILL:g} s: the Celery worker does not "
+                                 f"serve: {problem}", "`rig restart airflow-worker` starts it again")
+            self._since = time.monotonic()
 
 
 def conf_of(cell: Cell) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """Airflow's services and its configuration: equal on both executors but for the executor itself."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
-from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -16,9 +14,11 @@ from rig.airflow_api import AirflowApi
 from rig.errors import RigError
 from rig.settings import Settings
 from rig.stack import postgres, redis
-from rig.stack.service import Check, Service
+from rig.stack.service import Service
 from rig.stack.state import StackState
 from rig.whole_file import write_private
+from worker_init import takes_tasks
+from worker_init.takes_tasks import Finding
 
 COMMAND = Path(sys.executable).parent / "airflow"
 BROKER_SECONDS = 4.0    # for an answer of Redis
@@ -122,9 +122,10 @@ def scheduler(env: Mapping[str, str], home: Path, api: AirflowApi, executor: Exe
 
 
 def worker(env: Mapping[str, str], home: Path, state: StackState) -> Service:
-    """Return the Celery worker; ready when it answers a ping."""
+    """Return the Celery worker; ready when it takes what is put into its queue."""
     return Service(name="airflow-worker", command=[COMMAND, "celery", "worker", "--skip-serve-logs"], cwd=home,
-                   env={**env, "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"}, check=_ping(_broker(state)))
+                   env={**env, "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"},
+                   check=lambda: worker_finding(state).problem)
 
 
 def flower(env: Mapping[str, str], home: Path, settings: Settings, state: StackState) -> Service:
@@ -177,19 +178,13 @@ def _dags_missing(api: AirflowApi) -> str | None:
     return f"not parsed yet: {', '.join(missing)}" if missing else None
 
 
-def _ping(broker: str) -> Check:
-    for name in [name for name in os.environ if name.startswith("CELERY_")]:
-        del os.environ[name]        # Celery would take the broker of another program before ours
-    app = Celery(broker=broker, set_as_current=False)
-    limits = {"socket_timeout": BROKER_SECONDS, "socket_connect_timeout": BROKER_SECONDS, "max_retries": 1}
-    app.conf.update(broker_connection_timeout=BROKER_SECONDS, broker_transport_options=limits)
-
-    def check() -> str | None:
+def worker_finding(state: StackState) -> Finding:
+    """Return whether the stack's Celery worker takes what is put into its queue: one that answers may not."""
+    with takes_tasks.app_of(_broker(state), BROKER_SECONDS) as app:
         try:
-            return None if app.control.ping(timeout=1) else "no answer to a ping"
+            return takes_tasks.examine(app)
         except (OperationalError, RedisError, OSError) as error:
-            return f"the broker does not answer: {' '.join(str(error).split()) or type(error).__name__}"
-    return check
+            return Finding(f"the broker does not answer: {' '.join(str(error).split()) or type(error).__name__}")
 
 
 def _http_problem(url: str) -> str | None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from patterns.facts import Executor
 from rig import environment
 from rig.airflow_api import AirflowApi
-from rig.errors import BadInput, RigError, ServiceDied
+from rig.errors import BadInput, ServiceDied
 from rig.records import EARLIER_RELAYS, Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, asking, drivers, lock, neo4j, processes
@@ -28,6 +28,7 @@ from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, reasons
 from rig.stack.state import Secrets, StackState
 from rig.whole_file import write_private
+from worker_init.takes_tasks import TAKES_NOTHING
 
 FILES: Mapping[Executor, Sequence[str]] = {"LocalExecutor": command.LOCAL_FILES,
                                            "CeleryExecutor": command.CELERY_FILES}
@@ -40,8 +41,6 @@ AIRFLOWS_PASSWORD = SecretStr("airflow")    # the documented login of the demo
 CHECK_EVERY = 0.5           # seconds
 ALIVE_FOR = 5.0             # seconds: to ask the engine costs processor time that the tasks need
 STOP_WITHIN = 30            # seconds for what is thrown away anyhow: a worker would wait for its tasks
-PING = ("import os, sys; from celery import Celery; "
-        "sys.exit(not Celery(broker=os.environ['AIRFLOW__CELERY__BROKER_URL']).control.ping(timeout=2))")
 VERSIONS = """
 import json, platform, sys
 from importlib.metadata import PackageNotFoundError, version
@@ -198,6 +197,13 @@ class ComposeStack:
             if container.is_paused:
                 raise ServiceDied(f"{name} does not serve: its container is paused", "`docker compose unpause`")
 
+    def idle_worker(self) -> str | None:
+        """Ask the first worker; each one's health check asks it too, and has it started again."""
+        if WORKER not in self._containers():
+            return None
+        problem, takes_nothing = self._worker_finding()
+        return problem if takes_nothing else None
+
     # --- up, switch, down ----------------------------------------------------------------------
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
@@ -299,11 +305,12 @@ class ComposeStack:
         return {name: make() for name, make in made.items() if name in containers}
 
     def _worker_problem(self) -> str | None:
-        try:
-            self._compose.run("exec", "-T", WORKER, "python", "-c", PING, timeout=command.QUICK)
-        except RigError:
-            return "no answer to a ping"
-        return None
+        return self._worker_finding()[0]
+
+    def _worker_finding(self) -> tuple[str | None, bool]:
+        """Return what is wrong with the (first) worker, and whether it is that it takes nothing."""
+        code, said = self._compose.ask("exec", "-T", WORKER, "python", "-m", "worker_init.takes_tasks")
+        return said if code else None, code == TAKES_NOTHING
 
     def _url(self, service: str, state: StackState) -> str | None:
         host = airflow.reachable(self.settings.host)

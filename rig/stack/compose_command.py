@@ -103,6 +103,11 @@ class Compose:
                            "`docker compose ps -a` and `docker compose logs` show more")
         return done.stdout
 
+    def ask(self, *arguments: str) -> tuple[int, str]:
+        """Run a command that asks something; return its exit code and the last line that it said."""
+        done = self._run(arguments, QUICK)
+        return done.returncode, _last_line(done.stdout or done.stderr)
+
     def require_settings(self) -> None:
         """Raise BadInput where secrets are missing, with all of them, or the files cannot be read."""
         # As compose reads them: an empty variable of the environment wins over .env.

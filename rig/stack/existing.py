@@ -78,6 +78,10 @@ class ExistingStack:
     def require_running(self) -> None:
         """Do nothing, as above."""
 
+    def idle_worker(self) -> str | None:
+        """Return nothing: its broker cannot be asked from here."""
+        return None
+
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
            keeper: Started | None = None) -> StackState:
         """Raise BadInput: it is not ours to start."""

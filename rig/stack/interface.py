@@ -72,6 +72,12 @@ class Stack(Protocol):
         For the beginning of a command: one that is stopped later shows as what it holds up.
         """
 
+    def idle_worker(self) -> str | None:
+        """Return what is wrong with a Celery worker that answers, has room, and takes nothing; else None.
+
+        None too where nobody can tell, and where there is no worker. It takes some seconds.
+        """
+
     # --- up, switch, down ----------------------------------------------------------------------
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",

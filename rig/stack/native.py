@@ -85,6 +85,13 @@ class NativeStack:
         for name, problem in self._not_running(state).items():
             raise ServiceDied(f"{name} does not serve: {problem}", "`rig status` shows all services")
 
+    def idle_worker(self) -> str | None:
+        state = self.state()
+        if state.executor != "CeleryExecutor":
+            return None
+        finding = airflow.worker_finding(state)
+        return finding.problem if finding.takes_nothing else None
+
     # --- up, switch, down ----------------------------------------------------------------------
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",

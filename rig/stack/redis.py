@@ -17,7 +17,8 @@ def service(folder: Path, port: int, password: str, env: dict[str, str]) -> Serv
     configuration = folder / "redis.conf"
     write_private(configuration, "\n".join([
         "bind 127.0.0.1", f"port {port}", f"requirepass {password}", f"dir {_quoted(folder)}",
-        'save ""', "appendonly no", "daemonize no",
+        # Tasks that wait in it outlive its restart.
+        'save ""', "appendonly yes", "daemonize no",
         "set-proc-title no",    # it would overwrite the environment, and with it the mark of the stack
         "",
     ]))

@@ -50,6 +50,7 @@ DIFFERENT = {
     "airflow-init's script stands in the file": "ours in docker/airflow-init",
     "health of scheduler, DAG processor, triggerer, worker starts Airflow's command line":
         "ours asks over HTTP, and the worker by Celery alone: a tenth of the processor time",
+    "the worker's health is a ping": "ours asks it to take something: one that takes nothing answers a ping",
     "services have 30 s to start": "ours have 5 minutes, which a slow and busy machine needs",
     "redis keeps nothing": "ours keeps the tasks that wait, in a volume",
 }

@@ -1,5 +1,6 @@
 """The compose files as compose reads them, held against Airflow's own. Nothing is started."""
 
+import json
 import os
 import re
 import subprocess
@@ -180,7 +181,8 @@ def test_more_workers_may_run_more_tasks_than_one(compose_files: Deployment) -> 
 def test_a_worker_stops_warmly_and_loads_worker_init_by_one_setting(celery: Services) -> None:
     worker = celery["airflow-worker"]
     assert worker["environment"]["DUMB_INIT_SETSID"] == "0"
-    assert worker["environment"]["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"] == '{"imports": ["worker_init.hooks"]}'
+    assert json.loads(worker["environment"]["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"]) == {
+        "imports": ["worker_init.hooks"], "worker_direct": True}
     assert worker["stop_grace_period"] == "10m0s"
     assert "container_name" not in worker, "it could not be scaled"
 

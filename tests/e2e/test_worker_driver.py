@@ -14,8 +14,10 @@ import psutil
 import pytest
 
 from rig.airflow_api import AirflowApi
+from rig.stack import redis
 from testing.waiting import eventually
 from tests.e2e.rig_command import Result, Rig, a_rig
+from worker_init import takes_tasks
 from worker_init.control import find_folders, read_status
 
 pytestmark = pytest.mark.stack
@@ -143,6 +145,21 @@ def test_a_driver_host_that_is_killed_is_replaced_and_no_task_fails(celery: Rig,
     rows = api.returned("neo4j_worker_pattern", run_id_of(result), "query", list(range(16)))
     assert sum(row["wrong"] for row in rows) == 0
     assert drivers(celery)["restarts"] == 1
+
+
+def test_a_worker_that_answers_and_takes_nothing_is_said_and_restarted(celery: Rig) -> None:
+    state = celery.state()
+    broker = redis.url(state.ports["redis"], state.secrets.redis.get_secret_value())
+    with takes_tasks.app_of(broker, 5) as app:
+        app.control.cancel_consumer("default", reply=True)
+        assert app.control.ping(timeout=5, limit=1)
+    shown = celery.run("status", "--json").require(1)
+    services = json.loads(shown.out)["services"]
+    assert {name: service["problem"] for name, service in services.items() if not service["healthy"]} == {
+        "airflow-worker": "it answers a ping and takes no tasks: it has lost its queues"}
+    celery.run("restart", "nobody").require_one_line("no service nobody", "airflow-worker")
+    celery.run("restart", "airflow-worker").require()
+    celery.run("status").require()
 
 
 # Connections from wherever they live. Each names the server `localhost`, so that it is no upstream of the environment.

@@ -1,6 +1,7 @@
 """A stack that only remembers what was asked of it: for what is done around its servers, which take minutes."""
 
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -11,6 +12,7 @@ from rig.records import Relay
 from rig.stack.interface import Stack
 from rig.stack.processes import Started
 from rig.stack.state import StackState
+from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack as state_of
 
 
@@ -19,6 +21,22 @@ class PretendedApi:
 
     def __init__(self, dags: set[str], busy: list[str]) -> None:
         self._dags, self.busy = dags, busy
+        self.states: list[str] = []     # of the DAG run that is watched, one for each question
+
+    def task_counts(self, *_: str) -> dict[str, int]:
+        return {"running": 0, "success": 3, "failed": 0}
+
+    def run_state(self, *_: str) -> str:
+        return self.states.pop(0) if self.states else "running"
+
+    def trigger(self, *_: object) -> str:
+        return "manual"
+
+    def task_instances(self, *_: str) -> list[dict[str, Any]]:
+        return []
+
+    def paused(self, *_: object) -> "PretendedApi":
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -44,6 +62,8 @@ class PretendedStack:
         self.running = running
         self.asked: list[tuple[Any, ...]] = []
         self._folder, self._dead = folder, dead or []
+        self.settings = PlainSettings(data_dir=folder)
+        self.idle: list[str | None] = []    # what is wrong with the Celery worker, one for each question
         self.airflow = PretendedApi({STRESS_DAG} if dags is None else dags, busy or [])
 
     @property
@@ -64,6 +84,13 @@ class PretendedStack:
 
     def require_running(self) -> None:
         self.require_alive()
+
+    def idle_worker(self) -> str | None:
+        self.asked.append(("idle_worker",))
+        return self.idle.pop(0) if self.idle else None
+
+    def restart(self, names: Sequence[str]) -> None:
+        self.asked.append(("restart", *names))
 
     def api(self, _: StackState) -> AirflowApi:
         return cast("AirflowApi", self.airflow)

@@ -1,6 +1,7 @@
 """Celery's broker: a real Redis, with a password, on loopback alone."""
 
 import os
+import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from rig.stack.processes import MARK, Started
 from rig.stack.service import Service
 from rig.stack.state import random_secrets
 from testing.services import running_service
+from testing.waiting import eventually
 from tests.rig import kernel_sockets
 from tests.rig.test_drivers import stack
 from tests.server_marks import starts
@@ -108,10 +110,21 @@ def test_it_is_found_by_the_mark_of_its_stack(running: Running) -> None:
     assert [process.pid for process in processes.marked(str(running.folder))] == [running.process.pid]
 
 
-def test_it_keeps_nothing_on_the_disk(running: Running) -> None:
-    with running.client(PASSWORD) as client:
-        client.set("a", "b" * 100_000)
-    assert [path.name for path in running.folder.iterdir()] == ["redis.conf"]
+@pytest.mark.broker
+def test_what_waits_in_it_is_there_again_after_it_was_killed(tmp_path: Path) -> None:
+    service = redis_service.service(tmp_path / "data", choose(0, variable="a test"), PASSWORD, dict(os.environ))
+    with running_service(service, tmp_path / "redis.log") as process, _client_of(service) as client:
+        client.lpush("default", *range(100))
+        os.kill(process.pid, signal.SIGKILL)
+        eventually(lambda: processes.find(process) is None)
+    with running_service(service, tmp_path / "redis.log"), _client_of(service) as client:
+        assert client.llen("default") == 100
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"redis.conf", "appendonly.aof"}
+
+
+def _client_of(service: Service) -> "redis.Redis":
+    port = int(str(service.url).split(":")[2].partition("/")[0])
+    return redis.Redis(host="127.0.0.1", port=port, password=PASSWORD, retry=Retry(NoBackoff(), 0))
 
 
 @pytest.mark.broker

@@ -1,0 +1,63 @@
+"""A DAG run in which nothing happens because the Celery worker takes no tasks: it is said, and it is not waited for."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from patterns.facts import STRESS_DAG
+from rig import one_dag
+from rig.airflow_api import AirflowApi
+from rig.errors import WorkerIdle
+from rig.experiment import dag_run
+from rig.experiment.progress import Notes
+from tests.rig.pretended_stack import PretendedStack
+from tests.rig.test_drivers import stack
+
+LOST = "it answers a ping and takes no tasks: it has lost its queues"
+
+
+@pytest.fixture
+def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendedStack:
+    """Give a stack in whose DAG run no task starts or ends, and a rig that does not wait long for one."""
+    monkeypatch.setattr(dag_run, "POLL_EVERY", 0.0)
+    monkeypatch.setattr(dag_run, "STANDSTILL", 0.01)
+    return PretendedStack(tmp_path, stack(tmp_path))
+
+
+class Told:
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_comparison_does_not_wait_for_a_worker_that_takes_nothing(pretended: PretendedStack) -> None:
+    pretended.idle = [None, LOST]
+    with pytest.raises(WorkerIdle, match=r"no task has started or ended for .*lost its queues"):
+        dag_run.until_ended(pretended.seen_as, cast("AirflowApi", pretended.airflow), STRESS_DAG, "1", lambda _: None)
+    assert pretended.asked == [("idle_worker",)] * 2
+
+
+def test_a_worker_that_has_its_hands_full_is_waited_for(pretended: PretendedStack) -> None:
+    pretended.airflow.states = ["running"] * 1000 + ["success"]
+    assert dag_run.until_ended(pretended.seen_as, cast("AirflowApi", pretended.airflow), STRESS_DAG, "1",
+                               lambda _: None) == "success"
+
+
+def test_rig_dag_says_it_starts_the_worker_again_and_watches_on(pretended: PretendedStack) -> None:
+    pretended.idle = [LOST]
+    told = Told()
+    pretended.airflow.states = ["running"] * 100_000
+
+    def restart(names: list[str]) -> None:
+        pretended.asked.append(("restart", *names))
+        pretended.airflow.states = ["success"]
+    pretended.restart = restart     # type: ignore[method-assign, assignment]
+    outcome = one_dag.run(pretended.seen_as, STRESS_DAG, {}, cast("Notes", told))
+    assert outcome.succeeded
+    assert pretended.asked == [("idle_worker",), ("restart", "airflow-worker")]
+    assert next(line for line in told.lines if LOST in line).endswith("starting it again")
