@@ -152,7 +152,7 @@ async def _run_host(options: argparse.Namespace, settings: Settings, upstreams: 
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    host = Host(host_settings(settings, folder), has_pool=False)
+    host = Host(host_settings(settings, folder, f"worker-driver@{socket.gethostname()}"), has_pool=False)
     try:
         addresses = []
         for at, target in enumerate(upstreams.targets):

@@ -44,7 +44,7 @@ def open_worker(sender: Any, **_: Any) -> None:
     if any(green in pool for green in _GREEN):
         this_process.stay_off(f"the pool {pool} is not supported")
         return
-    this_process.open(sender.concurrency, os.environ)
+    this_process.open(sender.concurrency, os.environ, sender.hostname)
 
     # This signal's own sender is a pool within the worker's, and has no public word for its size.
     @worker_before_create_process.connect(weak=False)

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from worker_init.address_request import (
     ANSWER_SECONDS,
@@ -26,6 +26,7 @@ from worker_init.address_request import (
 )
 from worker_init.commands import Command
 from worker_init.control import is_paused, set_paused
+from worker_init.measures import Key, Measured, Measures
 from worker_init.on_demand import OnDemand
 from worker_init.pool_actions import Limits
 from worker_init.relay import Relay, Shared
@@ -34,31 +35,38 @@ from worker_init.slot_claims import SlotClaims
 from worker_init.targets import Address, Credentials, Target
 from worker_init.upstream import driver_version
 
+if TYPE_CHECKING:
+    from worker_init.metrics import Exporter
+
 log = logging.getLogger(__name__)
 
 
 class HostSettings(NamedTuple):
-    """What a host has to know before its first driver. Times in seconds."""
+    """What a host has to know before its first driver. Times in seconds; ``worker`` is whose host it is, for people."""
 
     limits: Limits
     connection_timeout: float
     logon_timeout: float
     folder: Path
     max_upstreams: int
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+    worker: str = ""
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "HostSettings":
         """Read what the worker sent."""
         return cls(Limits(**message["limits"]), message["connection_timeout"], message["logon_timeout"],
-                   Path(message["folder"]), message["max_upstreams"])
+                   Path(message["folder"]), message["max_upstreams"], message["metrics_port"],
+                   message["metrics_host"], message["worker"])
 
 
-def host_settings(settings: Settings, folder: Path) -> HostSettings:
+def host_settings(settings: Settings, folder: Path, worker: str) -> HostSettings:
     """Return what a host needs of the package's settings."""
     limits = Limits(settings.max_size, settings.acquisition_timeout, settings.max_lifetime, settings.idle_timeout,
                     settings.liveness_check)
     return HostSettings(limits, settings.connection_timeout, settings.logon_timeout, folder,
-                        settings.max_upstreams)
+                        settings.max_upstreams, settings.metrics_port, settings.metrics_host, worker)
 
 
 class Host:
@@ -80,9 +88,34 @@ class Host:
                                    self._close)
         self._closing: set[asyncio.Task[None]] = set()
         self._status_server: asyncio.Server | None = None
+        self._measures = Measures()
+        self._exporter = self._exported()
         self._folder = settings.folder
         self._is_paused = is_paused(settings.folder)
         self._is_draining = False
+
+    def _exported(self) -> "Exporter | None":
+        """Serve metrics, if they are wanted. Where they cannot be, that is a line in the log and nothing else."""
+        settings = self._settings
+        if settings.metrics_port is None:
+            return None
+        try:
+            from worker_init.metrics import Exporter  # noqa: PLC0415 - the extra is only needed where it is wanted
+            exporter = Exporter(settings.metrics_host, settings.metrics_port, settings.worker, self._measured)
+        except ImportError as error:
+            log.warning("there are no metrics: %s. Install neo4j-worker-init[metrics], or unset "
+                        "WORKER_INIT_METRICS_PORT", error)
+            return None
+        except OSError as error:
+            log.warning("there are no metrics: %s:%d cannot be used (WORKER_INIT_METRICS_HOST, "
+                        "WORKER_INIT_METRICS_PORT): %s", settings.metrics_host, settings.metrics_port, error)
+            return None
+        log.info("metrics are on http://%s/metrics", exporter.address)
+        return exporter
+
+    def _measured(self) -> dict[Key, Measured]:
+        return self._measures.now((slot, relay.target.uri, relay.measured())
+                                  for (slot, _), relay in self._relays.items())
 
     async def open(self, slot: int, at: int, target: Target, credentials: Credentials, sock: socket.socket) -> None:
         """Serve one driver on a listening socket. It connects when it is first asked for a transaction."""
@@ -114,7 +147,9 @@ class Host:
 
     def _close(self, slot: int, at: int, sock: socket.socket) -> None:
         """Close a driver that has no clients, and its socket."""
-        closing = asyncio.get_running_loop().create_task(self._relays.pop((slot, at)).drain(0.0))
+        relay = self._relays.pop((slot, at))
+        self._measures.end(slot, relay.target.uri, relay.measured().totals)
+        closing = asyncio.get_running_loop().create_task(relay.drain(0.0))
         closing.add_done_callback(lambda _: sock.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
@@ -186,7 +221,8 @@ class Host:
         self._claims.refresh()
         drivers = [{"slot": slot, "processes": self._claims.processes(slot), **relay.status()}
                    for (slot, _), relay in sorted(self._relays.items())]
-        return {"pid": os.getpid(), "state": self._state(),
+        return {"pid": os.getpid(), "worker": self._settings.worker, "state": self._state(),
+                "metrics": self._exporter.address if self._exporter else None,
                 "neo4j_driver": driver_version, "event_loop": type(asyncio.get_running_loop()).__module__,
                 "uptime_seconds": round(time.monotonic() - self._started_at, 1),
                 "drivers": drivers}
@@ -215,6 +251,8 @@ class Host:
         self._claims.close()
         if self._status_server:
             self._status_server.close()
+        if self._exporter:
+            await self._exporter.close()
 
 
 def prepare_process() -> None:

@@ -31,8 +31,8 @@ class Worker:
         self._connections: ModuleType | None = None
         self._notes: list[tuple[int, str]] = []
 
-    def open(self, slots: int, environment: MutableMapping[str, str]) -> None:
-        """Start the driver host, in the worker's main process, before it has a pool."""
+    def open(self, slots: int, environment: MutableMapping[str, str], name: str = "") -> None:
+        """Start the driver host of the worker ``name``, in its main process, before it has a pool."""
         if self._supervisor:
             return
         try:
@@ -53,7 +53,7 @@ class Worker:
                           logging.WARNING)
             return
         try:
-            supervisor = Supervisor(settings, upstreams, environment)
+            supervisor = Supervisor(settings, upstreams, environment, name)
         except (BadSetting, OSError) as error:
             self.stay_off(str(error))
             return

@@ -1,9 +1,10 @@
 """What the pool's machine is made of and what it decides: limits, counters, connections, and actions to carry out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from worker_init.errors import UpstreamFailure
+from worker_init.measures import Histogram
 from worker_init.pool_states import ConnectionState
 from worker_init.routing import Place
 
@@ -27,7 +28,8 @@ class Limits(NamedTuple):
 class Counters:
     """What only grows, from the pool's start. ``leases`` are transactions: what the relay itself asks is none.
 
-    ``own_faults`` counts events that the tables do not know.
+    ``own_faults`` counts events that the tables do not know. ``served_at_once`` counts who did not wait, ``wait`` who
+    was served behind a wait, the relay's own questions included.
     """
 
     leases: int = 0
@@ -37,19 +39,24 @@ class Counters:
     timeouts: int = 0
     errors: int = 0
     own_faults: int = 0
+    served_at_once: int = 0
+    create: Histogram = field(default_factory=Histogram)
+    wait: Histogram = field(default_factory=Histogram)
+    use: Histogram = field(default_factory=Histogram)
 
 
 class Link:
     """One upstream connection as the machine sees it. ``handle`` is whatever the I/O knows it by."""
 
-    __slots__ = ("database", "deadline", "handle", "idle_since", "is_spoiled", "key", "opened_at", "place",
-                 "proven_at", "state")
+    __slots__ = ("database", "deadline", "handle", "idle_since", "is_spoiled", "key", "lent_at", "opened_at",
+                 "opening_since", "place", "proven_at", "state")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, opening_since: float = 0.0) -> None:
         self.place = place
+        self.opening_since = opening_since
         self.state = ConnectionState.OPENING
         self.handle: Any = None
-        self.opened_at = self.idle_since = self.proven_at = 0.0
+        self.opened_at = self.idle_since = self.proven_at = self.lent_at = 0.0
         self.deadline = _NEVER
         self.database: str | None = None
         self.key: Key | None = None

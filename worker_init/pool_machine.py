@@ -202,6 +202,8 @@ class PoolMachine:
             link = self._take_idle(route, version, now)
             if link:
                 self._step(link, _E.LENT)
+                link.lent_at = now
+                self.counters.served_at_once += 1
                 return link
         waiter = _Waiter(borrower, ANYWHERE if must_check else route, version, must_check, now, self._serial)
         self._join(waiter, now)
@@ -221,6 +223,7 @@ class PoolMachine:
 
     def give_back(self, link: Link, now: float) -> None:
         """End a lease; the server is READY."""
+        self.counters.use.observe(now - link.lent_at)
         if self._step(link, _E.GIVEN_BACK) is not _C.IDLE:
             self._after(now)
             return
@@ -236,12 +239,14 @@ class PoolMachine:
 
     def reset(self, link: Link, now: float) -> None:
         """End a lease within a transaction, with nothing outstanding: RESET rolls it back."""
+        self.counters.use.observe(now - link.lent_at)
         if self._step(link, _E.LEFT) is _C.RESETTING:
             self._expect(link, CHECK_SECONDS, Check(link), now)
         self._after(now)
 
     def discard(self, link: Link, now: float) -> None:
         """End a lease with answers outstanding: the server rolls back what was open on the connection."""
+        self.counters.use.observe(now - link.lent_at)
         if self._step(link, _E.DISCARDED) is _C.CLOSING:
             self._abort(link)
         self._after(now)
@@ -263,6 +268,7 @@ class PoolMachine:
         if self._step(link, _E.OPENED) is not _C.IDLE:
             self._abort(link)
             return
+        self.counters.create.observe(now - link.opening_since)
         self._failures.pop(link.place, None)
         link.opened_at = link.idle_since = now
         self._enter(PoolEvent.CONNECTED)
@@ -502,6 +508,8 @@ class PoolMachine:
     def _grant(self, lane: _Lane, link: Link, now: float) -> None:
         waiter = lane.head
         self._leave(lane, waiter, _W.GRANTED, now)
+        self.counters.wait.observe(now - waiter.since)
+        link.lent_at = now
         link.database = lane.name
         self._step(link, _E.LENT)
         self.actions.append(Grant(waiter.borrower, link))
@@ -582,7 +590,7 @@ class PoolMachine:
             place = self._pick(lane, places, now)
             if place is None or not self._has_room(places, now):
                 break
-            self._open(place)
+            self._open(place, now)
 
     def _too_early(self, lane: _Lane, places: Sequence[Place]) -> int:
         """Return for how many nothing is opened yet: the end of a lease may lie unread beside their requests."""
@@ -640,8 +648,8 @@ class PoolMachine:
         """Whether some connection to these places may serve yet."""
         return any(link.state in _LIVING and link.place in places for link in links)
 
-    def _open(self, place: Place) -> None:
-        link = Link(place)
+    def _open(self, place: Place, now: float) -> None:
+        link = Link(place, opening_since=now)
         self._links[link] = None
         self.actions.append(Open(link))
 

@@ -16,6 +16,7 @@ from worker_init.errors import UpstreamFailure
 from worker_init.handshake import INTERCHANGEABLE, Version, offers_of
 from worker_init.known_servers import KnownServers, Server
 from worker_init.listener import Listener
+from worker_init.measures import Gauges, Histogram, Measured, Totals
 from worker_init.packstream import pack
 from worker_init.pool import Pool
 from worker_init.pool_actions import Limits
@@ -213,6 +214,17 @@ class Relay:
         if not reasons[why]:
             log.warning("%s: %s: %s", self.name, what, why)
         reasons[why] += 1
+
+    def measured(self) -> Measured:
+        """Return what metrics show. Nothing in it changes any more."""
+        pool, counters = self.pool, self.pool.counters
+        nothing = Histogram()
+        totals = Totals(counters.leases, counters.timeouts, counters.errors,
+                        self._own_faults.total() + counters.own_faults, self._server_faults.total(),
+                        counters.create.plus(nothing), counters.wait.plus(nothing, counters.served_at_once),
+                        counters.use.plus(nothing))
+        return Measured(totals, Gauges(pool.idle, pool.in_use, pool.limits.max_size, pool.waiting, len(self._sessions),
+                                       Counter([str(pool.state)])))
 
     def status(self) -> dict[str, Any]:
         """Return what inspection shows: gauges, counters since the host's start, no secret."""

@@ -50,6 +50,15 @@ def _count(text: str) -> int:
     return count
 
 
+def _port(text: str) -> int | None:
+    if not text:
+        return None
+    port = int(text)
+    if not 0 <= port < 65536:
+        raise ValueError("use a port, 0 for any free one, or nothing")
+    return port
+
+
 def _scope(text: str) -> str:
     scope = _EARLIER_SCOPES.get(text, text)
     if scope not in get_args(Scope):
@@ -86,6 +95,10 @@ VARIABLES = (
     Variable("START_TIMEOUT", "10", "how long the worker waits for the driver host at its start", _seconds),
     Variable("PRELOAD", "", "modules that the worker imports before its pool forks, beside those that Airflow's tasks "
              "need, with commas; none: import nothing", _modules),
+    Variable("METRICS_PORT", "", "port on which the driver host serves its metrics for Prometheus, 0: any free one; "
+             "empty: none", _port),
+    Variable("METRICS_HOST", "127.0.0.1", "address on which it does; 0.0.0.0: all of the machine's",
+             lambda text: text or "127.0.0.1"),
     Variable("RUNTIME_DIR", "", "where the folder with the control socket is made; empty: XDG_RUNTIME_DIR, else the "
              "temporary folder", lambda text: Path(text) if text else None),
 )
@@ -109,6 +122,8 @@ class Settings:
     drain_timeout: float
     start_timeout: float
     preload: tuple[str, ...]
+    metrics_port: int | None
+    metrics_host: str
     runtime_dir: Path
 
     @classmethod

@@ -30,12 +30,16 @@ def _host(host: dict[str, Any]) -> str:
 def _about(host: dict[str, Any]) -> list[str]:
     """Return the line that says which host it is; as many as its folder needs."""
     words = [f"driver host {host['pid']}" if host.get("pid") else "driver host", str(host["state"])]
+    if host.get("worker"):
+        words[0] += f" of {host['worker']}"
     if "scope" in host:
         words.append(f"scope {host['scope']}")
     if "uptime_seconds" in host:
         words.append(f"for {_duration(host['uptime_seconds'])}")
     if "drivers" in host and not host["drivers"]:
         words.append("no shared driver yet")
+    if host.get("metrics"):
+        words.append(f"metrics on {host['metrics']}")
     return _wrapped(", ".join([*words, f"folder {host['folder']}"]), "  ")
 
 

@@ -73,14 +73,17 @@ class Kept(NamedTuple):
 class Supervisor:
     """One worker's driver host. The worker's main process calls everything, except ``enter`` and ``leave``.
 
+    ``name`` is the worker's, for people.
     Raises BadSetting where the runtime folder cannot be used, OSError where the system has no more sockets.
     """
 
-    def __init__(self, settings: Settings, upstreams: Upstreams, environment: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, upstreams: Upstreams, environment: Mapping[str, str],
+                 name: str = "") -> None:
         self.folder = make_folder(settings.runtime_dir)
         self.unfit: str | None = None
         self._owner = os.getpid()
         self._settings = settings
+        self._name = name
         self._upstreams = upstreams
         self._host_environment = host_environment(environment)
         self._life = HostLife(Patience(settings.start_timeout, settings.drain_timeout))
@@ -387,7 +390,7 @@ class Supervisor:
     def _introduce(self) -> None:
         """Tell a host everything: it may be the first, or one that replaces another."""
         if self._host:
-            self._host.channel.put(_settings_message(self._settings, self.folder), self._status_socket)
+            self._host.channel.put(_settings_message(self._settings, self.folder, self._name), self._status_socket)
             self._announced = 0
             self._announce()
             for (slot, at), kept in self._kept.items():
@@ -517,9 +520,10 @@ def _close_to_clients(sock: socket.socket, port: int) -> None:
             raise
 
 
-def _settings_message(settings: Settings, folder: Path) -> dict[str, Any]:
+def _settings_message(settings: Settings, folder: Path, name: str) -> dict[str, Any]:
     limits = {name: getattr(settings, name) for name in
               ("max_size", "acquisition_timeout", "max_lifetime", "idle_timeout", "liveness_check")}
     return {"kind": "settings", "limits": limits, "connection_timeout": settings.connection_timeout,
             "logon_timeout": settings.logon_timeout, "max_upstreams": settings.max_upstreams,
-            "folder": str(folder), "drain_timeout": settings.drain_timeout}
+            "folder": str(folder), "drain_timeout": settings.drain_timeout, "metrics_port": settings.metrics_port,
+            "metrics_host": settings.metrics_host, "worker": name}

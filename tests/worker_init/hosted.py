@@ -19,7 +19,7 @@ from worker_init.supervisor import Supervisor
 def opened(environment: dict[str, str], slots: int = 1) -> Iterator[tuple[Worker, Supervisor]]:
     """Open a worker that has a host; nothing is left of it at the end."""
     worker = Worker()
-    worker.open(slots, environment)
+    worker.open(slots, environment, "celery@here")
     supervisor = worker._supervisor
     assert supervisor, worker._notes
     try:

@@ -744,6 +744,55 @@ def test_a_storm_of_transactions_that_wait_in_vain_is_one_line_a_minute() -> Non
     assert "and 599 more" in said[1]
 
 
+# What is measured
+
+def seconds_of(world: World) -> dict[str, tuple[int, float]]:
+    """Return how often something was measured, and the seconds in all."""
+    counters = world.machine.counters
+    return {name: (sum(times.counts), round(times.sum, 6))
+            for name, times in (("create", counters.create), ("wait", counters.wait), ("use", counters.use))}
+
+
+@pytest.mark.parametrize("way", [World.give_back, World.leave, World.discard])
+def test_it_is_measured_how_long_a_connection_was_opened_waited_for_and_used(
+        way: Callable[[World, str], object]) -> None:
+    world = World(max_size=1)
+    world.lend("a")
+    world.tick(2)
+    world.open()
+    world.lend("b")
+    world.tick(5)
+    way(world, "a")
+    assert seconds_of(world) == {"create": (1, 2.0), "wait": (1 + (way is World.give_back), 2.0 + 5.0 * (
+        way is World.give_back)), "use": (1, 5.0)}
+
+
+def test_who_does_not_wait_is_counted_as_served_at_once() -> None:
+    world = World()
+    world.ready()
+    before = seconds_of(world)
+    world.lend("a")
+    world.tick(3)
+    world.give_back("a")
+    after = seconds_of(world)
+    assert world.machine.counters.served_at_once == 1
+    assert (after["wait"], after["use"]) == (before["wait"], (before["use"][0] + 1, before["use"][1] + 3.0))
+
+
+def test_an_attempt_that_fails_or_is_given_up_is_no_connection_that_was_created() -> None:
+    world = World()
+    world.lend("a")
+    world.tick(2)
+    world.fail()
+    world.lend("b")
+    link, = world.opening
+    world.machine.close(world.now)
+    world.collect()
+    world.machine.opened(link, "late", world.now)
+    world.collect()
+    assert seconds_of(world) == {"create": (0, 0), "wait": (0, 0), "use": (0, 0)}
+
+
 # What the pool says of itself
 
 def test_the_pool_says_what_it_last_knew_of_its_server() -> None:
