@@ -20,7 +20,7 @@ from typer.exceptions import TyperException
 from patterns.facts import DAG_OF_PATTERN, LONGEST_HOLD, MOST_CALLS, MOST_TASKS, Executor
 from rig import settings as settings_module
 from rig.console import console, errors
-from rig.errors import INTERRUPTED, BadInput, RigError
+from rig.errors import BROKEN, INTERRUPTED, BadInput, RigError
 from rig.experiment import profiles
 from rig.records import EARLIER_RELAYS, Relay
 from rig.settings import Settings
@@ -340,17 +340,53 @@ def report(run: Annotated[str, typer.Argument(help="A run's id, its folder, or `
 def list_runs() -> None:
     """List the runs that were made here."""
     from rig import runs as all_runs  # noqa: PLC0415 - as above
-    from rig.load import records as load_records  # noqa: PLC0415 - as above
 
     table = Table("run", "profile", "started", "DAG runs", "status", box=None)
-    for record in all_runs.all_runs(settings_module.load().data_dir):
-        table.add_row(record.run, record.profile, time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at)),
-                      str(len(record.plan)), record.status)
-    for folder in all_runs.load_folders(settings_module.load().data_dir):
-        test = load_records.read_test(folder)
-        table.add_row(test.run, f"load, {test.load.pattern}", time.strftime(
-            "%Y-%m-%d %H:%M", time.localtime(test.started_at)), str(len(load_records.read_runs(folder))), test.status)
+    for run in all_runs.listed(settings_module.load().data_dir):
+        table.add_row(run.name, run.kind, time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_at)),
+                      str(run.dag_runs), run.status)
     console.print(table if table.row_count else "There are no runs yet: `rig compare` makes one.")
+
+
+RunName = Annotated[str, typer.Argument(help="A run's id, its folder, or `latest`.", metavar="RUN")]
+
+
+@app.command()
+def diff(
+    before: RunName, after: RunName,
+    markdown: Annotated[bool, typer.Option("--markdown", help="For a pull request.")] = False,
+) -> None:
+    """Compare two runs of `rig compare`, to see whether an upgrade changed anything.
+
+    Exit code 0: nothing clearly differs. 1: something does. 2: the runs cannot be compared.
+    """
+    from rig import metrics, runs  # noqa: PLC0415 - as above
+    from rig.report import diff as comparing  # noqa: PLC0415 - as above
+
+    data_dir = settings_module.load().data_dir
+    found = comparing.diff(*(metrics.summarise(runs.find(data_dir, name)) for name in (before, after)))
+    if markdown:
+        print(comparing.markdown(found))
+    else:
+        console.print(comparing.table(found))
+        for line in comparing.remarks(found):
+            console.print(line, soft_wrap=True)
+    if found.clear:
+        raise typer.Exit(BROKEN)
+
+
+@app.command()
+def export(run: RunName = "latest", as_csv: Annotated[bool, typer.Option(
+        "--csv", help="A line for each DAG run and metric, instead of the summary as JSON.")] = False) -> None:
+    """Print the figures of a run of `rig compare` for another program, made from its raw files.
+
+    docs/summary.schema.json is the schema of the JSON.
+    """
+    from rig import metrics, runs  # noqa: PLC0415 - as above
+    from rig.report import export as exporting  # noqa: PLC0415 - as above
+
+    summary = metrics.summarise(runs.find(settings_module.load().data_dir, run))
+    print(exporting.as_csv(summary) if as_csv else summary.model_dump_json(indent=2), end="" if as_csv else "\n")
 
 
 @app.command()

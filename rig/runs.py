@@ -1,11 +1,12 @@
 """The runs of a data folder: made, found by name, listed."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from rig import records
 from rig.errors import BadInput
+from rig.load import records as load_records
 from rig.records import COMPARISON_FILE, LOAD_FILE, RunRecord
 from rig.whole_file import replacing
 
@@ -25,8 +26,8 @@ def find(data_dir: Path, name: str) -> Path:
     for folder in (data_dir / name, Path(name)):
         if any((folder / file).exists() for file in (records.RUN_FILE, LOAD_FILE, COMPARISON_FILE)):
             return folder.resolve()
-    known = sorted([*_folders(data_dir), *load_folders(data_dir),
-                    *(path.parent for path in data_dir.glob(f"*/{COMPARISON_FILE}"))])
+    known = sorted(folder for file in (records.RUN_FILE, LOAD_FILE, COMPARISON_FILE)
+                   for folder in _folders(data_dir, file))
     if name == LATEST and known:
         return known[-1].resolve()
     listed = f"runs here: {', '.join(folder.name for folder in known)}" if known \
@@ -34,20 +35,52 @@ def find(data_dir: Path, name: str) -> Path:
     raise BadInput(f"there is no run {name!r} in {data_dir}", listed)
 
 
-def all_runs(data_dir: Path) -> Iterator[RunRecord]:
-    """Yield the runs of a folder, oldest first."""
-    for folder in _folders(data_dir):
-        yield records.read_run(folder)
+class Listed(NamedTuple):
+    """A run as a list shows it: what kind it is of, when it was started (epoch, s), its DAG runs, its status."""
+
+    name: str
+    kind: str
+    started_at: float
+    dag_runs: int
+    status: str
+
+
+def listed(data_dir: Path) -> list[Listed]:
+    """Return the comparisons, the load tests and the comparisons of loads of a folder, oldest first.
+
+    Raises BadInput where the record of one cannot be read.
+    """
+    found = [_comparison(records.read_run(folder)) for folder in _folders(data_dir)]
+    found += [_load_test(folder) for folder in load_folders(data_dir)]
+    found += [_loads(folder) for folder in _folders(data_dir, COMPARISON_FILE)]
+    return sorted(found, key=lambda run: (run.started_at, run.name))
+
+
+def _comparison(record: RunRecord) -> Listed:
+    return Listed(record.run, record.profile, record.started_at, len(record.plan), record.status)
+
+
+def _load_test(folder: Path) -> Listed:
+    test = load_records.read_test(folder)
+    return Listed(test.run, f"load, {test.load.pattern}", test.started_at, len(load_records.read_runs(folder)),
+                  test.status)
+
+
+def _loads(folder: Path) -> Listed:
+    record = load_records.read_comparison(folder)
+    dag_runs = sum(len(load_records.read_runs(folder / test.folder)) for test in load_records.read_tests(folder))
+    cells = "1 cell" if len(record.cells) == 1 else f"{len(record.cells)} cells"
+    return Listed(record.run, f"loads, {cells}", record.started_at, dag_runs, record.status)
 
 
 def load_folders(data_dir: Path) -> list[Path]:
     """Return the folders of the load tests, oldest first."""
-    return sorted(path.parent for path in data_dir.glob(f"*/{LOAD_FILE}"))
+    return _folders(data_dir, LOAD_FILE)
 
 
-def _folders(data_dir: Path) -> list[Path]:
-    """Return the runs' folders, oldest first: their names begin with the time."""
-    return sorted(path.parent for path in data_dir.glob(f"*/{records.RUN_FILE}"))
+def _folders(data_dir: Path, file: str = records.RUN_FILE) -> list[Path]:
+    """Return the folders with such a record, oldest first: their names begin with the time."""
+    return sorted(path.parent for path in data_dir.glob(f"*/{file}"))
 
 
 def keep_only(folder: Path, indexes: set[int]) -> None:

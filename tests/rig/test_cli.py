@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ("up", "down", "status", "switch", "compare", "compare-load", "load", "dag", "logs", "report", "runs",
-            "doctor", "plan")
+            "doctor", "plan", "diff", "export")
 
 
 def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -50,6 +50,9 @@ def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     ("dag neo4j_stress_test --conf [1]", ("--conf is not a JSON object",)),
     ("logs neo4j --lines 0", ("'--lines'", "greater than or equal to 1")),
     ("report nowhere", ("no run 'nowhere'", "no runs yet")),
+    ("diff nowhere nowhere", ("no run 'nowhere'", "no runs yet")),
+    ("diff nowhere", ("Missing argument 'RUN'", "`rig diff --help`")),
+    ("export nowhere --csv", ("no run 'nowhere'", "no runs yet")),
     ("plan --processes 0", ("--processes is 0", "from 1 to 1000")),
     ("plan --processes few", ("'--processes'", "integer")),
     ("plan --hold -1", ("--hold is -1", "from 0 to 3600")),

@@ -1,5 +1,6 @@
 """The runs of a data folder: made, found by name, listed, and cleaned before a part of one is run again."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from rig import records, runs
 from rig.errors import BadInput
 from tests.rig import builders
+from tests.rig.load import folders
 
 
 @pytest.fixture
@@ -22,11 +24,21 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_they_are_listed_oldest_first(data: Path) -> None:
-    assert [record.run for record in runs.all_runs(data)] == ["20260101-235959-default", "20260102-000000-quick"]
+    assert [run.name for run in runs.listed(data)] == ["20260101-235959-default", "20260102-000000-quick"]
+
+
+def test_load_tests_and_comparisons_of_loads_are_listed_too(data: Path) -> None:
+    loads = folders.comparison(data / "20260103-000000-load-comparison")
+    shutil.copytree(loads / folders.HELD, data / "20260104-000000-load")
+
+    assert [(run.name, run.kind, run.dag_runs, run.status) for run in runs.listed(data)] == [
+        ("0-held", "load, improved", 19, "complete"),
+        ("20260103-000000-load-comparison", "loads, 1 cell", 38, "complete"),
+        ("20260101-235959-default", "quick", 1, "complete"), ("20260102-000000-quick", "quick", 1, "complete")]
 
 
 def test_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
-    assert list(runs.all_runs(tmp_path / "results")) == []
+    assert runs.listed(tmp_path / "results") == []
 
 
 def test_one_is_found_by_its_id(data: Path) -> None:
@@ -67,7 +79,7 @@ def test_a_damaged_run_is_named_and_does_not_hide_the_others(data: Path) -> None
     damaged = data / "20260101-235959-default" / records.RUN_FILE
     damaged.write_text("{")
     with pytest.raises(BadInput, match=str(damaged)):
-        list(runs.all_runs(data))
+        runs.listed(data)
     assert runs.find(data, "latest") == data / "20260102-000000-quick"
 
 
