@@ -1,5 +1,6 @@
 """The orchestrator of a comparison: it knows the parts, and the parts do not know each other."""
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -22,6 +23,7 @@ from rig.stack import lock, neo4j
 from rig.stack.borrowing import Needs, Start, borrowed
 from rig.stack.interface import Stack
 from rig.stack.state import StackState
+from worker_init import settings as relay_settings
 
 WARM_UP_DAG = DAG_OF_PATTERN["improved"]
 FINISHED = ("success", "failed", "hung", "error")       # recorded results; only an interrupted run is run again
@@ -58,7 +60,8 @@ class Comparison:
             record = RunRecord(
                 run=folder.name, profile=request.profile.name, seed=request.seed, slots=slots,
                 repeats=request.profile.repeats, command=request.command, status="running", started_at=time.time(),
-                environment=self._environment(state), plan=planned)
+                environment=self._environment(state), plan=planned,
+                idle_timeout=relay_settings.Settings.from_environment(os.environ).idle_timeout)
             return self._go(folder, record, state, planned)
 
     def resume(self, folder: Path, command: str) -> RunRecord:

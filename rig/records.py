@@ -25,11 +25,13 @@ The folder of a comparison of loads holds the folders of its load tests, the las
     load_tests.jsonl    CellTestRecord: the load tests that were run to their end
 """
 
+import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from patterns.facts import Executor
 from rig.errors import BadInput
@@ -40,6 +42,7 @@ EARLIER_RELAYS = {"worker": "shared"}
 Relay = Annotated[Literal["none", "process", "shared"], BeforeValidator(lambda name: EARLIER_RELAYS.get(name, name))]
 RELAYS: tuple[Relay, ...] = ("none", "process", "shared")
 
+SCHEMA = 2          # of the raw files; runs of every earlier one are read
 EXHIBIT = "inherited"     # the pattern that shows what breaks
 
 RUN_FILE = "run.json"
@@ -69,8 +72,8 @@ class Cell(Record):
 
     ``relay`` is the scope of the shared drivers through which the tasks reach the server: ``none`` for none but
     their own, ``process`` for one for each pool process, ``shared`` for one for the whole worker. ``warm`` is
-    set for the DAG run that follows a cold one on the same workers; all others find workers that have just
-    been started.
+    set for the DAG run that follows a cold one on the same scheduler and workers; all others find them just started.
+    ``control`` is set for the second of two cells that are the same: what differs between them is noise.
     """
 
     executor: Executor
@@ -81,6 +84,16 @@ class Cell(Record):
     hold: float
     driver: Literal["sync", "async"] = "sync"
     warm: bool = False
+    control: bool = False
+
+    @property
+    def purpose(self) -> str:
+        """Say what the cell is run for."""
+        if self.control:
+            return "the same cell a second time: how far a cell differs from itself"
+        if self.pattern == EXHIBIT:
+            return "what a driver breaks that tasks inherit"
+        return "what a DAG run costs from the second one on" if self.warm else "what the first DAG run costs"
 
 
 class PlannedRun(Record):
@@ -92,9 +105,12 @@ class PlannedRun(Record):
 
 
 class RunRecord(Record):
-    """The run as a whole. ``status`` is ``running`` until the rig has ended it, also after a crash."""
+    """The run as a whole. ``status`` is ``running`` until the rig has ended it, also after a crash.
 
-    schema_version: Literal[1] = 1
+    ``idle_timeout`` is how long a shared driver keeps a connection that nobody uses, None in runs of schema 1.
+    """
+
+    schema_version: Literal[1, 2] = 2
     run: str
     profile: str
     seed: int
@@ -107,6 +123,7 @@ class RunRecord(Record):
     ended_at: float | None = None
     environment: dict[str, Any]
     plan: list[PlannedRun]
+    idle_timeout: float | None = None
 
 
 class ProbeShare(Record):
@@ -118,6 +135,24 @@ class ProbeShare(Record):
     samples: int
     interval_median: float | None
     interval_p95: float | None
+
+
+class MachineShare(Record):
+    """What a DAG run took of the machine, from just before it was started until it had ended.
+
+    ``cpu_seconds`` is by service, ``unattributed`` what the machine spent beside them: other programs, the kernel, and
+    processes that ended without being waited for. ``pressure`` is the share of the time in which something waited for
+    a processor (PSI), ``steal`` the share of the processors' time that other guests of the host took, ``load`` the
+    mean of the load average over a minute at both ends. ``missing`` has the reason of each that is None.
+    """
+
+    seconds: float
+    cpu_seconds: dict[str, float] | None
+    unattributed: float | None = None
+    pressure: float | None = None
+    steal: float | None = None
+    load: float | None = None
+    missing: dict[str, str] = Field(default_factory=dict)
 
 
 class DagRunRecord(Record):
@@ -143,6 +178,7 @@ class DagRunRecord(Record):
     opened_reason: str | None
     sampler_reason: str | None = None
     probe: ProbeShare | None
+    machine: MachineShare | None = None
 
 
 class Sample(Record):
@@ -177,6 +213,7 @@ class TaskRecord(Record):
     state: str | None
     try_number: int
     hostname: str | None
+    scheduled_at: float | None = None
     queued_at: float | None
     started_at: float | None
     ended_at: float | None
@@ -224,11 +261,21 @@ def read_run(folder: Path) -> RunRecord:
     path = folder / RUN_FILE
     if not path.exists():
         raise BadInput(f"{folder} holds no run (no {RUN_FILE})", "`rig runs` lists the runs there are")
+    text = path.read_bytes()
+    require_known_schema(path, text, SCHEMA)
     try:
-        return RunRecord.model_validate_json(path.read_bytes())
+        return RunRecord.model_validate_json(text)
     except ValidationError as error:
         raise BadInput(f"{path} is not a run of this rig: {_first(error)}",
                        "restore the file, or delete the run's folder") from error
+
+
+def require_known_schema(path: Path, text: bytes, known: int) -> None:
+    """Raise BadInput where a record says that a newer rig has written it; what is no JSON is not judged here."""
+    with suppress(ValueError, TypeError, KeyError):
+        if (schema := int(json.loads(text)["schema_version"])) > known:
+            raise BadInput(f"{path} is of a newer rig (schema {schema}, this one reads up to {known})",
+                           "install the rig that made it, or a later one")
 
 
 def write_run(folder: Path, record: RunRecord) -> None:

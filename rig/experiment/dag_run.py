@@ -14,8 +14,8 @@ from rig.airflow_api import ACTIVE, AirflowApi
 from rig.errors import Hung, RigError, WorkerIdle
 from rig.experiment.profiles import NAMELESS
 from rig.experiment.progress import Progress
-from rig.probe import Probe, Window
-from rig.records import EXHIBIT, Cell, DagRunRecord, PlannedRun, TaskRecord
+from rig.probe import Probe, Window, machine
+from rig.records import EXHIBIT, Cell, DagRunRecord, MachineShare, PlannedRun, TaskRecord
 from rig.stack.interface import Stack
 
 EXHIBIT_SECONDS = 120.0     # that it hangs is a result: no need to wait as long for it as for an accident
@@ -68,13 +68,18 @@ class CellRunner:
         return self._write(attempt)
 
     def _watched(self, attempt: "_Attempt") -> None:
-        dag_id = attempt.dag_id
+        dag_id, before = attempt.dag_id, self._machine()
         with self._api.paused(dag_id, False):
             attempt.run_id = self._api.trigger(dag_id, conf_of(attempt.planned.cell))
             state = until_ended(self._stack, self._api, dag_id, attempt.run_id, self._tell,
                                 limit=EXHIBIT_SECONDS if attempt.planned.cell.pattern == EXHIBIT else None)
+        attempt.machine = machine.between(before, self._machine())
         attempt.end("success" if state == "success" else "failed",
                     None if state == "success" else "tasks failed: see tasks.jsonl and their logs in Airflow")
+
+    def _machine(self) -> machine.Look:
+        services = self._stack.state().services
+        return machine.look({name: service.process.pid for name, service in services.items()})
 
     def _tell(self, counts: dict[str, int]) -> None:
         self._progress.tasks(counts["running"], counts["success"] + counts["failed"])
@@ -110,6 +115,7 @@ class _Attempt:
         self.dag_id = DAG_OF_PATTERN[planned.cell.pattern]
         self.window = Window(planned.index)
         self.run_id: str | None = None
+        self.machine: MachineShare | None = None
         self._started_at = time.time()
         self._state: State = "error"
         self._reason: str | None = "it was not started"
@@ -126,7 +132,7 @@ class _Attempt:
             index=self.planned.index, dag_id=self.dag_id, dag_run_id=self.run_id, state=self._state,
             reason=self._reason, started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
             last_id=opened.last_id, opened=opened.count, opened_exact=opened.exact, opened_reason=opened.reason,
-            sampler_reason=self.window.trouble, probe=self.window.share)
+            sampler_reason=self.window.trouble, probe=self.window.share, machine=self.machine)
 
 
 def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
@@ -191,7 +197,8 @@ def task_records(api: AirflowApi, planned: PlannedRun, dag_id: str, run_id: str)
 def _task_record(index: int, task: dict[str, Any], row: Any) -> TaskRecord:
     return TaskRecord(
         index=index, map_index=task["map_index"], state=task["state"], try_number=task["try_number"],
-        hostname=task["hostname"], queued_at=AirflowApi.seconds(task["queued_when"]),
+        hostname=task["hostname"], scheduled_at=AirflowApi.seconds(task.get("scheduled_when")),
+        queued_at=AirflowApi.seconds(task["queued_when"]),
         started_at=AirflowApi.seconds(task["start_date"]), ended_at=AirflowApi.seconds(task["end_date"]),
         row=row if isinstance(row, dict) else None,
         reason=None if isinstance(row, dict) else f"the task returned no row (it is {task['state'] or 'not started'})")

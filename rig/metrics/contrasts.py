@@ -1,65 +1,130 @@
-"""Contrasts of cells: each pattern with ``problematic``, and CeleryExecutor with LocalExecutor."""
+"""Contrasts of cells: each pattern with ``problematic``, CeleryExecutor with LocalExecutor, a cell with itself.
 
-from collections.abc import Iterator, Sequence
+Cold cells are contrasted with cold ones and warm cells with warm ones, block by block.
+"""
 
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from patterns.facts import Executor
 from rig.metrics import intervals
-from rig.metrics.intervals import Number
-from rig.metrics.model import CellSummary, Contrast, MetricSummary, Side
-from rig.metrics.registry import METRICS, Between, Metric
+from rig.metrics.intervals import Interval, Number, Pair, Said
+from rig.metrics.model import CellSummary, Contrast, Family, MetricSummary, Side
+from rig.metrics.registry import METRICS, PRIMARY, Between, Metric
 
 BASELINE_PATTERN = "problematic"
 BASELINE_EXECUTOR = "LocalExecutor"
+PRIMARY_WAYS = (("improved", "none"), ("worker", "process"), ("worker", "shared"))
+"""What is compared with ``problematic`` in the primary contrasts: on CeleryExecutor ``worker`` by ``process`` alone."""
 
 
-def contrasts(cells: Sequence[CellSummary], seed: int) -> list[Contrast]:
-    """Return every contrast of the run, pairs in the order of the cells."""
-    return [_contrast(metric, between, baseline, contender, seed)
-            for between, baseline, contender in _pairs(cells)
-            for metric in METRICS if between in metric.contrasts]
+class Planned(NamedTuple):
+    """A contrast that is going to be made, and the family that it is corrected with."""
+
+    metric: Metric
+    between: Between
+    family: Family
+    baseline: CellSummary
+    contender: CellSummary
+
+
+def contrasts(cells: Sequence[CellSummary]) -> list[Contrast]:
+    """Return every contrast of the run, pairs in the order of the cells.
+
+    The families follow from the plan alone, so that nothing measured decides what is corrected for what.
+    """
+    planned = [Planned(metric, between, _family(metric, between, contender), baseline, contender)
+               for between, baseline, contender in _pairs(cells)
+               for metric in METRICS if between in metric.contrasts]
+    sizes = Counter(one.family for one in planned)
+    found = [_contrast(one, sizes[one.family]) for one in planned]
+    floors = {(one.metric, one.baseline.executor): one.range for one in found if one.between == "control"}
+    return [one.model_copy(update={"noise_floor": _floor(one, floors)}) for one in found]
 
 
 def _pairs(cells: Sequence[CellSummary]) -> Iterator[tuple[Between, CellSummary, CellSummary]]:
-    alike = [(a, b) for a in cells for b in cells if a is not b and _work(a) == _work(b)]
+    alike = [(a, b) for a in cells for b in cells if a is not b and _work(a) == _work(b) and not a.control]
     for a, b in alike:
-        if a.executor == b.executor and (a.pattern, a.relay) == (BASELINE_PATTERN, "none"):
+        if a.executor == b.executor and not b.control and (a.pattern, a.relay) == (BASELINE_PATTERN, "none"):
             yield "patterns", a, b
     for a, b in alike:
-        if _way(a) == _way(b) and a.executor == BASELINE_EXECUTOR != b.executor:
+        if _way(a) == _way(b) and not b.control and a.executor == BASELINE_EXECUTOR != b.executor:
             yield "executors", a, b
+    for a, b in alike:
+        if _way(a) == _way(b) and b.control and a.executor == b.executor:
+            yield "control", a, b
 
 
 def _way(cell: CellSummary) -> tuple[object, ...]:
-    return cell.pattern, cell.relay, cell.warm
+    return cell.pattern, cell.relay
 
 
 def _work(cell: CellSummary) -> tuple[object, ...]:
-    return cell.tasks, cell.calls_per_task, cell.hold_seconds, cell.driver
+    return cell.tasks, cell.calls_per_task, cell.hold_seconds, cell.driver, cell.warm
 
 
-def _contrast(metric: Metric, between: Between, baseline: CellSummary, contender: CellSummary,
-              seed: int) -> Contrast:
+def _family(metric: Metric, between: Between, contender: CellSummary) -> Family:
+    if between == "control":
+        return "control"
+    is_usual = contender.executor == BASELINE_EXECUTOR or contender.relay != "shared"
+    named = between == "patterns" and _way(contender) in PRIMARY_WAYS and is_usual and contender.driver == "sync"
+    return "primary" if named and metric.name in PRIMARY else "secondary"
+
+
+def _contrast(planned: Planned, size: int) -> Contrast:
+    metric, baseline, contender = planned.metric, planned.baseline, planned.contender
     a, b = baseline.metrics[metric.name], contender.metrics[metric.name]
-    reason = _why_not(a, b)
-    key = (seed, metric.name, *side(baseline).model_dump().values(), *side(contender).model_dump().values())
-    interval = None if reason else intervals.of_ratio(known(b.raw), known(a.raw), intervals.generator(*key))
+    reason, pairs, level = _why_not(a, b), _by_block(baseline, contender, metric.name), intervals.corrected(size)
+    found = None if reason else intervals.ratios(pairs)
+    ends = intervals.of_ratio(found, level) if found else None
+    said, why_silent = _verdict(a, b, pairs, ends, level)
     return Contrast(
-        metric=metric.name, unit=metric.unit, better=metric.better, between=between,
-        baseline=side(baseline), contender=side(contender),
-        baseline_median=a.median, contender_median=b.median,
-        difference=_difference(a, b), ratio=None if reason else _ratio(a, b), reason=reason,
-        ci95=None if interval is None else (round(interval[0], 4), round(interval[1], 4)),
-        ci95_reason=None if interval else reason or _why_no_interval(a, b))
+        metric=metric.name, unit=metric.unit, better=metric.better, between=planned.between,
+        family=planned.family, family_size=size, blocks=len(pairs),
+        baseline=side(baseline), contender=side(contender), baseline_median=a.median, contender_median=b.median,
+        difference=_difference(a, b), ratio=None if reason else _ratio(a, b, found), reason=reason,
+        range=_rounded(intervals.range_of(found) if found else None), ci95=_rounded(ends), level=round(level, 6),
+        ci95_reason=None if ends else reason or _why_no_interval(pairs),
+        verdict=said and said.verdict, at_most=said and said.at_most, verdict_reason=why_silent, noise_floor=None)
 
 
 def side(cell: CellSummary) -> Side:
     """Return what names a cell."""
     return Side(executor=cell.executor, pattern=cell.pattern, relay=cell.relay,
-                driver=cell.driver, warm=cell.warm)
+                driver=cell.driver, warm=cell.warm, control=cell.control)
 
 
 def known(raw: Sequence[Number | None]) -> list[Number]:
     """Return the repeats that were measured."""
     return [value for value in raw if value is not None]
+
+
+def _by_block(baseline: CellSummary, contender: CellSummary, metric: str) -> list[Pair]:
+    """Return the contender and the baseline of each block in which both were measured."""
+    before, after = (dict(zip(cell.blocks, cell.metrics[metric].raw, strict=True)) for cell in (baseline, contender))
+    return [(b, a) for block in sorted(before.keys() & after.keys())
+            if (a := before[block]) is not None and (b := after[block]) is not None]
+
+
+def _verdict(baseline: MetricSummary, contender: MetricSummary, pairs: Sequence[Pair], ends: Interval | None,
+             level: float) -> tuple[Said | None, str | None]:
+    """Return what can be said, or why nothing can; where a value is 0 the differences have to do."""
+    if baseline.median is None or contender.median is None or baseline.lower_bound or contender.lower_bound:
+        return None, _why_not(baseline, contender)
+    if ends is not None:
+        return intervals.verdict_of_ratio(ends), None
+    difference = intervals.of_difference(pairs, level)
+    if difference is None:
+        return None, intervals.too_few(len(pairs), "complete blocks")
+    return intervals.verdict_of_difference(difference), None
+
+
+def _floor(one: Contrast, floors: Mapping[tuple[str, Executor], Interval | None]) -> float | None:
+    """Return the larger of both executors' floors: the largest factor between a cell and itself, less 1."""
+    ranges = [floors.get((one.metric, executor)) for executor in {one.baseline.executor, one.contender.executor}]
+    of_each = [max(high, 1 / low) - 1 for low, high in filter(None, ranges)]
+    return round(max(of_each), 4) if len(of_each) == len(ranges) else None
 
 
 def _why_not(baseline: MetricSummary, contender: MetricSummary) -> str | None:
@@ -72,11 +137,10 @@ def _why_not(baseline: MetricSummary, contender: MetricSummary) -> str | None:
     return "the baseline is 0" if baseline.median == 0 else None
 
 
-def _why_no_interval(baseline: MetricSummary, contender: MetricSummary) -> str:
-    least = min(len(known(baseline.raw)), len(known(contender.raw)))
-    if least < intervals.LEAST_REPEATS:
-        return intervals.too_few(least)
-    return "the baseline was 0 in a repeat"
+def _why_no_interval(pairs: Sequence[Pair]) -> str:
+    if len(pairs) < intervals.LEAST_BLOCKS:
+        return intervals.too_few(len(pairs), "complete blocks")
+    return "a value was 0 in a block"
 
 
 def _difference(baseline: MetricSummary, contender: MetricSummary) -> Number | None:
@@ -85,7 +149,13 @@ def _difference(baseline: MetricSummary, contender: MetricSummary) -> Number | N
     return round(contender.median - baseline.median, 6)
 
 
-def _ratio(baseline: MetricSummary, contender: MetricSummary) -> float | None:
+def _ratio(baseline: MetricSummary, contender: MetricSummary, found: Sequence[float] | None) -> float | None:
+    if found:
+        return round(intervals.geometric_mean(found), 4)
     if baseline.median is None or contender.median is None:
         return None
     return round(contender.median / baseline.median, 4)
+
+
+def _rounded(ends: Interval | None) -> Interval | None:
+    return None if ends is None else (round(ends[0], 4), round(ends[1], 4))

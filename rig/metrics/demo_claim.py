@@ -12,28 +12,33 @@ LEAST_REDUCTION = 0.75
 
 _PATTERNS = ("problematic", "improved")
 _SEED_CONDITIONS: Mapping[str, Number] = {"tasks": 100, "calls per task": 1, "hold of a task, s": 2, "slots": 32}
+_SEED_VERSIONS: Mapping[str, str] = {"Neo4j driver": "5.28.0", "Airflow": "2.8.1", "server": "Neo4j Aura"}
 
 
-def seed_claim(run: RunRecord, cells: Sequence[CellSummary]) -> SeedClaim:
+def seed_claim(run: RunRecord, cells: Sequence[CellSummary], drivers: Sequence[str]) -> SeedClaim:
     """Return, for each executor, whether ``improved`` has so much fewer idle connections.
 
-    The seed reads levels off a chart, so that it is the peak that decides; the mean stands beside it.
+    The seed reads levels off a chart, so that it is the peak that decides; the mean stands beside it. There is no
+    verdict unless every condition is the seed's.
     """
-    conditions = _conditions(run, cells)
+    conditions = [*_conditions(run, cells), *_versions(run, drivers)]
+    different = [f"{one.name} {one.run} instead of {one.seed}" for one in conditions if not one.same]
     return SeedClaim(
         claim=CLAIM, least_reduction=LEAST_REDUCTION, conditions=conditions,
-        executors=[_executor(name, cells) for name in EXECUTORS if any(c.executor == name for c in cells)],
-        same_conditions=all(condition.same for condition in conditions))
+        executors=[_executor(name, cells, different) for name in EXECUTORS if any(c.executor == name for c in cells)],
+        same_conditions=not different)
 
 
-def _executor(executor: Executor, cells: Sequence[CellSummary]) -> ExecutorClaim:
+def _executor(executor: Executor, cells: Sequence[CellSummary], different: Sequence[str]) -> ExecutorClaim:
     # The first cell of a pattern stands for it: later ones differ in what the seed does not have.
     of = {cell.pattern: cell for cell in reversed(_compared(cells)) if cell.executor == executor}
     peak = _level(of, "connections_idle_peak")
-    reason = None if peak.reduction is not None else _why_not(of)
+    reason = f"not the seed's conditions: {', '.join(different)}" if different else None
+    if peak.reduction is None:
+        reason = _why_not(of)
     return ExecutorClaim(
         executor=executor, peak=peak, mean=_level(of, "connections_idle"), reason=reason,
-        reproduced=None if peak.reduction is None else peak.reduction >= LEAST_REDUCTION)
+        reproduced=None if peak.reduction is None or different else peak.reduction >= LEAST_REDUCTION)
 
 
 def _level(of: Mapping[str, CellSummary], metric: str) -> ClaimLevel:
@@ -44,7 +49,8 @@ def _level(of: Mapping[str, CellSummary], metric: str) -> ClaimLevel:
 
 
 def _compared(cells: Sequence[CellSummary]) -> list[CellSummary]:
-    return [cell for cell in cells if cell.pattern in _PATTERNS and cell.relay == "none"]
+    return [cell for cell in cells if cell.pattern in _PATTERNS and cell.relay == "none"
+            and not cell.warm and not cell.control]
 
 
 def _why_not(of: Mapping[str, CellSummary]) -> str:
@@ -65,3 +71,13 @@ def _conditions(run: RunRecord, cells: Sequence[CellSummary]) -> list[Condition]
     return [Condition(name=name, seed=str(seed), same=found[name] == {seed},
                       run=", ".join(f"{value:g}" for value in sorted(found[name])) or "none")
             for name, seed in _SEED_CONDITIONS.items()]
+
+
+def _versions(run: RunRecord, drivers: Sequence[str]) -> list[Condition]:
+    """Return what ran beside what the seed ran: with other versions the figures answer another question."""
+    versions = run.environment.get("versions", {})
+    server = versions.get("neo4j server")
+    found = {"Neo4j driver": ", ".join(drivers), "Airflow": versions.get("airflow"),
+             "server": server and (_SEED_VERSIONS["server"] if "aura" in server else f"Neo4j {server}")}
+    return [Condition(name=name, seed=seed, run=found[name] or "unknown", same=found[name] == seed)
+            for name, seed in _SEED_VERSIONS.items()]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from rig.metrics import gauges, leaks, rows
+from rig.metrics import gauges, leaks, machine, rows
 from rig.metrics.counting import ids_count, seen_ids, still_open
 from rig.metrics.gauges import all_tasks, times
 from rig.metrics.intervals import Number
@@ -81,6 +81,21 @@ def _queued_seconds(repeat: Repeat) -> list[float]:
     return _seconds(repeat, lambda t: t.queued_at, "queued time", lambda t: t.started_at, "start")
 
 
+def _scheduled_seconds(repeat: Repeat) -> list[float]:
+    return _seconds(repeat, lambda t: t.scheduled_at, "scheduled time", lambda t: t.started_at, "start")
+
+
+def _kept(repeat: Repeat) -> Number:
+    return gauges.idle_seconds_kept(repeat, leaks.kept_by_a_shared_driver(repeat))
+
+
+def _mean_concurrency(repeat: Repeat) -> Number:
+    window = gauges.makespan_window(repeat)
+    if window.seconds <= 0:
+        raise Missing("the makespan window has no length")
+    return sum(_task_seconds(repeat)) / window.seconds
+
+
 def _concurrency(repeat: Repeat) -> int:
     """Return the most tasks between start and end at one moment; one that ends as another starts is over."""
     tasks = all_tasks(repeat)
@@ -121,6 +136,7 @@ _MEASURES: Mapping[str, Callable[[Repeat], Number]] = {
     "connections_idle_peak": lambda repeat: gauges.peak(repeat, gauges.idle),
     "connections_running": lambda repeat: gauges.mean(repeat, gauges.running),
     "idle_connection_seconds": gauges.idle_seconds,
+    "idle_connection_seconds_kept": _kept,
     "connections_left_5s": lambda repeat: leaks.left(repeat, 5),
     "connections_left_30s": lambda repeat: leaks.left(repeat, 30),
     "connections_abandoned": _abandoned,
@@ -131,9 +147,13 @@ _MEASURES: Mapping[str, Callable[[Repeat], Number]] = {
     "call_seconds_p90": _over(_tail, rows.later_calls),
     "task_seconds": _over(median, _task_seconds),
     "tasks_wrong": _wrong,
+    "scheduled_seconds": _over(median, _scheduled_seconds),
+    "scheduled_seconds_p90": _over(_tail, _scheduled_seconds),
     "queued_seconds": _over(median, _queued_seconds),
     "queued_seconds_p90": _over(_tail, _queued_seconds),
     "makespan_seconds": lambda repeat: gauges.makespan_window(repeat).seconds,
     "concurrency_reached": _concurrency,
     "worker_processes": rows.worker_processes,
+    "concurrency_mean": _mean_concurrency,
+    **machine.MEASURES,
 }

@@ -121,6 +121,23 @@ def idle_seconds(repeat: Repeat) -> float:
     return _integral(repeat.samples, idle, Window(seen.start, min(seen.end, end + AFTERMATH_SECONDS)))
 
 
+def idle_seconds_kept(repeat: Repeat, is_kept: Callable[[int], bool]) -> float:
+    """Return the integral of idle as if no other DAG run came: to the last sample, then to the idle timeout.
+
+    A connection that is kept was used last before the window's end: the timeout is counted from there, which is some
+    seconds more than was left of it. Raises Missing where the timeout is not known, or a connection was left open that
+    no shared driver keeps: nobody knows when it ends.
+    """
+    seen, end = observation(repeat), makespan_window(repeat).end
+    left = set(repeat.samples[-1].open)
+    if left and repeat.idle_timeout is None:
+        raise Missing("the idle timeout was not recorded")
+    if unknown := sum(not is_kept(id_) for id_ in left):
+        raise Missing(f"{unknown} connections that no shared driver keeps were open in the last sample")
+    rest = max(0.0, end + (repeat.idle_timeout or 0.0) - seen.end)
+    return _integral(repeat.samples, idle, seen) + len(left) * rest
+
+
 def intervals(samples: Sequence[Sample]) -> list[float]:
     """Return the seconds between one sample and the next."""
     return [later.t - earlier.t for earlier, later in pairwise(samples)]

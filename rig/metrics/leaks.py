@@ -1,6 +1,6 @@
 """Connections that outlive their tasks: who owns a connection, and what is left of it after a while."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from patterns import identity
 from rig.metrics import rows
@@ -8,6 +8,7 @@ from rig.metrics.gauges import all_tasks, observation, times
 from rig.metrics.missing import Missing
 from rig.metrics.raw import Repeat
 from rig.records import Connection
+from worker_init.upstream import USER_AGENT as RELAY_AGENT
 
 TOLERANCE_SECONDS = 1.0
 """The sampler stops 30 s after the last task ended, give or take one interval of a slow server."""
@@ -41,6 +42,12 @@ def known_connections(repeat: Repeat) -> Iterable[Connection]:
     if unknown := sampled - known.keys():
         raise Missing(f"{len(unknown)} sampled connections have no record")
     return [known[id_] for id_ in sorted(sampled)]
+
+
+def kept_by_a_shared_driver(repeat: Repeat) -> Callable[[int], bool]:
+    """Return a test for connections that a shared driver opened: it keeps them until they have been idle too long."""
+    agents = {connection.id: connection.user_agent for connection in repeat.connections}
+    return lambda id_: agents.get(id_) == RELAY_AGENT
 
 
 class _Owners:

@@ -5,8 +5,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from patterns.facts import Executor
-from rig.metrics.intervals import Interval, Number
+from rig.metrics.intervals import Interval, Number, Verdict
+from rig.metrics.registry import Between
 from rig.records import EXHIBIT, Relay
+
+Family = Literal["primary", "secondary", "control"]
 
 
 class Part(BaseModel):
@@ -19,7 +22,8 @@ class MetricSummary(Part):
     """A metric of a cell over its repeats.
 
     ``raw`` has one value for each planned repeat, null for one that failed or was not run; ``reason``
-    says why. ``lower_bound`` is set where the server's count was not to be had: read "at least".
+    says why. ``range`` is the lowest and the highest of them, ``ci95`` an interval of the median, from six on.
+    ``lower_bound`` is set where the server's count could not be had: read "at least".
     """
 
     unit: str
@@ -27,6 +31,7 @@ class MetricSummary(Part):
     kind: str
     raw: list[Number | None]
     median: Number | None
+    range: Interval | None
     ci95: Interval | None
     reason: str | None
     ci95_reason: str | None
@@ -41,6 +46,7 @@ class Side(Part):
     relay: Relay
     driver: Literal["sync", "async"]
     warm: bool = False
+    control: bool = False
 
     @property
     def is_exhibit(self) -> bool:
@@ -49,8 +55,13 @@ class Side(Part):
 
 
 class CellSummary(Side):
-    """One cell. ``tasks`` is for one DAG run; ``tasks_succeeded`` and ``tasks_wrong`` are of all repeats."""
+    """One cell. ``tasks`` is for one DAG run; ``tasks_succeeded`` and ``tasks_wrong`` are of all repeats.
 
+    ``blocks`` has the block of each repeat, in the order of the metrics' ``raw``.
+    """
+
+    purpose: str
+    blocks: list[int]
     tasks: int
     calls_per_task: int
     hold_seconds: float
@@ -65,21 +76,37 @@ class CellSummary(Side):
 
 
 class Contrast(Part):
-    """One metric of two cells: ``ratio`` is the contender's median over the baseline's."""
+    """One metric of two cells, compared block by block.
+
+    ``ratio`` is the contender over the baseline: the geometric mean of the ratios of the ``blocks`` in which both were
+    measured, that of the medians where a value is 0. ``range`` is the lowest and the highest of these ratios. ``ci95``
+    is the interval of ``ratio``, from six blocks on, at the ``level`` at which 95 % hold for the whole ``family`` of
+    ``family_size`` contrasts; ``verdict`` is what it lets one say of the contender, ``at_most`` the largest difference
+    that it leaves, as a share of 1. ``noise_floor`` is how far a cell differed from itself in a block, as a share of 1.
+    """
 
     metric: str
     unit: str
     better: Literal["lower", "higher"] | None
-    between: Literal["patterns", "executors"]
+    between: Between
+    family: Family
+    family_size: int
+    blocks: int
     baseline: Side
     contender: Side
     baseline_median: Number | None
     contender_median: Number | None
     difference: Number | None
     ratio: float | None
+    range: Interval | None
     ci95: Interval | None
+    level: float
+    verdict: Verdict | None
+    at_most: float | None
+    noise_floor: float | None
     reason: str | None
     ci95_reason: str | None
+    verdict_reason: str | None
 
 
 class SamplerShare(Part):
@@ -160,7 +187,7 @@ class Summary(Part):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    schema_version: Literal[2] = Field(default=2, alias="schema")
     run: str
     profile: str
     seed: int

@@ -30,7 +30,7 @@ def dag_run(repeat: Repeat, run: RunRecord, figures: Mapping[str, Figure]) -> Da
     reason = record.reason if record else failure(repeat, run)
     return DagRunSummary(
         executor=cell.executor, pattern=cell.pattern, relay=cell.relay, driver=cell.driver, warm=cell.warm,
-        index=repeat.planned.index, block=repeat.planned.block,
+        control=cell.control,         index=repeat.planned.index, block=repeat.planned.block,
         dag_run_id=record.dag_run_id if record else None,
         state=record.state if record else "not run", reason=text(reason) if reason else None,
         tasks=cell.tasks, tasks_recorded=len(repeat.tasks), tasks_succeeded=succeeded(repeat),

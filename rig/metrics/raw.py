@@ -21,6 +21,7 @@ class Repeat:
     samples: tuple[Sample, ...]
     connections: tuple[Connection, ...]
     tasks: tuple[TaskRecord, ...]
+    idle_timeout: float | None = None
 
     @property
     def cell(self) -> Cell:
@@ -53,11 +54,11 @@ AnyIndexed = TypeVar("AnyIndexed", bound=_Indexed)
 _PATTERNS = tuple(PATTERNS)
 
 
-def cell_order(cell: Cell) -> tuple[int, int, str, int, bool, bool, str]:
+def cell_order(cell: Cell) -> tuple[int, int, str, int, bool, bool, bool, str]:
     """Return a sort key: LocalExecutor first, the pattern that all others are compared with first."""
     known = _PATTERNS.index(cell.pattern) if cell.pattern in _PATTERNS else len(_PATTERNS)
     return (EXECUTORS.index(cell.executor), known, cell.pattern, RELAYS.index(cell.relay), cell.driver != "sync",
-            cell.warm, cell.model_dump_json())
+            cell.warm, cell.control, cell.model_dump_json())
 
 
 def load(folder: Path) -> RawRun:
@@ -70,7 +71,7 @@ def load(folder: Path) -> RawRun:
     tasks = _by_index(records.read(folder / records.TASKS_FILE, TaskRecord), lambda t: t.map_index)
     return RawRun(run, tuple(
         Repeat(planned, dag_runs.get(planned.index), samples[planned.index], seen[planned.index],
-               tasks[planned.index])
+               tasks[planned.index], run.idle_timeout)
         for planned in sorted(run.plan, key=lambda planned: planned.index)))
 
 

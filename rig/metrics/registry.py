@@ -5,8 +5,8 @@ from typing import Literal
 
 Kind = Literal["counter", "gauge", "histogram", "scalar"]
 Better = Literal["lower", "higher"]
-Group = Literal["database", "tasks", "executor", "conditions"]
-Between = Literal["patterns", "executors"]
+Group = Literal["database", "tasks", "executor", "machine", "conditions"]
+Between = Literal["patterns", "executors", "control"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,13 @@ class Metric:
     counted_by_id: bool = False
 
 
-_BOTH: frozenset[Between] = frozenset({"patterns", "executors"})
+_BOTH: frozenset[Between] = frozenset({"patterns", "executors", "control"})
 # Task latencies vary by a factor of two from DAG run to DAG run: between patterns they would have to
 # alternate within one DAG run to be compared. Between executors there is no other way.
-_EXECUTORS: frozenset[Between] = frozenset({"executors"})
+_EXECUTORS: frozenset[Between] = frozenset({"executors", "control"})
+
+PRIMARY = ("connections_opened", "idle_connection_seconds_kept", "makespan_seconds", "cpu_per_task")
+"""The metrics of the primary contrasts: what a pattern opens, what it keeps, how long it takes, what it costs."""
 
 _DATABASE = (
     Metric("connections_opened", "opened", "database", "counter", "connections", "lower",
@@ -55,7 +58,10 @@ _DATABASE = (
            "Connections open and in a transaction, time-weighted mean over the makespan window."),
     Metric("idle_connection_seconds", "idle connection-seconds", "database", "counter", "s", "lower",
            "Integral of idle connections over time, from the start of the makespan window to the last "
-           "sample, 5 s after the window's end at most.", _BOTH),
+           "sample, 5 s after the window's end at most."),
+    Metric("idle_connection_seconds_kept", "idle connection-seconds, to the idle timeout", "database", "counter", "s",
+           "lower", "The same integral to the last sample, and for each connection that a shared driver still kept "
+           "then the rest of its idle timeout, counted from the end of the makespan window.", _BOTH),
     Metric("connections_left_5s", "left, 5\N{NO-BREAK SPACE}s", "database", "gauge", "connections", "lower",
            "Connections still open 5 s after the task that owns them ended.", _BOTH),
     Metric("connections_left_30s", "left, 30\N{NO-BREAK SPACE}s", "database", "gauge", "connections", "lower",
@@ -83,21 +89,59 @@ _TASKS = (
            of_failed_runs=True),
 )
 _EXECUTOR = (
+    Metric("scheduled_seconds", "scheduled to started, median", "executor", "histogram", "s", "lower",
+           "Scheduled (Airflow's scheduled_dttm) to started, the wait for a slot included; median over the tasks.",
+           _EXECUTORS),
+    Metric("scheduled_seconds_p90", "scheduled to started, p90", "executor", "histogram", "s", "lower",
+           "The 90th percentile over the tasks of the same times as scheduled_seconds."),
     Metric("queued_seconds", "queued, median", "executor", "histogram", "s", "lower",
-           "Queued to started, the executor's own cost; median over the tasks.", _EXECUTORS),
+           "Queued to started; median over the tasks. The executors queue at different moments: no contrast."),
     Metric("queued_seconds_p90", "queued, p90", "executor", "histogram", "s", "lower",
            "The 90th percentile over the tasks of the same times as queued_seconds."),
     Metric("makespan_seconds", "makespan", "executor", "scalar", "s", "lower",
            "First mapped task queued to last mapped task ended: the makespan window.", _BOTH),
 )
 
-METRICS: tuple[Metric, ...] = _DATABASE + _TASKS + _EXECUTOR
+
+
+def _cpu(name: str, label: str, whose: str, contrasts: frozenset[Between] = frozenset()) -> Metric:
+    return Metric(name, label, "machine", "counter", "s", "lower", f"Processor seconds of {whose}, per task.",
+                  contrasts)
+
+
+_MACHINE = (
+    _cpu("cpu_per_task", "processor, all", "all services but Flower, and of the tasks", _BOTH),
+    _cpu("cpu_tasks", "processor, tasks", "the task processes, from their fork to their end", _BOTH),
+    _cpu("cpu_scheduler", "processor, scheduler", "the scheduler, with LocalExecutor's own processes", _BOTH),
+    _cpu("cpu_api_server", "processor, API server", "the API server", _BOTH),
+    _cpu("cpu_dag_processor", "processor, DAG processor", "the DAG processor"),
+    _cpu("cpu_worker", "processor, worker", "the Celery worker and its pool, task processes and driver host apart"),
+    _cpu("cpu_driver_host", "processor, driver host", "the driver host"),
+    _cpu("cpu_neo4j", "processor, Neo4j", "Neo4j", _BOTH),
+    _cpu("cpu_postgres", "processor, Postgres", "Postgres", _BOTH),
+    _cpu("cpu_redis", "processor, Redis", "Redis"),
+    _cpu("cpu_flower", "processor, Flower", "Flower, which is in no sum"),
+    _cpu("cpu_probe", "processor, probe", "the rig itself, its probe and its polls, which are in no sum"),
+)
+
+METRICS: tuple[Metric, ...] = _DATABASE + _TASKS + _EXECUTOR + _MACHINE
 
 CONDITIONS: tuple[Metric, ...] = (
     Metric("concurrency_reached", "tasks at once", "conditions", "scalar", "tasks", None,
            "The most tasks between start and end at one moment."),
     Metric("worker_processes", "worker processes", "conditions", "scalar", "processes", None,
            "Distinct parent processes of the tasks, by host and process id."),
+    Metric("concurrency_mean", "tasks at once, mean", "conditions", "scalar", "tasks", None,
+           "The tasks' seconds between start and end, summed and divided by the makespan window."),
+    Metric("cpu_pressure", "waiting for a processor", "conditions", "gauge", "share", None,
+           "The share of the time in which something on this machine waited for a processor (PSI)."),
+    Metric("cpu_steal", "steal", "conditions", "gauge", "share", None,
+           "The share of the processors' time that other guests of the host took."),
+    Metric("load_mean", "load", "conditions", "gauge", "processes", None,
+           "The load average over a minute, the mean of those before and after the DAG run."),
+    Metric("cpu_unattributed", "processor, others", "conditions", "counter", "s", None,
+           "Processor seconds of the machine that are in no service's: other programs, the kernel, and processes that "
+           "nobody waited for."),
 )
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS + CONDITIONS}

@@ -27,15 +27,16 @@ def summary_of(raw: RawRun) -> Summary:
     """Return the summary of raw files that were read already."""
     run = raw.record
     found = {repeat.planned.index: figures(repeat) for repeat in raw.repeats}
+    drivers = rows.driver_versions(raw.repeats)
     cells = [_cell(cell, repeats, run, found) for cell, repeats in raw.cells().items()]
     return Summary(
         run=run.run, profile=run.profile, seed=run.seed, status=run.status,
         reason=text(run.reason) if run.reason else None, started_at=run.started_at, ended_at=run.ended_at,
         command=text(run.command), slots=run.slots, environment=redacted(run.environment),
-        driver_versions=rows.driver_versions(raw.repeats),
-        cells=cells, contrasts=contrasts(cells, run.seed),
+        driver_versions=drivers,
+        cells=cells, contrasts=contrasts(cells),
         dag_runs=[dag_run(repeat, run, found[repeat.planned.index]) for repeat in raw.repeats],
-        seed_claim=seed_claim(run, cells))
+        seed_claim=seed_claim(run, cells, drivers))
 
 
 def _cell(cell: Cell, repeats: Sequence[Repeat], run: RunRecord, found: Figures) -> CellSummary:
@@ -43,6 +44,7 @@ def _cell(cell: Cell, repeats: Sequence[Repeat], run: RunRecord, found: Figures)
     conditions = {metric.name: _metric(metric, repeats, run, found) for metric in CONDITIONS}
     return CellSummary(
         executor=cell.executor, pattern=cell.pattern, relay=cell.relay, driver=cell.driver, warm=cell.warm,
+        control=cell.control, purpose=cell.purpose, blocks=[repeat.planned.block for repeat in repeats],
         tasks=cell.tasks, calls_per_task=cell.calls, hold_seconds=cell.hold, repeats=len(repeats),
         repeats_measured=sum(failure(repeat, run) is None for repeat in repeats),
         tasks_succeeded=sum(map(succeeded, repeats)), tasks_wrong=sum(map(wrong, repeats)),
@@ -55,12 +57,11 @@ def _metric(metric: Metric, repeats: Sequence[Repeat], run: RunRecord, found: Fi
     of = [_counted(metric, repeat, run, found[repeat.planned.index][metric.name]) for repeat in repeats]
     values = known([figure.value for figure in of])
     at_least = any(figure.at_least for figure in of)
-    key = (run.seed, metric.name, repeats[0].cell.model_dump_json())
-    interval = None if at_least else intervals.of_median(values, intervals.generator(*key))
+    interval = None if at_least else intervals.of_median(values)
     return MetricSummary(
         unit=metric.unit, better=metric.better, kind=metric.kind, raw=[figure.value for figure in of],
-        median=_median(values), lower_bound=at_least, reason=_reasons(of),
-        ci95=None if interval is None else (round(interval[0], DIGITS), round(interval[1], DIGITS)),
+        median=_median(values), lower_bound=at_least, reason=_reasons(of), range=intervals.range_of(values),
+        ci95=interval,
         ci95_reason=None if interval else _why_no_interval(values, at_least))
 
 

@@ -39,13 +39,13 @@ def _from_to(baseline: CellSummary | None, contender: CellSummary | None, *, idl
     if baseline is None or contender is None:
         return None
     opened = _change("connections_opened", baseline, contender)
-    seconds = f"; {_change('idle_connection_seconds', baseline, contender)}" if idle else ""
+    seconds = f"; {_change('idle_connection_seconds_kept', baseline, contender)}" if idle else ""
     where = baseline.executor if baseline.executor == contender.executor else \
         f"{baseline.executor} → {contender.executor}"
     return f"{opened}{seconds} ({where})"
 
 
-_WORDS = {"connections_opened": "connections opened", "idle_connection_seconds": "connection-seconds idle"}
+_WORDS = {"connections_opened": "connections opened", "idle_connection_seconds_kept": "connection-seconds idle"}
 
 
 def _change(name: str, baseline: CellSummary, contender: CellSummary) -> str:

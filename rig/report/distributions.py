@@ -92,4 +92,4 @@ def _whole(task: TaskRecord, _: Any) -> Iterator[float]:
 
 _OF_TASKS = (("first result of a task, s", "a task", _first_result), ("later calls, s", "a call", _later_calls),
              ("a task, start to end, s", "a task", _whole))
-_OF_DAG_RUNS = (("idle connection-seconds", "idle_connection_seconds"), ("makespan, s", "makespan_seconds"))
+_OF_DAG_RUNS = (("idle connection-seconds", "idle_connection_seconds_kept"), ("makespan, s", "makespan_seconds"))

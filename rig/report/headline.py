@@ -126,9 +126,9 @@ def _state(summary: Summary) -> str:
 
 def claim_sentence(claim: ExecutorClaim) -> str:
     """Return what one executor's figures say to the seed's claim."""
-    if claim.reproduced is None:
+    if claim.peak.reduction is None:
         return f"Not answered on {claim.executor}: {claim.reason}."
-    verdict = "Reproduced" if claim.reproduced else "Not reproduced"
+    verdict = {None: "No test of the claim", True: "Reproduced", False: "Not reproduced"}[claim.reproduced]
     peak, mean = claim.peak, claim.mean
     return (f"{verdict} on {claim.executor}: at the peak {phrases.number(peak.problematic)} idle connections with "
             f"problematic and {phrases.number(peak.improved)} with improved, {_change(peak.reduction)}; in the mean "
@@ -212,7 +212,7 @@ def _count(cell: CellSummary) -> str:
 
 
 def _seconds(cell: CellSummary) -> str:
-    return phrases.number(cell.metrics["idle_connection_seconds"].median)
+    return phrases.number(cell.metrics["idle_connection_seconds_kept"].median)
 
 
 def _tasks(cell: CellSummary) -> str:

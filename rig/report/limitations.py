@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from statistics import median
 
+from rig.metrics.intervals import LEAST_BLOCKS
 from rig.metrics.model import Summary
 from rig.report import phrases
 
 
 def limitations(summary: Summary) -> list[str]:
     """Return one plain sentence or two for each limit."""
-    return [*_sampling(summary), *_probe(summary), *_slots(summary), *_repeats(summary), *_bounds(summary),
-            *_retries(summary), *METHOD]
+    return [*_sampling(summary), *_probe(summary), *_slots(summary), *_repeats(summary), *_control(summary),
+            *_bounds(summary), *_retries(summary), *METHOD]
 
 
 METHOD = (
@@ -24,11 +25,20 @@ METHOD = (
     "and between executors only for want of another way.",
     "Server, Airflow and tasks share one machine: what the tasks take, the server lacks.",
     "Connections abandoned, without GOODBYE, cannot be seen without a relay or a tap in front of the server.",
-    "Where tasks go through a shared driver, its connections belong to no task: they stay open on purpose until they "
-    "have been idle for 300 s, and count as left. A warm cell is the DAG run right after its cold one, on the same "
-    "workers.",
-    "There is no cell that runs against itself here: the noise floor is what the repeats of one cell show.",
+    "Where tasks go through a shared driver, its connections belong to no task: they stay open on purpose until their "
+    "idle timeout, and count as left. A warm cell is the DAG run right after its cold one, on the same workers.",
 )
+
+
+def _mean(summary: Summary) -> str:
+    known = [value for cell in summary.cells if (value := cell.conditions["concurrency_mean"].median) is not None]
+    return (f"; on average {phrases.number(min(known))} to {phrases.number(max(known))} tasks ran at once, by cell"
+            if known else "")
+
+
+def _control(summary: Summary) -> Iterator[str]:
+    if not any(cell.control for cell in summary.cells):
+        yield "No cell was run against itself: this run has no noise floor."
 
 
 def _sampling(summary: Summary) -> Iterator[str]:
@@ -59,19 +69,21 @@ def _slots(summary: Summary) -> Iterator[str]:
     if not known:
         yield f"Both executors had {summary.slots} slots; how many tasks ran at once is not known."
     elif known == {summary.slots} and None not in reached.values():
-        yield f"Every cell had {summary.slots} slots and used them: {summary.slots} tasks ran at once."
+        yield f"Every cell had {summary.slots} slots, and at some moment all were in use{_mean(summary)}."
     else:
         each = "; ".join(f"{name} {phrases.number(value)}" for name, value in reached.items())
-        yield f"Every cell had {summary.slots} slots, but not all used them. Tasks at once: {each}."
+        yield (f"Every cell had {summary.slots} slots, but not all used them. Tasks at once at most: {each}"
+               f"{_mean(summary)}.")
 
 
 def _repeats(summary: Summary) -> Iterator[str]:
     measured = [cell.repeats_measured for cell in summary.cells]
-    if measured and min(measured) < 3:
-        yield ("Cells with fewer than three measured repeats have no interval: a difference there can be chance.")
+    if measured and min(measured) < LEAST_BLOCKS:
+        yield ("Cells with fewer than six measured repeats have no interval, and their contrasts no verdict: what is "
+               "shown is the range of the repeats, and a difference can be chance.")
     elif measured:
-        yield (f"Intervals come from {min(measured)} repeats or more of each cell, drawn again at random (bootstrap "
-               "over DAG runs). With so few they cannot be wider than the range of the repeats themselves.")
+        yield (f"Intervals come from {min(measured)} repeats or more of each cell, which are DAG runs in blocks. Those "
+               "of the contrasts are corrected for their number (Bonferroni), so that most leave a wide margin.")
 
 
 def _bounds(summary: Summary) -> Iterator[str]:

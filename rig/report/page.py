@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from rig.metrics import BY_NAME, CONDITIONS, METRICS
 from rig.metrics.contrasts import side
-from rig.metrics.intervals import LEAST_REPEATS
+from rig.metrics.intervals import LEAST_BLOCKS
 from rig.metrics.model import CellSummary, Contrast, Side, Summary
 from rig.metrics.raw import RawRun
 from rig.metrics.registry import Between, Metric
@@ -20,19 +20,20 @@ from rig.report.limitations import limitations
 from rig.report.verdicts import Verdict, verdict
 
 _TEMPLATES = Path(__file__).parent / "templates"
-PRICE = BY_NAME["idle_connection_seconds"]
+PRICE = BY_NAME["idle_connection_seconds_kept"]
 """What a connection costs while nobody uses it: shown beside what was opened, wherever that is."""
 
 _MAIN = ("connections_opened", "connections_peak", "connections_idle_peak", "connections_idle",
-         "idle_connection_seconds", "connections_left_5s", "connections_left_30s", "first_result_seconds",
-         "queued_seconds", "makespan_seconds")
+         PRICE.name, "connections_left_5s", "connections_left_30s", "first_result_seconds", "scheduled_seconds",
+         "makespan_seconds", "cpu_per_task")
 _CONTRASTED = frozenset({
     "connections_opened", "connections_peak", PRICE.name, "connections_left_5s", "first_result_seconds", "call_seconds",
-    "task_seconds", "queued_seconds", "makespan_seconds"})
+    "task_seconds", "scheduled_seconds", "makespan_seconds", "cpu_per_task"})
 _GROUPS = {"database": "At the database", "tasks": "In the tasks", "executor": "In the executor",
-           "conditions": "Conditions reached"}
+           "machine": "Of the machine", "conditions": "Conditions reached"}
 _BETWEEN: Mapping[Between, str] = {
-    "patterns": "Patterns: each against problematic", "executors": "Executors: CeleryExecutor against LocalExecutor"}
+    "patterns": "Patterns: each against problematic", "executors": "Executors: CeleryExecutor against LocalExecutor",
+    "control": "Noise: a cell against itself"}
 
 
 class Pair(NamedTuple):
@@ -68,7 +69,7 @@ def html(raw: RawRun, summary: Summary) -> str:
         subtitle=headline.subtitle(summary), outcome=headline.outcome(summary),
         alarms=headline.alarms(summary), exhibit=headline.exhibit(summary),
         claims=[(one, headline.claim_sentence(one)) for one in summary.seed_claim.executors],
-        intervals=any(cell.repeats_measured >= LEAST_REPEATS for cell in summary.cells),
+        intervals=any(cell.repeats_measured >= LEAST_BLOCKS for cell in summary.cells),
         lifelines=lifelines(raw, summary), bars=_bars(summary.cells), price=PRICE,
         variants=_variants(summary.cells), main=[BY_NAME[name] for name in _MAIN],
         groups=[(title, [metric for metric in METRICS + CONDITIONS if metric.group == group])

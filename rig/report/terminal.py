@@ -7,7 +7,8 @@ from rich.text import Text
 from rig.metrics.model import CellSummary, Summary
 from rig.report import headline, phrases
 
-_SHOWN = {"connections_opened": "opened", "connections_idle_peak": "idle\npeak", "idle_connection_seconds": "idle\ns",
+_SHOWN = {"connections_opened": "opened", "connections_idle_peak": "idle\npeak",
+          "idle_connection_seconds_kept": "idle\ns",
           "connections_left_5s": "left\n5 s", "makespan_seconds": "make-\nspan"}
 
 

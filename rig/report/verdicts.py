@@ -7,9 +7,6 @@ from rig.metrics.intervals import Number
 from rig.metrics.model import Contrast
 from rig.report import phrases
 
-MEANINGFUL = 0.25
-"""An interval that is within so much of 1 excludes a larger difference; a wider one says nothing."""
-
 
 class Verdict(NamedTuple):
     """The words, the figures behind them, and whether it is ``good``, ``bad`` or neither."""
@@ -30,28 +27,25 @@ def verdict(contrast: Contrast, baseline: Sequence[Number | None], contender: Se
         return Verdict("not known", contrast.reason or figures)
     if {*before} == {*after} and len({*before}) == 1:
         return Verdict("the same", figures)
-    words = _by_interval(contrast) if contrast.ci95 else _by_repeats(before, after)
-    return Verdict(words, figures, _tone(words, contrast))
+    if contrast.verdict is None:
+        return Verdict(_by_repeats(before, after), figures)
+    return Verdict(_in_words(contrast), figures, _tone(contrast))
 
 
-def _by_interval(contrast: Contrast) -> str:
-    low, high = contrast.ci95 or (0.0, 0.0)
-    if not low <= 1 <= high:
-        return "lower" if high < 1 else "higher"
-    most = max(1 - low, high - 1)
-    return f"no difference larger than {phrases.percent(most)}" if most <= MEANINGFUL else "too noisy to say"
+def _in_words(contrast: Contrast) -> str:
+    return f"{contrast.verdict}" if not contrast.at_most else f"{contrast.verdict} {phrases.percent(contrast.at_most)}"
 
 
 def _by_repeats(before: Sequence[Number], after: Sequence[Number]) -> str:
-    repeats = "in one repeat" if min(len(before), len(after)) == 1 else "in every repeat"
+    """Return what the repeats have in common: of three, one equal pair in ten has that by chance."""
+    repeats = min(len(before), len(after))
+    of = f"in all {repeats} repeats: too few for a verdict" if repeats > 1 else "in one repeat"
     if max(after) < min(before):
-        return f"lower {repeats}"
-    return f"higher {repeats}" if min(after) > max(before) else "too noisy to say"
+        return f"lower {of}"
+    return f"higher {of}" if min(after) > max(before) else "too noisy to say"
 
 
-def _tone(words: str, contrast: Contrast) -> str:
-    direction = words.split(maxsplit=1)[0]
-    # One repeat is an observation, and no reason to call it good or bad.
-    if contrast.better is None or direction not in {"lower", "higher"} or words.endswith("one repeat"):
+def _tone(contrast: Contrast) -> str:
+    if contrast.better is None or contrast.verdict not in {"lower", "higher"}:
         return ""
-    return "good" if direction == contrast.better else "bad"
+    return "good" if contrast.verdict == contrast.better else "bad"

@@ -7,7 +7,18 @@ from typing import Any
 from patterns.facts import Executor
 from patterns.identity import Identity, user_agent
 from rig import records
-from rig.records import Cell, Connection, DagRunRecord, PlannedRun, ProbeShare, Relay, RunRecord, Sample, TaskRecord
+from rig.records import (
+    Cell,
+    Connection,
+    DagRunRecord,
+    MachineShare,
+    PlannedRun,
+    ProbeShare,
+    Relay,
+    RunRecord,
+    Sample,
+    TaskRecord,
+)
 
 START = 1000.0
 ENVIRONMENT = {"versions": {"python": "3.11.7", "apache-airflow": "3.3.2", "neo4j-driver": "6.4.1",
@@ -15,24 +26,31 @@ ENVIRONMENT = {"versions": {"python": "3.11.7", "apache-airflow": "3.3.2", "neo4
                "cpu": {"model": "Some CPU", "count": 2}, "memory": {"total_bytes": 8_000_000_000}}
 
 
+MACHINE = MachineShare(
+    seconds=20, unattributed=3, pressure=0.4, steal=0.01, load=2.5, cpu_seconds={
+        "tasks": 6, "airflow-scheduler": 2, "airflow-apiserver": 1, "airflow-worker": 3, "neo4j": 4, "postgres": 5,
+        "flower": 8, "probe": 10})
+
+
 def agent(pid: int, pattern: str = "improved", host: str = "host", parent: int = 1) -> str:
     return user_agent(Identity("0.1.0", pattern, "root", host, parent, pid))
 
 
 def cell(pattern: str = "problematic", executor: Executor = "LocalExecutor", relay: Relay = "none",
-         tasks: int = 2, calls: int = 3) -> Cell:
-    return Cell(executor=executor, pattern=pattern, relay=relay, tasks=tasks, calls=calls, hold=2.0)
+         tasks: int = 2, calls: int = 3, **more: Any) -> Cell:
+    return Cell(executor=executor, pattern=pattern, relay=relay, tasks=tasks, calls=calls, hold=2.0, **more)
 
 
 def plan(*cells: Cell) -> list[PlannedRun]:
-    return [PlannedRun(index=index, block=0, cell=one) for index, one in enumerate(cells)]
+    """Return a plan in which a cell that comes again does so in the next block."""
+    return [PlannedRun(index=index, block=cells[:index].count(one), cell=one) for index, one in enumerate(cells)]
 
 
 def run(planned: Sequence[PlannedRun], **changes: Any) -> RunRecord:
     return RunRecord.model_validate({
         "run": "run-1", "profile": "quick", "seed": 7, "slots": 16, "repeats": 1, "status": "complete",
         "command": "rig compare --profile quick --seed 7", "started_at": START, "ended_at": START + 100,
-        "environment": ENVIRONMENT, "plan": [p.model_dump() for p in planned], **changes})
+        "environment": ENVIRONMENT, "idle_timeout": 300.0, "plan": [p.model_dump() for p in planned], **changes})
 
 
 def dag_run(index: int = 0, **changes: Any) -> DagRunRecord:
@@ -41,13 +59,14 @@ def dag_run(index: int = 0, **changes: Any) -> DagRunRecord:
         "state": "success", "reason": None, "started_at": START, "ended_at": START + 20, "first_id": 10,
         "last_id": 15, "opened": 4, "opened_exact": True, "opened_reason": None,
         "probe": ProbeShare(connections=3, queries=40, cpu_seconds=0.5, samples=17, interval_median=1.0,
-                            interval_p95=1.0).model_dump(), **changes})
+                            interval_p95=1.0).model_dump(), "machine": MACHINE.model_dump(), **changes})
 
 
 def task(map_index: int, queued: float | None, started: float | None, ended: float | None, *,
          index: int = 0, row: dict[str, Any] | None = None, **changes: Any) -> TaskRecord:
     return TaskRecord.model_validate({
         "index": index, "map_index": map_index, "state": "success", "try_number": 1, "hostname": "host",
+        "scheduled_at": None if queued is None else queued - 0.5,
         "queued_at": queued, "started_at": started, "ended_at": ended, "row": row, **changes})
 
 

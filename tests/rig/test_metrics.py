@@ -9,7 +9,7 @@ import pytest
 
 from rig import metrics, records
 from rig.errors import BadInput
-from rig.metrics import METRICS, Summary, intervals, summarise
+from rig.metrics import METRICS, Summary, summarise
 from rig.metrics.model import Contrast, MetricSummary
 from rig.metrics.redact import redacted, text
 from rig.metrics.timeline import Timeline, timeline
@@ -40,6 +40,7 @@ def with_run(folder: Path, **changes: Any) -> Path:
     ("connections_idle_peak", 3),
     ("connections_running", 0.2),           # (1 + 1) / 10
     ("idle_connection_seconds", 20),        # 15 in the window, then 2 + 2 + 1 until the last sample
+    ("idle_connection_seconds_kept", 20),   # none was left in the last sample
     ("connections_left_5s", 1),             # 12: its task ended at 1006, it was there at 1012
     ("connections_left_30s", 0),
     ("connections_abandoned", None),
@@ -50,9 +51,23 @@ def with_run(folder: Path, **changes: Any) -> Path:
     ("call_seconds_p90", 0.51),             # 0.3 + 0.7 * 0.3
     ("task_seconds", 5.5),
     ("tasks_wrong", 0),
+    ("scheduled_seconds", 2),               # of 1.5 and 2.5
+    ("scheduled_seconds_p90", 2.4),
     ("queued_seconds", 1.5),
     ("queued_seconds_p90", 1.9),
     ("makespan_seconds", 10),
+    ("cpu_per_task", 10.5),                 # 1 + 2 + … + 6 of the services that are in the sum, by two tasks
+    ("cpu_tasks", 3),
+    ("cpu_scheduler", 1),
+    ("cpu_api_server", 0.5),
+    ("cpu_dag_processor", None),
+    ("cpu_worker", 1.5),
+    ("cpu_driver_host", None),
+    ("cpu_neo4j", 2),
+    ("cpu_postgres", 2.5),
+    ("cpu_redis", None),
+    ("cpu_flower", 4),
+    ("cpu_probe", 5),
 ])
 def test_every_metric_of_a_run_worked_out_by_hand(tmp_path: Path, name: str, expected: float | None) -> None:
     metric = of(summarise(builders.tiny(tmp_path)), name)
@@ -304,7 +319,7 @@ def test_a_repeat_that_did_not_succeed_is_no_measurement(tmp_path: Path, state: 
     assert opened.median == 5
     assert opened.reason == f"repeat 2: {state}: why it is"
     assert opened.ci95 is None
-    assert opened.ci95_reason == "2 of 3 repeats needed"
+    assert opened.ci95_reason == "2 of 6 repeats needed"
     assert of(summary, "tasks_wrong").raw == [0, 0, 0]
     assert summary.cells[0].repeats_measured == 2
     assert summary.cells[0].tasks_succeeded == 6
@@ -364,34 +379,14 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
         summarise(tmp_path)
 
 
-# Intervals
+# Intervals: tests/rig/test_intervals.py has what they are worth
 
-def test_an_interval_needs_three_repeats(tmp_path: Path) -> None:
-    for repeats in (1, 2, 3):
+def test_an_interval_needs_six_repeats_and_two_have_a_range(tmp_path: Path) -> None:
+    for repeats in (1, 2, 5, 6):
         opened = of(summarise(builders.tiny(tmp_path / str(repeats), repeats=repeats)), "connections_opened")
-        assert (opened.ci95 is None) == (repeats < 3)
-        assert (opened.ci95_reason is None) == (repeats == 3)
-
-
-def test_an_interval_lies_around_the_median_within_the_repeats() -> None:
-    values = [10.0, 12.0, 11.0, 15.0, 13.0]
-    interval = intervals.of_median(values, Random(1))
-
-    assert interval is not None
-    assert 10 <= interval[0] < 12 < interval[1] <= 15
-
-
-def test_the_interval_of_the_median_of_three_is_their_range() -> None:
-    # 3 draws of 3: the median is the lowest with 7 in 27, so that both ends are inside the 95 %.
-    assert intervals.of_median([1, 2, 5], Random(1)) == (1, 5)
-
-
-def test_the_interval_of_a_ratio_draws_both_sides() -> None:
-    interval = intervals.of_ratio([10, 10, 10], [20, 40, 20], Random(1))
-
-    assert interval == (0.25, 0.5)
-    assert intervals.of_ratio([10, 10, 10], [20, 0, 20], Random(1)) is None
-    assert intervals.of_ratio([10, 10], [20, 20, 20], Random(1)) is None
+        assert opened.range == (None if repeats == 1 else (4, 4))
+        assert opened.ci95 == (None if repeats < 6 else (4, 4))
+        assert opened.ci95_reason == (f"{repeats} of 6 repeats needed" if repeats < 6 else None)
 
 
 def test_a_summary_is_the_same_each_time_it_is_made(tmp_path: Path) -> None:
@@ -439,7 +434,78 @@ def test_each_pattern_against_problematic_and_celery_against_local(tmp_path: Pat
         ("Local improved none", "Celery improved none")]
     one = found["Celery problematic none", "Celery improved none"]
     assert (one.baseline_median, one.contender_median, one.difference) == (300, 100, -200)
-    assert (one.ratio, one.ci95, one.reason) == (0.3333, (0.3226, 0.3448), None)
+    assert (one.ratio, one.range, one.blocks) == (0.3335, (0.3226, 0.3448), 3)
+    assert (one.ci95, one.ci95_reason) == (None, "3 of 6 complete blocks needed")
+    assert (one.verdict, one.verdict_reason) == (None, "3 of 6 complete blocks needed")
+
+
+def test_a_contrast_is_made_block_by_block(tmp_path: Path) -> None:
+    before: list[int | None] = [100, 200, 400, 100, 200, 400]
+    after: list[int | None] = [50, 101, 199, 50, 100, 201]
+    one = contrast(summarise(with_cells(tmp_path, {(LOCAL, "problematic", "none"): before,
+                                                  (LOCAL, "improved", "none"): after})))
+    found = one["Local problematic none", "Local improved none"]
+
+    assert found.ci95 is not None
+    assert 0.48 < found.ci95[0] < 0.5 < found.ci95[1] < 0.52     # a factor of four between the blocks is no noise
+    assert (found.verdict, found.blocks, found.family) == ("lower", 6, "primary")
+
+
+def test_only_blocks_in_which_both_were_measured_are_compared(tmp_path: Path) -> None:
+    one = contrast(summarise(with_cells(tmp_path, {(LOCAL, "problematic", "none"): [100, None, 100],
+                                                  (LOCAL, "improved", "none"): [50, 1, None]})))
+    found = one["Local problematic none", "Local improved none"]
+
+    assert (found.blocks, found.ratio, found.range) == (1, 0.5, None)
+
+
+def test_where_the_baseline_is_0_the_differences_say_what_there_is_to_say(tmp_path: Path) -> None:
+    one = contrast(summarise(with_cells(tmp_path, {(LOCAL, "problematic", "none"): [0] * 6,
+                                                  (LOCAL, "improved", "none"): [16] * 6})))
+    found = one["Local problematic none", "Local improved none"]
+
+    assert (found.ratio, found.ci95, found.reason) == (None, None, "the baseline is 0")
+    assert (found.verdict, found.difference) == ("higher", 16)
+
+
+def two_by_two(folder: Path, repeats: int = 6) -> Summary:
+    """Return the summary of cold and warm cells of two patterns, with a control cell of the first."""
+    cells = [builders.cell(pattern, warm=warm) for pattern in ("problematic", "improved") for warm in (False, True)]
+    cells.append(builders.cell("problematic", control=True))
+    planned = builders.plan(*(cells * repeats))
+    counts = {cell: 100 * (number + 1) for number, cell in enumerate(cells)}
+    wobble = [1, 1.1, 1, 0.9, 1, 1]
+    return summarise(builders.write(folder, builders.run(planned), dag_runs=[
+        builders.dag_run(run.index, opened=round(counts[run.cell] * (wobble[run.block] if run.cell.control else 1)))
+        for run in planned]))
+
+
+def test_cold_is_compared_with_cold_and_warm_with_warm(tmp_path: Path) -> None:
+    found = [c for c in two_by_two(tmp_path).contrasts if c.metric == "connections_opened" and c.between == "patterns"]
+
+    assert [(c.baseline.warm, c.contender.warm, c.contender.pattern) for c in found] == [
+        (False, False, "improved"), (True, True, "improved")]
+    assert [c.ratio for c in found] == [3, 2]
+
+
+def test_a_cell_against_itself_gives_the_noise_floor_of_every_other_contrast(tmp_path: Path) -> None:
+    found = [c for c in two_by_two(tmp_path).contrasts if c.metric == "connections_opened"]
+    control = [c for c in found if c.between == "control"]
+
+    assert [(c.baseline.pattern, c.baseline.control, c.contender.control) for c in control] == [
+        ("problematic", False, True)]
+    assert control[0].range == (4.5, 5.5)
+    assert {c.noise_floor for c in found} == {4.5}      # the cell five times as big in the middle, 5.5 at most
+
+
+def test_the_families_follow_from_the_plan_alone(tmp_path: Path) -> None:
+    measured, lost = two_by_two(tmp_path / "1").contrasts, two_by_two(tmp_path / "2", repeats=1).contrasts
+
+    def sizes(of: list[Contrast]) -> set[tuple[str, int]]:
+        return {(c.family, c.family_size) for c in of}
+    assert sizes(measured) == sizes(lost)
+    assert dict(sizes(measured))["primary"] == 8        # four metrics of two pairs
+    assert {round(c.level, 4) for c in measured if c.family == "primary"} == {round(1 - 0.05 / 8, 4)}
 
 
 @pytest.mark.parametrize(("baseline", "contender", "reason"), [
@@ -460,7 +526,7 @@ def test_a_ratio_of_few_repeats_has_no_interval(tmp_path: Path) -> None:
                                                      (LOCAL, "improved", "none"): [15, None, 15]})))
     one = found["Local problematic none", "Local improved none"]
 
-    assert (one.ratio, one.ci95, one.ci95_reason) == (0.5, None, "2 of 3 repeats needed")
+    assert (one.ratio, one.ci95, one.ci95_reason) == (0.5, None, "2 of 6 complete blocks needed")
 
 
 def test_cells_that_do_other_work_are_not_contrasted(tmp_path: Path) -> None:
@@ -490,16 +556,40 @@ def with_idle(folder: Path, peaks: dict[str, int], **run: Any) -> Path:
         tasks=[one for index in range(len(cells)) for one in builders.tiny_tasks(index)])
 
 
+def of_the_seed(folder: Path, peaks: dict[str, int], **run: Any) -> Path:
+    """Write a run under all of the seed's conditions, in which each pattern has so many idle connections."""
+    cells = [builders.cell(pattern, tasks=100, calls=1) for pattern in peaks]
+    environment = {"versions": {"airflow": "2.8.1", "neo4j server": "5.27-aura enterprise"}}
+    return builders.write(
+        folder, builders.run(builders.plan(*cells), **{"slots": 32, "environment": environment} | run),
+        dag_runs=[builders.dag_run(index) for index in range(len(cells))],
+        samples=[builders.sample(t, range(100, 100 + peak), index=index)
+                 for index, peak in enumerate(peaks.values()) for t in range(1000, 1015)],
+        tasks=[builders.task(n, 1001, 1002, 1011, index=index, row=builders.row(n, driver_version="5.28.0"))
+               for index in range(len(cells)) for n in range(100)])
+
+
 @pytest.mark.parametrize(("problematic", "improved", "reduction", "reproduced"), [
     (36, 9, 0.75, True), (35, 8, 0.7714, True), (36, 10, 0.7222, False), (16, 16, 0, False), (8, 10, -0.25, False)])
 def test_the_seeds_claim_can_be_reproduced_or_not(tmp_path: Path, problematic: int, improved: int,
                                                  reduction: float, reproduced: bool) -> None:
-    claim = summarise(with_idle(tmp_path, {"problematic": problematic, "improved": improved})).seed_claim
+    claim = summarise(of_the_seed(tmp_path, {"problematic": problematic, "improved": improved})).seed_claim
     [local] = claim.executors
 
+    assert claim.same_conditions
     assert (local.peak.problematic, local.peak.improved, local.peak.reduction) == (problematic, improved, reduction)
     assert local.mean.reduction == reduction
-    assert local.reproduced is reproduced
+    assert (local.reproduced, local.reason) == (reproduced, None)
+
+
+def test_there_is_no_verdict_on_the_claim_under_other_conditions(tmp_path: Path) -> None:
+    newer = {"versions": {"airflow": "3.3.2", "neo4j server": "2026.08.1 community"}}
+    folder = of_the_seed(tmp_path, {"problematic": 36, "improved": 9}, environment=newer, slots=16)
+    [local] = summarise(folder).seed_claim.executors
+
+    assert (local.peak.reduction, local.reproduced) == (0.75, None)
+    assert local.reason == ("not the seed's conditions: slots 16 instead of 32, Airflow 3.3.2 instead of 2.8.1, "
+                            "server Neo4j 2026.08.1 community instead of Neo4j Aura")
 
 
 @pytest.mark.parametrize(("peaks", "reason"), [
@@ -512,14 +602,14 @@ def test_the_seeds_claim_is_left_open_without_its_figures(tmp_path: Path, peaks:
 
 
 def test_the_seeds_conditions_are_compared_with_the_runs(tmp_path: Path) -> None:
-    cells = [builders.cell(pattern, tasks=100, calls=1) for pattern in ("problematic", "improved")]
-    seed = summarise(builders.write(tmp_path / "seed", builders.run(builders.plan(*cells), slots=32))).seed_claim
+    seed = summarise(of_the_seed(tmp_path / "seed", {"problematic": 1, "improved": 1})).seed_claim
     quick = summarise(with_idle(tmp_path / "quick", {"problematic": 1, "improved": 1})).seed_claim
 
     assert seed.same_conditions
     assert not quick.same_conditions
     assert [(c.name, c.run, c.same) for c in quick.conditions] == [
-        ("tasks", "2", False), ("calls per task", "3", False), ("hold of a task, s", "2", True), ("slots", "16", False)]
+        ("tasks", "2", False), ("calls per task", "3", False), ("hold of a task, s", "2", True), ("slots", "16", False),
+        ("Neo4j driver", "6.4.1", False), ("Airflow", "unknown", False), ("server", "unknown", False)]
 
 
 # The timeline

@@ -1,5 +1,6 @@
 """The raw files of a run: what is written is read again, also after the rig was killed while it wrote."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from pydantic import ValidationError
 
 from rig import records
 from rig.errors import BadInput
+from rig.metrics import summarise
 from rig.records import Sample
 from tests.rig import builders
 from tests.rig.full_disk import full_disk
@@ -132,9 +134,27 @@ def test_a_damaged_run_file_is_one_line_that_names_it_and_says_how_to_mend_it(da
     assert "\n" not in line
 
 
-def test_a_run_of_another_schema_is_refused(tmp_path: Path) -> None:
+def test_a_run_of_a_newer_rig_is_refused_by_its_name(tmp_path: Path) -> None:
     record = builders.run(builders.plan(builders.cell()))
-    later = record.model_dump_json().replace('"schema_version":1', '"schema_version":2')
+    later = record.model_dump_json().replace('"schema_version":2', '"schema_version":3,"more":1')
     (tmp_path / records.RUN_FILE).write_text(later)
-    with pytest.raises(BadInput, match="schema_version"):
+    with pytest.raises(BadInput, match=r"is of a newer rig \(schema 3, this one reads up to 2\) — install the rig"):
         records.read_run(tmp_path)
+
+
+def test_a_run_of_the_first_schema_is_read_and_what_it_lacks_is_missing(tmp_path: Path) -> None:
+    folder = builders.tiny(tmp_path)
+    of_then = {records.RUN_FILE: {"idle_timeout"}, records.DAG_RUNS_FILE: {"machine"},
+               records.TASKS_FILE: {"scheduled_at"}}
+    for name, later in of_then.items():
+        whole = (folder / name).read_text()
+        lines = [whole] if name == records.RUN_FILE else whole.splitlines()
+        old = [{key: value for key, value in json.loads(line).items() if key not in later} for line in lines]
+        (folder / name).write_text("".join(json.dumps(one).replace('"schema_version": 2', '"schema_version": 1')
+                                           .replace(', "control": false', "") + "\n" for one in old))
+    found = summarise(folder).cells[0].metrics
+
+    assert "control" not in (folder / records.RUN_FILE).read_text()
+    assert found["connections_opened"].median == 4
+    assert found["cpu_per_task"].reason == "processor times were not recorded"
+    assert found["scheduled_seconds"].reason == "2 of 2 tasks have no scheduled time"

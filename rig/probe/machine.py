@@ -1,0 +1,144 @@
+"""What a DAG run takes of the machine: processor seconds by service, and how much the machine had else to do.
+
+The kernel adds the processor time of a child that has ended to its parent's as soon as the parent has waited for it, so
+that two looks at the processes that live on tell what those between them took, however short they lived. A child that
+nobody waits for is missing: its time is in the machine's and in no service's.
+"""
+
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from rig.records import MachineShare
+
+PRESSURE = Path("/proc/pressure/cpu")
+TASKS, DRIVER_HOST, PROBE = "tasks", "worker-driver", "probe"
+FORKS_TASKS = ("airflow-worker", "airflow-scheduler")       # whose children's children are task processes
+HOST_MODULE = "worker_init.host_process"
+NOT_LINUX = "the processor time of children that have ended is known on Linux alone"
+NOT_OURS = "the services are no processes of this machine that the rig has started"
+RESTARTED = "a service was started again in the meantime"
+
+
+class Look(NamedTuple):
+    """The machine at one moment: what has been spent since it, or a service, was started, in seconds."""
+
+    t: float
+    services: Mapping[str, int]
+    spent: Mapping[str, float] | None
+    busy: float
+    all: float
+    stolen: float | None
+    waited: float | None
+    load: float
+
+
+class _Process(NamedTuple):
+    parent: int
+    own: float
+    children: float         # of those that have ended and were waited for
+    is_host: bool
+
+
+def look(services: Mapping[str, int]) -> Look:
+    """Look once; ``services`` has the process of each."""
+    times = psutil.cpu_times()
+    # A guest's time is in user as well.
+    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return Look(
+        t=time.time(), services=services, spent=_spent(services) if services and sys.platform == "linux" else None,
+        busy=total - times.idle - getattr(times, "iowait", 0.0), all=total,
+        stolen=getattr(times, "steal", None), waited=_waited(), load=os.getloadavg()[0])
+
+
+def between(before: Look, after: Look) -> MachineShare:
+    """Return what was taken between two looks; what is not known is None, with its reason."""
+    seconds = after.t - before.t
+    missing: dict[str, str] = {}
+    spent = _difference(before, after, missing)
+    if before.waited is None or after.waited is None:
+        missing["pressure"] = f"this kernel has no {PRESSURE}"
+    if before.stolen is None or after.stolen is None:
+        missing["steal"] = "this system does not tell it"
+    if spent is None:
+        missing["unattributed"] = missing["cpu_seconds"]
+    return MachineShare(
+        seconds=seconds, cpu_seconds=spent, missing=missing,
+        unattributed=None if spent is None else after.busy - before.busy - sum(spent.values()),
+        pressure=_share(before.waited, after.waited, seconds), load=(before.load + after.load) / 2,
+        steal=_share(before.stolen, after.stolen, after.all - before.all))
+
+
+def _difference(before: Look, after: Look, missing: dict[str, str]) -> dict[str, float] | None:
+    if before.spent is None or after.spent is None:
+        missing["cpu_seconds"] = NOT_OURS if sys.platform == "linux" else NOT_LINUX
+        return None
+    if before.services != after.services:
+        missing["cpu_seconds"] = RESTARTED
+        return None
+    return {name: round(max(0.0, after.spent[name] - before.spent.get(name, 0.0)), 2) for name in after.spent}
+
+
+def _share(before: float | None, after: float | None, of: float) -> float | None:
+    return None if before is None or after is None or of <= 0 else (after - before) / of
+
+
+def _spent(services: Mapping[str, int]) -> dict[str, float]:
+    """Return the seconds of each service, of the task processes and of the driver host, and of this process."""
+    own = psutil.Process().cpu_times()
+    found: defaultdict[str, float] = defaultdict(float, dict.fromkeys(services, 0.0))
+    found[PROBE] = own.user + own.system
+    processes, service_of = _processes(), {pid: name for name, pid in services.items()}
+    for pid, process in processes.items():
+        line = _line(pid, processes, service_of)
+        if line is None:
+            continue
+        service, below = line
+        bucket = DRIVER_HOST if _of_host(pid, processes) else TASKS if service in FORKS_TASKS and below > 1 else service
+        found[bucket] += process.own
+        # What the pool processes have waited for were task processes.
+        found[TASKS if bucket == service and service in FORKS_TASKS and below == 1 else bucket] += process.children
+    return dict(found)
+
+
+def _processes() -> dict[int, _Process]:
+    found = {}
+    for process in psutil.process_iter(["ppid", "cpu_times", "cmdline"]):
+        ppid, times, line = (process.info[name] for name in ("ppid", "cpu_times", "cmdline"))
+        if times is not None and ppid is not None:
+            found[process.pid] = _Process(ppid, times.user + times.system, times.children_user + times.children_system,
+                                          HOST_MODULE in (line or []))
+    return found
+
+
+def _line(pid: int, processes: Mapping[int, _Process], service_of: Mapping[int, str]) -> tuple[str, int] | None:
+    """Return the service that a process descends from, and how many generations it is below it."""
+    below = 0
+    while pid in processes:
+        if pid in service_of:
+            return service_of[pid], below
+        pid, below = processes[pid].parent, below + 1
+    return None
+
+
+def _of_host(pid: int, processes: Mapping[int, _Process]) -> bool:
+    while pid in processes:
+        if processes[pid].is_host:
+            return True
+        pid = processes[pid].parent
+    return False
+
+
+def _waited() -> float | None:
+    """Return for how long something has waited for a processor, in seconds; None where the kernel does not tell."""
+    try:
+        some = PRESSURE.read_text(encoding="ascii").splitlines()[0]
+    except (OSError, IndexError):
+        return None
+    return float(some.rsplit("total=", 1)[1]) / 1e6
