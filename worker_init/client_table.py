@@ -216,13 +216,14 @@ _ROWS = (
     _when(State.ROUTING, Event.ANSWERED, Do.SAY_ROUTE, to=State.LEASED),
     _when(State.ROUTING, Event.OVER, Do.SAY_ROUTE, Do.GIVE_BACK, to=State.READY),
     # What has to wait
-    _when((State.DELAYED, State.READING, *_ABANDONS, State.ROUTING), _MESSAGES, Do.HOLD),
+    _when((State.DELAYED, *_ABANDONS, State.ROUTING), _MESSAGES, Do.HOLD),
+    _when(State.READING, _but(Event.QUERY), Do.HOLD),
     _when(State.ANSWERING, (*_ANSWERED_HERE, Event.ROUTE, Event.READ_QUERY, Event.GOODBYE), Do.HOLD),
     _when(_OWED, Event.VIOLATION, Do.HOLD),
     # What has no place
     _when(State.LEASED, _ANSWERED_HERE, Do.RESET_AND_GIVE_BACK, Do.OUT_OF_PLACE, to=State.CLOSING),
     _when(State.READY, (Event.HELLO, Event.LOGON), Do.OUT_OF_PLACE, to=State.CLOSING),
-    _when(State.GREETING, _but(Event.HELLO, Event.GOODBYE), Do.OUT_OF_PLACE, to=State.CLOSING),
+    _when(State.GREETING, _but(Event.HELLO, Event.GOODBYE, Event.READ_QUERY), Do.OUT_OF_PLACE, to=State.CLOSING),
     _when(State.LOGGING_ON, _but(Event.LOGON, Event.GOODBYE), Do.OUT_OF_PLACE, to=State.CLOSING),
     # The end, which the server can cause, or time
     _when((State.ANSWERING, State.ROUTING, State.LEASED), Event.SERVER_LOST, Do.DISCARD, Do.CLOSE, to=State.CLOSING),

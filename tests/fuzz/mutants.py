@@ -1,14 +1,15 @@
-"""A deliberate bug in each row of the relay's tables, and how soon the tests find it: ``python -m tests.fuzz.mutants``.
+"""A deliberate bug in each row of the machines' tables; do the tests find it? ``python -m tests.fuzz.mutants``.
 
 In each row one thing that is done is left out, or, where nothing is done, another state follows; with ``--all`` both,
-and each thing that is done. A mutant lives in a forked process, where first random lives are tried and then the tests.
+and each thing that is done. The tests are collected once. Each mutant lives in a process of its own, forked from there,
+where the tests of its machine run first, then random lives. Tests that look at the table itself do not run: what
+counts is what it does. A row that no test can mind is in ``EXPLAINED``, with the reason.
 """
 
 import argparse
-import contextlib
-import io
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -19,17 +20,30 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from tests.worker_init.pure.relay_life import Life
-from worker_init import client, client_table, pool_states, server_state
-from worker_init.client_table import Event, Row, State
+from worker_init import client, client_table, host_life, pool_states, server_state
 
-PURE = Path(__file__).resolve().parents[1] / "worker_init" / "pure"
-# These look at the table itself; what counts is what it does.
-_TABLE_TESTS = ("--deselect=test_client_table.py", "--deselect=test_pool_tables.py")
-_LIVES_SECONDS = 10.0
-_LIMIT = 60.0
-_FOUND_BY = {0: "survived", 10: "random lives", 11: "tests", 12: "at once"}
+_TESTS = Path(__file__).resolve().parents[1] / "worker_init"
+_LIVES = "random lives"
+_POOL = ("pure/test_pool_machine.py", "pure/test_pool_random.py", _LIVES, "pure/test_relay_life.py")
+# What looks for the bugs of each table, in this order.
+_FINDERS = {
+    "client": ("pure/test_client.py", _LIVES, "pure/test_relay_life.py"),
+    "connection": _POOL, "waiter": _POOL, "pool": _POOL,
+    "server": ("pure/test_server_state.py", "pure/test_client.py", _LIVES),
+    "host life": ("test_host_life.py",)}
+# These read a table, and would tell any change of it.
+_TABLE_TESTS = ("test_no_pair_of_state_and_event_has_two_rows", "test_the_page_about_the_relay_shows_the_table")
+# Processor time that is left to a mutant.
+_LIMIT_SECONDS = 60
+_SURVIVED, _AT_ONCE, _BY_LIVES, _BY_TESTS = range(10, 14)
+_FOUND_BY = {_SURVIVED: "survived", _BY_LIVES: _LIVES, _BY_TESTS: "tests", _AT_ONCE: "at once",
+             -signal.SIGXCPU: "a hang", -signal.SIGKILL: "a hang"}
+
+# Table, row and bug: why nobody can tell it from the package as it is.
+EXPLAINED: dict[tuple[str, str, str], str] = {}
 
 
 class Mutant(NamedTuple):
@@ -40,6 +54,18 @@ class Mutant(NamedTuple):
     what: str
     apply: Callable[[], None]
 
+    @property
+    def why(self) -> str | None:
+        """Why it cannot be told from the package as it is; None: it can."""
+        return EXPLAINED.get((self.table, self.row, self.what))
+
+
+class Found(NamedTuple):
+    """What has found a mutant, and after how many seconds of processor time."""
+
+    by: str
+    seconds: float
+
 
 def another(state: Any) -> Any:
     """Return another state of the same kind: the next one."""
@@ -48,21 +74,34 @@ def another(state: Any) -> Any:
     return states[(states.index(state) + 1) % len(states)]
 
 
+def _changes(row: Any, *, every: bool) -> list[tuple[str, Any]]:
+    """Return what can be changed in a row of what is done and the state after it."""
+    do, to = row
+    changes = [(f"without {each.name}", (do[:at] + do[at + 1:], to)) for at, each in enumerate(do)]
+    if every:
+        return [*changes, (f"to {another(to).name}", (do, another(to)))]
+    return changes[-1:] or [(f"to {another(to).name}", (do, another(to)))]
+
+
 def _client_mutants(*, every: bool) -> Iterator[Mutant]:
     for state, rows in client_table.TABLE.items():
         for event, row in rows.items():
-            name = f"{state.name} {event.name}"
-            changes = [(f"without {do.name}", row._replace(do=row.do[:at] + row.do[at + 1:]))
-                       for at, do in enumerate(row.do)]
-            if not changes or every:
-                changes.append((f"to {another(row.to).name}", row._replace(to=another(row.to))))
-            for what, changed in changes if every else changes[-1:]:
-                yield Mutant("client", name, what, partial(_set_client, state, event, changed))
+            for what, changed in _changes(row, every=every):
+                yield Mutant("client", f"{state.name} {event.name}", what,
+                             partial(_set_client, rows, event, client_table.Row(*changed)))
 
 
-def _set_client(state: State, event: Event, row: Row) -> None:
-    client_table.TABLE[state][event] = row
+def _set_client(rows: dict[client_table.Event, client_table.Row], event: client_table.Event,
+                row: client_table.Row) -> None:
+    rows[event] = row
     client._COMPILED[:] = client._compiled()
+
+
+def _host_life_mutants(*, every: bool) -> Iterator[Mutant]:
+    for (state, event), (then, actions) in host_life._NEXT.items():
+        for what, (do, to) in _changes((actions, then), every=every):
+            yield Mutant("host life", f"{state.name} {event.name}", what,
+                         partial(host_life._NEXT.__setitem__, (state, event), (to, do)))
 
 
 def _pool_mutants() -> Iterator[Mutant]:
@@ -83,69 +122,120 @@ def _server_mutants() -> Iterator[Mutant]:
                      partial(server_state._COMPILED.__setitem__, key, another(after)))
 
 
-def find(mutant: Mutant, seed: int) -> tuple[str, float]:
-    """Return what found a mutant, and after how many seconds."""
-    start = time.monotonic()
-    child = os.fork()
-    if not child:
-        os._exit(_live_with(mutant, seed))
-    while time.monotonic() - start < _LIMIT:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return _FOUND_BY.get(os.waitstatus_to_exitcode(status), "a crash"), time.monotonic() - start
-        time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "a hang", time.monotonic() - start
+def mutants(*, every: bool) -> list[Mutant]:
+    """Return a mutant for each row; with ``every`` all of them."""
+    return [*_client_mutants(every=every), *_pool_mutants(), *_server_mutants(), *_host_life_mutants(every=every)]
 
 
-def _live_with(mutant: Mutant, seed: int) -> int:
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+class Run:
+    """A plugin of pytest's: instead of the tests that were collected it runs the mutants, each against the tests."""
+
+    def __init__(self, mutants: list[Mutant], seed: int, lives_seconds: float) -> None:
+        self.mutants = mutants
+        self.found: list[tuple[Mutant, Found]] = []
+        self._seed = seed
+        self._lives_seconds = lives_seconds
+        self._tests: dict[str, list[pytest.Item]] = {}
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Take the place of pytest's loop over the tests."""
+        for item in session.items:
+            if item.name not in _TABLE_TESTS:
+                self._tests.setdefault(str(item.path.relative_to(_TESTS)), []).append(item)
+        for mutant in self.mutants:
+            found = self._find(mutant)
+            self.found.append((mutant, found))
+            if found.by == "survived" and not mutant.why:
+                print(f"survived: {mutant.table}, {mutant.row}, {mutant.what}", flush=True)
+            elif found.by != "survived" and mutant.why:
+                print(f"found by {found.by}, though it was explained: {mutant.table}, {mutant.row}, {mutant.what}",
+                      flush=True)
+        return True
+
+    def _find(self, mutant: Mutant) -> Found:
+        child = os.fork()
+        if not child:
+            self._live_with(mutant)
+        _, status, used = os.wait4(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        return Found(_FOUND_BY.get(code, f"a crash ({code})"), used.ru_utime + used.ru_stime)
+
+    def _live_with(self, mutant: Mutant) -> None:
+        """Look for a mutant in this process, and end it."""
+        resource.setrlimit(resource.RLIMIT_CPU, (_LIMIT_SECONDS, _LIMIT_SECONDS + 5))
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
         try:
             mutant.apply()
         except Exception:
-            return 12
-        start = time.monotonic()
-        while time.monotonic() - start < _LIVES_SECONDS:
-            seed += 1
+            os._exit(_AT_ONCE)
+        for finder in _FINDERS[mutant.table]:
+            if finder == _LIVES and not self._lives_end_well():
+                os._exit(_BY_LIVES)
+            if finder != _LIVES and not _all_pass(self._tests[finder]):
+                os._exit(_BY_TESTS)
+        os._exit(_SURVIVED)
+
+    def _lives_end_well(self) -> bool:
+        seed, end = self._seed, time.process_time() + self._lives_seconds
+        while time.process_time() < end:
             try:
                 Life(random.Random(seed)).live(200)
             except Exception:
-                return 10
-        os.chdir(PURE)
-        failed = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--confcutdir={PURE}",
-                              *_TABLE_TESTS, "test_client.py", "test_server_state.py", "test_pool_machine.py",
-                              "test_pool_random.py"])
-    return 11 if failed else 0
+                return False
+            seed += 1
+        return True
+
+
+def _all_pass(items: list[pytest.Item]) -> bool:
+    following = [*items[1:], None]
+    return not any(report.failed for item, after in zip(items, following, strict=True)
+                   for report in runtestprotocol(item, nextitem=after, log=False))
+
+
+def table(found: list[tuple[Mutant, Found]]) -> str:
+    """Return what came of it, table by table, in Markdown."""
+    lines = ["| table | bugs | found by tests | by random lives | by a hang or a crash | explained | seconds, median "
+             "| … at most |", "|---|---|---|---|---|---|---|---|"]
+    for name in _FINDERS:
+        ours = [(mutant, each) for mutant, each in found if mutant.table == name]
+        if ours:
+            by = Counter(each.by for _, each in ours)
+            explained = sum(each.by == "survived" and bool(mutant.why) for mutant, each in ours)
+            others = len(ours) - by["tests"] - by[_LIVES] - by["survived"]
+            seconds = sorted(each.seconds for _, each in ours if each.by != "survived") or [0.0]
+            lines.append(f"| {name} | {len(ours)} | {by['tests']} | {by[_LIVES]} | {others} | {explained} "
+                         f"| {seconds[len(seconds) // 2]:.1f} | {seconds[-1]:.0f} |")
+    return "\n".join(lines)
 
 
 def main() -> int:
-    """Print each row that no test minds, and the figures; exit code 1 if there was such a row."""
+    """Print each row that no test minds, and the figures; exit code 1 if there was one without an explanation."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.mutants", description=(
         "A deliberate bug in each row of the relay's tables: do the tests find it, and how soon?"))
     parser.add_argument("--all", action="store_true",
                         help="all that can be left out of a row, and another state after it")
-    parser.add_argument("--only", default="", help="rows whose table or name contains this")
+    parser.add_argument("--only", default="", help="rows whose table, name or bug contains this")
     parser.add_argument("--seed", type=int, default=1, help="where the random lives begin (default: 1)")
+    parser.add_argument("--lives", type=float, default=10.0, metavar="SECONDS",
+                        help="processor time for the random lives of each (default: 10)")
     parser.add_argument("--sample", type=int, default=10**6,
                         help="so many of the rows, drawn by the seed (default: all)")
     arguments = parser.parse_args()
-    mutants = [*_client_mutants(every=arguments.all), *_pool_mutants(), *_server_mutants()]
-    mutants = [each for each in mutants if arguments.only in f"{each.table} {each.row}"]
-    mutants = random.Random(arguments.seed).sample(mutants, min(arguments.sample, len(mutants)))
-    found: Counter[tuple[str, str]] = Counter()
-    seconds: list[float] = []
-    for mutant in mutants:
-        by, took = find(mutant, arguments.seed)
-        found[mutant.table, by] += 1
-        seconds.append(took)
-        if by == "survived":
-            print(f"survived: {mutant.table}, {mutant.row}, {mutant.what}", flush=True)
-    median = sorted(seconds)[len(seconds) // 2]
-    print(f"{len(mutants)} mutants; {median:.1f} s each (median), {max(seconds):.0f} s at most")
-    for (table, by), count in sorted(found.items()):
-        print(f"{table:12} {by:14} {count:5}")
-    return 1 if any(by == "survived" for _, by in found) else 0
+    chosen = [each for each in mutants(every=arguments.all)
+              if arguments.only in f"{each.table} {each.row} {each.what}"]
+    chosen = random.Random(arguments.seed).sample(chosen, min(arguments.sample, len(chosen)))
+    # A failure is enough, it need not be made short.
+    os.environ["HYPOTHESIS_PROFILE"] = "unshrunk"
+    run = Run(chosen, arguments.seed, arguments.lives)
+    files = {f"{_TESTS / finder}" for finders in _FINDERS.values() for finder in finders if finder != _LIVES}
+    options = ["-q", "-s", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    ended = pytest.main([*options, *sorted(files)], [run])
+    if ended != pytest.ExitCode.OK or len(run.found) < len(chosen):
+        return 2
+    print(table(run.found))
+    return 1 if any((found.by == "survived") == (mutant.why is None) for mutant, found in run.found) else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The life of a driver host as a machine: what the table says, and what it never lets happen."""
 
 import random
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -134,6 +135,182 @@ def test_no_end_but_a_failed_test_makes_a_host_unfit(state: State) -> None:
     assert life.ended(11) in (Event.EXITED, Event.FAILED)
     assert life.feed(life.ended(11, unfit=True), 11) == (Action.REFUSE,)
     assert (life.state, life.deadline) == (State.UNFIT, None)
+
+
+def slow() -> HostLife:
+    return after(started(), Event.TIME)
+
+
+def after(life: HostLife, *events: Event) -> HostLife:
+    for event in events:
+        life.feed(event, 20)
+    return life
+
+
+# A life in each of its states.
+IN: dict[State, Callable[[], HostLife]] = {
+    State.NEW: lambda: HostLife(PATIENCE),
+    State.STARTING: started,
+    State.SLOW: slow,
+    State.SERVING: serving,
+    State.ENDING: lambda: after(serving(), Event.CHANNEL_CLOSED),
+    State.DEAD: lambda: after(started(), Event.FAILED),
+    State.DOWN: lambda: after(started(), Event.FAILED_TOO_OFTEN),
+    State.TRYING: lambda: after(started(), Event.FAILED_TOO_OFTEN, Event.TIME, Event.SPAWNED),
+    State.DROPPED: lambda: after(IN[State.TRYING](), Event.TIME),
+    State.UNFIT: lambda: after(started(), Event.FOUND_UNFIT),
+    State.BROKEN: lambda: after(started(), Event.TROUBLE),
+    State.STOPPING: lambda: after(serving(), Event.STOP),
+    State.KILLED: lambda: after(serving(), Event.KILL),
+    State.STOPPED: lambda: after(HostLife(PATIENCE), Event.STOP)}
+# A host serves, or is about to; it should end; there is none, and one may come; none will come; the end was asked for.
+LIVING = {State.STARTING, State.SLOW, State.TRYING, State.SERVING}
+DOOMED = {State.ENDING, State.DROPPED}
+WITHOUT = {State.NEW, State.DEAD, State.DOWN}
+OVER = {State.UNFIT, State.BROKEN}
+LEAVING = {State.STOPPING, State.KILLED}
+ENDS = (Event.EXITED, Event.FAILED, Event.FAILED_TOO_OFTEN, Event.FOUND_UNFIT)
+in_every_state = pytest.mark.parametrize("state", IN)
+
+
+def test_each_state_is_tried() -> None:
+    assert set(IN) == set(State)
+    assert {make().state for make in IN.values()} == set(State)
+
+
+@in_every_state
+def test_whoever_is_told_to_stop_lets_transactions_end_if_a_host_serves(state: State) -> None:
+    life = IN[state]()
+    done = life.feed(Event.STOP, 30)
+    if state in LIVING:
+        assert (done, life.state) == ((Action.TELL_STOP,), State.STOPPING)
+    elif state in DOOMED:
+        assert (done, life.state) == ((Action.KILL,), State.KILLED)
+    elif state in WITHOUT | OVER:
+        assert (done, life.state) == ((Action.END,), State.STOPPED)
+    else:
+        assert (done, life.state) == ((), state)
+
+
+@in_every_state
+def test_whoever_has_no_time_kills_the_host(state: State) -> None:
+    life = IN[state]()
+    done = life.feed(Event.KILL, 30)
+    if state in LIVING | DOOMED | {State.STOPPING}:
+        assert (done, life.state) == ((Action.KILL,), State.KILLED)
+    elif state in WITHOUT | OVER:
+        assert (done, life.state) == ((Action.END,), State.STOPPED)
+    else:
+        assert (done, life.state) == ((), state)
+
+
+@pytest.mark.parametrize("last", [*ENDS, Event.TIME])
+@pytest.mark.parametrize("state", sorted(LEAVING, key=str))
+def test_the_end_is_tidied_up_once_the_host_is_gone_or_given_up(state: State, last: Event) -> None:
+    life = IN[state]()
+    if (state, last) == (State.STOPPING, Event.TIME):
+        assert life.feed(last, 100) == (Action.KILL,)
+        assert life.state is State.KILLED
+    assert life.feed(last, 200) == (Action.END,)
+    assert life.state is State.STOPPED
+
+
+@pytest.mark.parametrize("event", Event)
+def test_nothing_happens_after_the_end(event: Event) -> None:
+    life = IN[State.STOPPED]()
+    assert life.feed(event, 100) == ()
+    assert (life.state, life.deadline) == (State.STOPPED, None)
+
+
+@in_every_state
+def test_a_pool_that_grows_has_its_new_endpoints_served_or_refused(state: State) -> None:
+    life = IN[state]()
+    wanted = (Action.ANNOUNCE,) if state in LIVING else (Action.REFUSE,) if state in {State.DOWN, *OVER} else ()
+    assert life.feed(Event.GROWN, 30) == wanted
+    assert life.state is state
+
+
+@pytest.mark.parametrize("state", [state for state in IN if state is not State.NEW])
+def test_a_folder_that_is_gone_is_made_again_where_it_will_be_used(state: State) -> None:
+    life = IN[state]()
+    wanted = (Action.MOVE,) if state in LIVING | {State.DEAD, State.DOWN} else ()
+    assert life.feed(Event.FOLDER_GONE, 30) == wanted
+    assert life.state is state
+
+
+@in_every_state
+def test_a_supervisor_that_fails_leaves_no_host_and_no_task_that_waits(state: State) -> None:
+    life = IN[state]()
+    done = life.feed(Event.TROUBLE, 30)
+    if state in LIVING | DOOMED | WITHOUT:
+        assert (done, life.state) == ((Action.REFUSE, Action.KILL), State.BROKEN)
+    elif state in LEAVING:
+        assert (done, life.state) == ((Action.KILL, Action.END), State.STOPPED)
+    else:
+        assert (done, life.state) == ((), state)
+
+
+@pytest.mark.parametrize("event", [*ENDS, Event.CHANNEL_CLOSED, Event.FOLDER_GONE])
+@pytest.mark.parametrize("state", sorted(OVER, key=str))
+def test_where_no_host_will_be_nothing_begins_again(state: State, event: Event) -> None:
+    life = IN[state]()
+    assert life.feed(event, 30) == ()
+    assert (life.state, life.deadline) == (state, None)
+
+
+def may_end(state: State) -> set[Event]:
+    """Return what the end of a host can be: only one that was ready exits, only one that was not fails to start."""
+    failures = {Event.FAILED, Event.FAILED_TOO_OFTEN}
+    return {Event.FOUND_UNFIT, *({Event.EXITED} if state is State.SERVING else failures),
+            *({Event.EXITED} if state is State.ENDING else ())}
+
+
+@pytest.mark.parametrize(("state", "event"), [(state, event) for state in IN if state in LIVING | DOOMED
+                                              for event in ENDS if event in may_end(state)])
+def test_a_host_that_ends_is_followed_by_another_unless_it_is_unfit_or_others_have_failed(
+        state: State, event: Event) -> None:
+    life = IN[state]()
+    done = life.feed(event, 30)
+    if event is Event.FOUND_UNFIT:
+        assert (done, life.state) == ((Action.REFUSE,), State.UNFIT)
+    elif event is Event.FAILED_TOO_OFTEN or state in (State.TRYING, State.DROPPED):
+        assert (done, life.state) == ((Action.REFUSE,), State.DOWN)
+    else:
+        assert (done, life.state) == ((), State.DEAD)
+
+
+@pytest.mark.parametrize("state", sorted(LIVING | DOOMED | LEAVING, key=str))
+def test_a_host_that_closes_its_channel_should_end(state: State) -> None:
+    life = IN[state]()
+    assert life.feed(Event.CHANNEL_CLOSED, 30) == ()
+    assert life.state is {State.TRYING: State.DROPPED}.get(state, State.ENDING if state in LIVING else state)
+
+
+@pytest.mark.parametrize("state", sorted(LIVING | DOOMED | LEAVING | {State.BROKEN}, key=str))
+def test_a_host_that_is_ready_serves_unless_it_should_end(state: State) -> None:
+    life = IN[state]()
+    assert life.feed(Event.READY, 30) == ((Action.LISTEN,) if state is State.TRYING else ())
+    assert life.state is (State.SERVING if state in LIVING else state)
+
+
+@pytest.mark.parametrize(("state", "done", "then"), [
+    (State.STARTING, (), State.SLOW), (State.SLOW, (Action.KILL,), State.ENDING),
+    (State.TRYING, (Action.KILL,), State.DROPPED), (State.ENDING, (Action.KILL,), State.ENDING),
+    (State.DROPPED, (Action.KILL,), State.DROPPED), (State.DEAD, (Action.SPAWN,), State.STARTING),
+    (State.DOWN, (Action.SPAWN,), State.TRYING)])
+def test_no_wait_is_without_end(state: State, done: tuple[Action, ...], then: State) -> None:
+    life = IN[state]()
+    assert life.deadline is not None
+    assert life.feed(Event.TIME, life.deadline) == done
+    assert life.state is then
+    assert life.deadline is not None
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.SLOW, State.TRYING])
+def test_a_process_that_was_started_is_told_what_to_serve(state: State) -> None:
+    life = IN[state]()
+    assert life.feed(Event.SPAWNED, 30) == (Action.INTRODUCE,)
+    assert life.state is state
 
 
 class World:

@@ -148,6 +148,7 @@ def test_a_client_that_dies_leaves_nothing_behind_and_has_no_effect(alive: Calla
     machine.client_sent(RUN + PULL)
     machine.client_ended()
     assert taken(machine) == []
+    assert machine.state is State.CLOSED
     assert machine.held == machine.queued == machine.facts.spool.total == 0
 
 
@@ -158,6 +159,13 @@ def test_an_error_of_this_package_costs_its_client_alone(alive: Callable[[], Cli
     machine.broken()
     assert taken(machine) == [*left, Abort()]
     assert machine.held == 0
+
+
+def test_an_error_of_this_package_after_the_end_still_closes_the_connection() -> None:
+    machine = ready()
+    machine.client_ended()
+    machine.broken()
+    assert taken(machine) == [Abort()]
 
 
 # Case 02 of those that failed: found in the handler of a connection that others had by then.
@@ -256,16 +264,57 @@ def test_what_comes_behind_a_query_that_waits_has_its_turn_after_it(behind: byte
 
 @pytest.mark.parametrize("behind", [RUN, COMMIT, ROUTE, HELLO, logon(), LOGOFF, TELEMETRY, RESET, GOODBYE, UNKNOWN])
 @pytest.mark.parametrize("is_routed", [False, True])
-@pytest.mark.parametrize("waiting", [RUN + PULL, ROUTE, RESET, LOGOFF + logon("wrong")],
-                         ids=["a query", "ROUTE", "RESET", "a wrong LOGON"])
+@pytest.mark.parametrize("waiting", [RUN + PULL, RUN, ROUTE, RESET, LOGOFF + logon("wrong")],
+                         ids=["a query and more", "a query", "ROUTE", "RESET", "a wrong LOGON"])
 def test_nothing_is_done_for_what_comes_behind_something_that_waits(
         waiting: bytes, is_routed: bool, behind: bytes) -> None:
     machine = sent(ready(is_routed=is_routed), waiting)
     taken(machine)
-    before = machine.state
+    before, queued = machine.state, machine.queued
     machine.client_sent(behind)
     assert set(kinds(machine)) <= {"PauseClient"}
-    assert machine.state is before
+    assert (machine.state, machine.queued) == (before, queued + 1)
+
+
+@pytest.mark.parametrize("behind", [BEGIN, ROUTE, HELLO, logon(), LOGOFF, GOODBYE, UNKNOWN])
+@pytest.mark.parametrize("asked", [RUN + PULL, ROUTE], ids=["a query", "ROUTE"])
+def test_what_the_server_does_not_answer_has_its_turn_after_what_it_does(asked: bytes, behind: bytes) -> None:
+    machine = leased(asked, is_routed=True)
+    taken(machine)
+    machine.client_sent(behind)
+    assert set(kinds(machine)) <= {"PauseClient"}
+    assert machine.queued == 1
+    machine.server_sent(SUCCESS * asked.count(b"\xb1\x3f") + SUCCESS)
+    taken(machine)
+    machine.go_on()
+    assert (machine.queued, [*kinds(machine)] != []) == (0, True)
+
+
+@pytest.mark.parametrize("behind", [RUN, COMMIT, RESET, TELEMETRY])
+def test_nothing_goes_to_the_server_behind_a_route_before_it_is_answered(behind: bytes) -> None:
+    machine = leased(ROUTE)
+    taken(machine)
+    machine.client_sent(behind)
+    assert (kinds(machine), machine.queued) == ([], 1)
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+@pytest.mark.parametrize("asked", [RUN, PULL, COMMIT, RESET, TELEMETRY])
+def test_what_is_asked_in_a_transaction_goes_to_its_server(asked: bytes, is_answered: bool) -> None:
+    machine = leased(BEGIN)
+    if is_answered:
+        machine.server_sent(SUCCESS)
+    taken(machine)
+    machine.client_sent(asked)
+    assert taken(machine) == [ToServer(asked)]
+    assert machine.state is State.ANSWERING
+
+
+def test_a_second_begin_in_a_transaction_is_for_the_server_to_answer() -> None:
+    machine = answered(leased(BEGIN, is_routed=True), SUCCESS)
+    taken(machine)
+    machine.client_sent(BEGIN)
+    assert taken(machine) == [ToServer(BEGIN)]
 
 
 @pytest.mark.parametrize("behind", [RUN, PULL, ROUTE, HELLO, logon(), LOGOFF, TELEMETRY, RESET, GOODBYE])
@@ -298,8 +347,9 @@ def test_a_connection_of_an_older_version_is_not_used(asked: bytes) -> None:
     assert kinds(machine)[:3] == ["GiveBack", "TurnAway", "Close"]
 
 
-def test_a_server_that_is_at_fault_costs_one_lease() -> None:
-    machine = leased(RUN)
+@pytest.mark.parametrize("asked", [RUN, ROUTE])
+def test_a_server_that_is_at_fault_costs_one_lease(asked: bytes) -> None:
+    machine = leased(asked)
     taken(machine)
     machine.server_sent(SUCCESS * 2)
     assert [type(action) for action in taken(machine)] == [Report, Discard, Abort]
@@ -336,8 +386,10 @@ def test_what_is_not_as_it_should_be_is_for_the_server_to_answer(odd: bytes) -> 
     assert machine.state is State.LEASED
 
 
-def test_a_lost_connection_breaks_the_clients_own() -> None:
-    machine = leased(RUN)
+@pytest.mark.parametrize("alive", [lambda: leased(RUN), lambda: leased(ROUTE),
+                                   lambda: answered(leased(BEGIN), SUCCESS)], ids=["ANSWERING", "ROUTING", "LEASED"])
+def test_a_lost_connection_breaks_the_clients_own(alive: Callable[[], Client]) -> None:
+    machine = alive()
     taken(machine)
     machine.server_lost()
     assert kinds(machine)[:2] == ["Discard", "Close"]
@@ -567,6 +619,14 @@ def test_a_second_transaction_waits_for_the_end_of_the_first_where_it_has_to_be_
     assert [type(action) for action in taken(machine)] == [Borrow]
 
 
+def test_a_query_that_is_too_large_to_be_read_ends_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker_init.query.LARGEST_READ", 1000)
+    machine = ready(is_routed=True)
+    machine.client_sent(message(Tag.RUN, "x" * 1100, {}, {})[:1050])
+    assert [name for name in kinds(machine) if name in ("TurnAway", "Close", "Borrow")] == ["TurnAway", "Close"]
+    assert machine.held == 0
+
+
 def large(values: int) -> bytes:
     return message(Tag.RUN, "RETURN 1", {"x": [[]] * values}, {"mode": "r"})
 
@@ -681,7 +741,7 @@ def test_an_old_client_says_who_it_is_with_hello() -> None:
 
 def test_an_old_client_with_a_wrong_password_is_told_in_its_own_words() -> None:
     machine = old_client(hello("wrong"))
-    taken(machine)
+    assert {StartTimer(Timer.PENALTY, 2.0), StopTimer(Timer.LOGON)} <= {*taken(machine)}
     machine.timer_ended(Timer.PENALTY)
     (said,) = (action for action in taken(machine) if isinstance(action, ToClient))
     assert set(unpack_map(bodies(said.data)[0], 2)[0]) == {"code", "message"}
@@ -733,15 +793,37 @@ def test_a_client_that_is_overdue_is_turned_away_and_counted_in_every_state(
     assert (done.count("TurnAway"), done.count("Close"), machine.state) == (1, 1, State.CLOSING)
 
 
-@pytest.mark.parametrize("wrong", [RUN, COMMIT, ROUTE, RESET, TELEMETRY, LOGOFF, UNKNOWN])
+@pytest.mark.parametrize("wrong", [RUN, COMMIT, ROUTE, RESET, TELEMETRY, LOGOFF, UNKNOWN, "the other"])
 @pytest.mark.parametrize("is_routed", [False, True])
-@pytest.mark.parametrize("opening", [OPENING, OPENING + HELLO], ids=["HELLO is due", "LOGON is due"])
+@pytest.mark.parametrize(("opening", "other"), [(OPENING, logon()), (OPENING + HELLO, HELLO)],
+                         ids=["HELLO is due", "LOGON is due"])
 def test_whatever_comes_before_logon_ends_the_client_and_is_counted(
-        opening: bytes, is_routed: bool, wrong: bytes) -> None:
+        opening: bytes, other: bytes, is_routed: bool, wrong: bytes | str) -> None:
     machine = client(opening, is_routed=is_routed)
-    machine.client_sent(wrong)
+    machine.client_sent(other if isinstance(wrong, str) else wrong)
     done = kinds(machine)
     assert (done.count("TurnAway"), done.count("Close"), machine.state) == (1, 1, State.CLOSING)
+
+
+@pytest.mark.parametrize("alive", [
+    lambda: client(OPENING), lambda: client(OPENING + HELLO), ready, lambda: answered(leased(BEGIN), SUCCESS),
+    lambda: refused(sent(ready(), RUN))], ids=["GREETING", "LOGGING_ON", "READY", "LEASED", "REFUSED"])
+def test_goodbye_closes_the_connection_and_nobody_is_turned_away(alive: Callable[[], Client]) -> None:
+    machine = alive()
+    machine.go_on()
+    taken(machine)
+    machine.client_sent(GOODBYE)
+    done = kinds(machine)
+    assert (done.count("TurnAway"), done.count("Close"), machine.state) == (0, 1, State.CLOSING)
+
+
+@pytest.mark.parametrize("query", [RUN, BEGIN])
+def test_whoever_has_logged_off_may_ask_for_nothing(query: bytes) -> None:
+    machine = sent(ready(is_routed=True), LOGOFF)
+    taken(machine)
+    machine.client_sent(query)
+    actions = taken(machine)
+    assert (to_client(actions), actions.count(Close()), machine.state) == ([Tag.FAILURE], 1, State.CLOSING)
 
 
 @pytest.mark.parametrize("opening", [OPENING[:7], MANIFEST, OPENING, OPENING + HELLO])

@@ -1024,3 +1024,71 @@ def test_a_connection_that_does_not_answer_route_is_closed() -> None:
     link = world.asking[0].link
     world.tick(31)
     assert gone(world, link)
+
+
+def opened_too_late(world: World, link: Link) -> None:
+    world.machine.opened(link, "too late", world.now)
+
+
+def failed_too_late(world: World, link: Link) -> None:
+    world.machine.open_failed(link, refusal(), world.now)
+
+
+@pytest.mark.parametrize("late", [opened_too_late, failed_too_late])
+def test_an_attempt_that_was_cancelled_stays_so_however_it_ends(late: Callable[[World, Link], None]) -> None:
+    world = World()
+    world.lend("a")
+    link = world.opening[0]
+    world.machine.close(world.now)
+    late(world, link)
+    world.collect()
+    world.end()
+    assert (link.state, [*world.machine.links], world.machine.counters.own_faults) == (C.GONE, [], 0)
+
+
+@pytest.mark.parametrize("way", [World.give_back, World.leave, World.discard])
+def test_a_lease_may_end_after_its_connection_that_the_pool_closed(way: Callable[[World, str], object]) -> None:
+    world = World()
+    link, = world.ready()
+    world.lend("a")
+    world.machine.close(world.now)
+    world.collect()
+    world.end()
+    way(world, "a")
+    assert (link.state, [*world.machine.links], world.machine.counters.own_faults) == (C.GONE, [], 0)
+
+
+def checking(world: World) -> Link:
+    link, = world.ready()
+    world.lend("a", must_check=True)
+    return link
+
+
+def resetting(world: World) -> Link:
+    world.ready()
+    world.lend("a")
+    return world.leave("a")
+
+
+def routing(world: World) -> Link:
+    world.lend("a", Route(database="x"))
+    world.open()
+    return world.asking[0].link
+
+
+def lent(world: World) -> Link:
+    link, = world.ready()
+    world.lend("a")
+    return link
+
+
+@pytest.mark.parametrize("at", [lambda world: world.ready()[0], checking, resetting, routing, lent])
+def test_a_pool_that_closes_says_goodbye_on_every_connection_and_waits_for_its_end(at: Callable[[World], Link]) -> None:
+    world = World(is_routed=at is routing)
+    link = at(world)
+    world.machine.close(world.now)
+    world.collect()
+    assert (world.said_goodbye, [*world.machine.links]) == ([link], [link])
+    world.end()
+    assert [*world.machine.links] == []
+    assert world.machine.counters.own_faults == 0
