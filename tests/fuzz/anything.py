@@ -1,12 +1,14 @@
 """Bytes of any kind for as long as they are given: ``python -m tests.fuzz.anything client --seconds 3600``.
 
 With ``atheris`` installed the inputs are led by what they reach in the package; without it they are drawn from the
-corpus and changed at random. ``--corpus`` is a folder that atheris reads and writes; what is worth keeping goes into
-``tests/worker_init/pure/corpus.txt``: ``--keep FOLDER`` prints its lines.
+corpus and changed at random: the same ones for the same seed. ``all`` takes the targets in turn. ``--corpus`` is a
+folder that atheris reads and writes; what is worth keeping goes into ``tests/worker_init/pure/corpus.txt``:
+``--keep FOLDER`` prints its lines.
 """
 
 import argparse
 import importlib.util
+import itertools
 import random
 import sys
 import time
@@ -15,8 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parents[1] / "worker_init" / "pure" / "corpus.txt"
-# Bytes that mean something somewhere.
+# Bytes that mean something somewhere; a random byte becomes one of them.
 _MEANT = bytes.fromhex("00010281829091a1a2b0b1b3c0c1c3c8cccdd0d4d6d8e0f07f0f10113f6670717e7f12")
+_TO_MEANT = bytes(_MEANT[byte % len(_MEANT)] for byte in range(256))
+_CHANGES, _SIZES, _REPLACED = (1, 1, 2, 5, 30), (1, 1, 2, 8, 1, 20), (0, 0, 1, 20)
+_TARGETS = ("handshake", "framing", "packstream", "client", "extras")
+_BATCH = 1000
+_SAID_EVERY_SECONDS = 60.0
+_MOST_PRINTED = 20
 
 
 def known(target: str) -> list[bytes]:
@@ -27,29 +35,56 @@ def known(target: str) -> list[bytes]:
 
 def changed(rnd: random.Random, inputs: list[bytes]) -> bytes:
     """Return one of the inputs with something changed, or something new."""
-    data = bytearray(rnd.choice(inputs) if inputs and rnd.random() < 0.8 else b"")
-    for _ in range(rnd.choice([1, 1, 2, 5, 30])):
-        at = rnd.randint(0, len(data))
-        piece = bytes(rnd.choice(_MEANT) for _ in range(rnd.choice([1, 1, 2, 8]))) if rnd.random() < 0.7 else (
-            rnd.randbytes(rnd.choice([1, 2, 20])))
-        data[at:at + rnd.choice([0, 0, 1, len(piece)])] = piece
+    # Hundreds of thousands of these are made in a minute: random() is by far the cheapest draw.
+    draw = rnd.random
+    data = bytearray(inputs[int(draw() * len(inputs))] if inputs and draw() < 0.8 else b"")
+    for _ in range(_CHANGES[int(draw() * 5)]):
+        at = int(draw() * (len(data) + 1))
+        piece = rnd.randbytes(_SIZES[int(draw() * 6)])
+        if draw() < 0.7:
+            piece = piece.translate(_TO_MEANT)
+        data[at:at + min(_REPLACED[int(draw() * 4)], len(piece))] = piece
     return bytes(data)
 
 
-def at_random(target: Callable[[bytes], None], name: str, seconds: float, seed: int) -> int:
-    """Try inputs at random; print each finding; return how many there were."""
-    rnd, start, inputs, findings = random.Random(seed), time.monotonic(), 0, 0
-    corpus = known(name)
-    while time.monotonic() - start < seconds:
-        data = changed(rnd, corpus)
-        inputs += 1
-        try:
-            target(data)
-        except Exception:
-            findings += 1
-            print(f"{name} {data.hex()}\n{traceback.format_exc()}", flush=True)
-    print(f"{name}: {inputs:,} inputs at random in {time.monotonic() - start:.0f} s, {findings} findings")
-    return findings
+class AtRandom:
+    """Inputs at random for some targets in turn, and what came of them."""
+
+    def __init__(self, targets: dict[str, Callable[[bytes], None]], seed: int) -> None:
+        self.inputs = dict.fromkeys(targets, 0)
+        self.findings = dict.fromkeys(targets, 0)
+        self._targets = targets
+        self._random = {name: random.Random(f"{name} {seed}") for name in targets}
+        self._corpus = {name: known(name) for name in targets}
+
+    def batch(self, name: str) -> None:
+        """Try a number of inputs of one target; print the findings, unless there are many."""
+        target, rnd, corpus = self._targets[name], self._random[name], self._corpus[name]
+        for data in [changed(rnd, corpus) for _ in range(_BATCH)]:
+            try:
+                target(data)
+            except Exception:
+                self.findings[name] += 1
+                if self.findings[name] <= _MOST_PRINTED:
+                    print(f"{name} {data.hex()}\n{traceback.format_exc()}", flush=True)
+        self.inputs[name] += _BATCH
+
+    def run(self, seconds: float, inputs: int) -> None:
+        """Go on for so long, or until there were so many inputs of all targets together."""
+        start = said = time.monotonic()
+        for name in itertools.cycle(self._targets):
+            self.batch(name)
+            now = time.monotonic()
+            is_over = now - start >= seconds or sum(self.inputs.values()) >= inputs
+            if is_over or now - said >= _SAID_EVERY_SECONDS:
+                said = now
+                print(f"{now - start:.0f} s ({time.process_time():.0f} s of processor time): {self}", flush=True)
+            if is_over:
+                return
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{name} {count:,}" for name, count in self.inputs.items())
+        return f"{sum(self.inputs.values()):,} inputs ({each}), {sum(self.findings.values())} findings"
 
 
 def led(name: str, seconds: float, corpus: str | None) -> None:
@@ -65,8 +100,9 @@ def led(name: str, seconds: float, corpus: str | None) -> None:
 def main() -> int:
     """Try one target; exit code 1 if something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.anything", description="Bytes of any kind.")
-    parser.add_argument("target", choices=("handshake", "framing", "packstream", "client", "extras"))
+    parser.add_argument("target", choices=(*_TARGETS, "all"))
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: 60)")
+    parser.add_argument("--inputs", type=int, default=10**12, help="how many at most, at random (default: any number)")
     parser.add_argument("--seed", type=int, default=1, help="where inputs at random begin (default: 1)")
     parser.add_argument("--corpus", help="atheris's folder of inputs")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="print such a folder as lines of the corpus")
@@ -74,11 +110,14 @@ def main() -> int:
     if arguments.keep:
         print(*sorted(f"{arguments.target} {file.read_bytes().hex()}" for file in arguments.keep.iterdir()), sep="\n")
         return 0
-    if importlib.util.find_spec("atheris"):
+    if importlib.util.find_spec("atheris") and arguments.target != "all":
         led(arguments.target, arguments.seconds, arguments.corpus)
         return 0
     from tests.worker_init.pure.byte_targets import TARGETS
-    return 1 if at_random(TARGETS[arguments.target], arguments.target, arguments.seconds, arguments.seed) else 0
+    chosen = _TARGETS if arguments.target == "all" else (arguments.target,)
+    tried = AtRandom({name: TARGETS[name] for name in chosen}, arguments.seed)
+    tried.run(arguments.seconds, arguments.inputs)
+    return 1 if any(tried.findings.values()) else 0
 
 
 if __name__ == "__main__":

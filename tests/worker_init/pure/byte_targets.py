@@ -19,6 +19,11 @@ _UPSTREAMS = (Version(6, 1), Version(5, 8), Version(5, 7), Version(5, 4), Versio
 _MESSAGES = (Tag.RUN, Tag.BEGIN, Tag.COMMIT, Tag.ROLLBACK, Tag.RESET, Tag.PULL, Tag.DISCARD, Tag.TELEMETRY, Tag.ROUTE,
              Tag.LOGON, Tag.LOGOFF, Tag.GOODBYE, Tag.HELLO)
 _ANSWERS = (Tag.SUCCESS, Tag.SUCCESS, Tag.RECORD, Tag.IGNORED, Tag.FAILURE)
+# Made once: what is the same for each of millions of inputs.
+_LOGS_ON = message(Tag.HELLO, {}) + message(Tag.LOGON, RIGHT)
+_LOGS_ON_WITH_FILTERS = message(Tag.HELLO, {"notifications_minimum_severity": "OFF"}) + message(Tag.LOGON, RIGHT)
+_SAID = {(tag, has_more): message(tag) if tag == Tag.IGNORED else message(tag, {"has_more": has_more})
+         for tag in _ANSWERS for has_more in (False, True)}
 # The reference calls itself for what nests.
 _DEEPEST_REFERENCE = 300
 
@@ -212,7 +217,7 @@ class _Shell:
         source = self.source
         tag = _ANSWERS[source.number(len(_ANSWERS) - 1)]
         if source.number(5):
-            said = message(tag, {"has_more": bool(source.number(1))}) if tag != Tag.IGNORED else message(tag)
+            said = _SAID[tag, tag != Tag.IGNORED and bool(source.number(1))]
         else:
             said = source.take(source.number(20))
         self.tell(lambda: self.machine.server_sent(said))
@@ -236,8 +241,7 @@ def client(data: bytes) -> None:
     if stage:
         shell.tell(lambda: shell.machine.client_sent(OPENING))
     if stage > 1:
-        hello = {"notifications_minimum_severity": "OFF"} if stage > 2 else {}
-        shell.tell(lambda: shell.machine.client_sent(message(Tag.HELLO, hello) + message(Tag.LOGON, RIGHT)))
+        shell.tell(lambda: shell.machine.client_sent(_LOGS_ON_WITH_FILTERS if stage > 2 else _LOGS_ON))
     while not (source.is_empty or shell.is_gone):
         shell.step()
     shell.tell(shell.machine.client_ended)
@@ -254,8 +258,7 @@ def extras(data: bytes) -> None:
     body = b"\xb3\x10" + source.take(len(data))
     wire = b"".join(chunked(body[at:at + size])[:-2] for at in range(0, len(body), size)) + b"\x00\x00"
     shell = _Shell(Source(b""))
-    hello = message(Tag.HELLO, {"notifications_minimum_severity": "OFF"})
-    shell.tell(lambda: shell.machine.client_sent(OPENING + hello + message(Tag.LOGON, RIGHT)))
+    shell.tell(lambda: shell.machine.client_sent(OPENING + _LOGS_ON_WITH_FILTERS))
     for at in range(0, len(wire), 7):
         shell.tell(lambda at=at: shell.machine.client_sent(wire[at:at + 7]))  # type: ignore[misc]
     for _ in range(1000):
