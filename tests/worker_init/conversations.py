@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from worker_init.bolt import Scanner, Tag, body_of, chunked, message
-from worker_init.handshake import MAGIC, Version
+from worker_init.handshake import LOGON, MAGIC, Version
 from worker_init.packstream import pack, unpack
 
 # A server that neither answers nor closes within this time does neither.
@@ -151,9 +151,7 @@ def hold(conversation: Conversation, port: int, auth: tuple[str, str]) -> list[S
     try:
         wire.send(MAGIC + bytes((0, 0, conversation.version.minor, conversation.version.major)) + bytes(12), rnd)
         said = [Said((wire.exactly(4).hex(),), "")]
-        hello = {"user_agent": "conversation/1", "bolt_agent": {"product": "conversation/1"}} | conversation.hello
-        logon = {"scheme": "basic", "principal": auth[0], "credentials": auth[1]}
-        for exchange in ((message(Tag.HELLO, hello), message(Tag.LOGON, logon)), *conversation.exchanges):
+        for exchange in (_begins(conversation, auth), *conversation.exchanges):
             wire.send(b"".join(exchange), rnd)
             said.append(wire.farewell() if _is_goodbye(exchange) else wire.answers(_answers_due(exchange)))
             if said[-1].end:
@@ -161,6 +159,15 @@ def hold(conversation: Conversation, port: int, auth: tuple[str, str]) -> list[S
         return said
     finally:
         wire.close()
+
+
+def _begins(conversation: Conversation, auth: tuple[str, str]) -> tuple[bytes, ...]:
+    """Return HELLO and LOGON, which are one message before Bolt 5.1."""
+    hello = {"user_agent": "conversation/1", "bolt_agent": {"product": "conversation/1"}} | conversation.hello
+    logon = {"scheme": "basic", "principal": auth[0], "credentials": auth[1]}
+    if conversation.version < LOGON:
+        return (message(Tag.HELLO, hello | logon),)
+    return message(Tag.HELLO, hello), message(Tag.LOGON, logon)
 
 
 def _answers_due(exchange: tuple[bytes, ...]) -> int:
