@@ -149,6 +149,9 @@ class PoolMachine:
         # The last failed attempt to open a connection to a member, and to get a routing table from it.
         self._failures: dict[Place, _Failure] = {}
         self._mute: dict[Place, _Failure] = {}
+        # When a member last left a RESET or a ROUTE unanswered, and when any member did.
+        self._silent_at: dict[str, float] = {}
+        self._last_silent_at = float("-inf")
         self._is_settling = self._is_refusing = False
         # How many have waited so far, and how many had when Settle was asked for.
         self._arrivals = self._settling = 0
@@ -270,6 +273,7 @@ class PoolMachine:
             return
         self.counters.create.observe(now - link.opening_since)
         self._failures.pop(link.place, None)
+        self._silent_at.pop(link.place.address, None)
         link.opened_at = link.idle_since = now
         self._enter(PoolEvent.CONNECTED)
         self._proven(link, now)
@@ -302,6 +306,7 @@ class PoolMachine:
         asked_at = link.deadline - (self._answer_seconds if link.state is _C.ROUTING else CHECK_SECONDS)
         if self._step(link, _E.FAILED) is _C.CLOSING:
             self._abort(link)
+            self._silent_at[link.place.address] = self._last_silent_at = now
             self._forget(link.place.address, asked_at, now)
         self._after(now)
 
@@ -580,8 +585,10 @@ class PoolMachine:
 
     def _provide(self, lane: _Lane, places: Sequence[Place], wanted: int, now: float) -> None:
         """See to it that so many connections to these places will be ready in a moment."""
-        wanted -= sum(link.state in _PREPARING and link.place in places for link in self._links)
-        while wanted > 0 and (link := self._find_idle(places, now)):
+        trusts = self._trusts_old_ones(lane)
+        preparing = _PREPARING if trusts else (_C.OPENING,)
+        wanted -= sum(link.state in preparing and link.place in places for link in self._links)
+        while wanted > 0 and trusts and (link := self._find_idle(places, now)):
             self._start_check(link, now)
             wanted -= 1
         if wanted > 0:
@@ -591,6 +598,14 @@ class PoolMachine:
             if place is None or not self._has_room(places, now):
                 break
             self._open(place, now)
+
+    def _trusts_old_ones(self, lane: _Lane) -> bool:
+        """Whether a lane waits for the answer to a RESET.
+
+        Who has waited for one in vain is not made to wait for another, as long as there is room for a new
+        connection: whatever has dropped the first may have dropped them all.
+        """
+        return lane.head.since >= self._last_silent_at or len(self._links) >= self.limits.max_size
 
     def _too_early(self, lane: _Lane, places: Sequence[Place]) -> int:
         """Return for how many nothing is opened yet: the end of a lease may lie unread beside their requests."""
@@ -622,6 +637,9 @@ class PoolMachine:
             usable = self._untried(lane, places, [self._failures], now)
         if not usable:
             return None
+        # One that has just been silent is the last to be asked: who found that out has waited for it already.
+        usable = [place for place in usable
+                  if self._silent_at.get(place.address, lane.head.since) <= lane.head.since] or usable
         count = {place: sum(link.place == place for link in self._links) for place in usable}
         fewest = min(count.values())
         return self._choose([place for place in usable if count[place] == fewest])
@@ -790,7 +808,8 @@ class PoolMachine:
         if not routers:
             return
         link = self._find_idle(routers, now, fresh=True)
-        if link is None:
+        # The answer to a ROUTE may take longer than that to a RESET: what is asked has to have answered of late.
+        if link is None or now - link.proven_at >= _CHECK_EVERY:
             self._provide(lane, routers, 1, now)
             return
         self._idle.remove(link)
@@ -808,6 +827,7 @@ class PoolMachine:
         known = {*self._tables.members(), self._tables.seed}
         self._failures = {place: failure for place, failure in self._failures.items() if place.address in known}
         self._mute = {place: failure for place, failure in self._mute.items() if place.address in known}
+        self._silent_at = {address: at for address, at in self._silent_at.items() if address in known}
 
     def _deactivate(self, address: str, now: float) -> None:
         self._tables.deactivate(address)

@@ -16,6 +16,7 @@ from typing import Any, cast
 from testing.certificates import certificate
 from testing.queries import ENDLESS, FILLER, ROWS
 from testing.waiting import Answer
+from worker_init.bolt import Tag, message
 from worker_init.handshake import MAGIC, MANIFEST, Version
 
 _CLIENT = f"""
@@ -78,7 +79,9 @@ class _End(asyncio.Protocol):
         self._hop.joined(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.other:
+        if self._hop.table and _is_route(data):
+            self.transport.write(message(Tag.SUCCESS, {"rt": self._hop.table()}))
+        elif self.other:
             self._hop.carried += len(data)
             if self._hop.is_old and data.startswith(MAGIC):
                 data = data.replace(MANIFEST, bytes(4), 1)
@@ -108,10 +111,11 @@ class Proxy:
 
     ``held_back`` has the ends whose peer does not take what is meant for it. While it ``is_old`` a new client
     cannot ask for the manifest of versions, so the server speaks Bolt 5.8 to it as an older one would; ``speaks`` is a
-    version that it is made to speak to everybody.
+    version that it is made to speak to everybody. As a member of a cluster it answers ROUTE itself, with ``table``.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, table: Callable[[], dict[str, Any]] | None = None) -> None:
+        self.table = table
         self.carried = self.refused = 0
         self.is_old = False
         self.speaks: Version | None = None
@@ -128,7 +132,7 @@ class Proxy:
 
     @property
     def uri(self) -> str:
-        """The server, by way of this hop."""
+        """The server, through this hop."""
         return f"bolt://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
@@ -189,11 +193,101 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(work(), self._loop).result()
 
 
+class ClusterOfProxies:
+    """Three proxies in front of one server, as a cluster of three members, with the interface of one proxy.
+
+    What makes things go wrong does so at every member. A table is valid for a second, so it is asked for again and
+    again. When the members let connections in again, the next one leads.
+    """
+
+    def __init__(self, target_port: int, members: int = 3) -> None:
+        self.leader = self.tables = 0
+        self.members = [Proxy(target_port, self._table) for _ in range(members)]
+
+    def _table(self) -> dict[str, Any]:
+        self.tables += 1
+        addresses = [f"127.0.0.1:{member.port}" for member in self.members]
+        return {"ttl": 1, "db": "neo4j", "servers": [
+            {"role": "ROUTE", "addresses": addresses}, {"role": "READ", "addresses": addresses},
+            {"role": "WRITE", "addresses": [addresses[self.leader]]}]}
+
+    @property
+    def uri(self) -> str:
+        """The cluster, by its first member."""
+        return f"neo4j://127.0.0.1:{self.members[0].port}"
+
+    @property
+    def carried(self) -> int:
+        """How many bytes went through."""
+        return sum(member.carried for member in self.members)
+
+    @property
+    def refused(self) -> int:
+        """How many connections were turned away."""
+        return sum(member.refused for member in self.members)
+
+    @property
+    def held_back(self) -> set[_End]:
+        """The ends whose peer does not take what is meant for it."""
+        return set[_End]().union(*(member.held_back for member in self.members))
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the members speak as older ones would."""
+        return self.members[0].is_old
+
+    @is_old.setter
+    def is_old(self, is_old: bool) -> None:
+        for member in self.members:
+            member.is_old = is_old
+
+    def cut(self) -> None:
+        """Break every connection, and each new one at once."""
+        for member in self.members:
+            member.cut()
+
+    def swallow(self, *, answers_only: bool = False) -> None:
+        """Let every connection stand and nothing through any more; who connects from now on is served."""
+        for member in self.members:
+            member.swallow(answers_only=answers_only)
+
+    def mend(self) -> None:
+        """Let connections in again; another member leads now."""
+        self.leader = (self.leader + 1) % len(self.members)
+        for member in self.members:
+            member.mend()
+
+    def close(self) -> None:
+        """End the members with their connections."""
+        for member in self.members:
+            member.close()
+
+
+def _is_route(data: bytes) -> bool:
+    """Whether a client sends a ROUTE, which it does by itself."""
+    return data[2:4] == bytes((0xB3, Tag.ROUTE))
+
+
 def _break(transport: asyncio.Transport) -> None:
     """Close with a reset, as a host that has gone away does."""
     with_reset = b"\x01\x00\x00\x00\x00\x00\x00\x00"
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, with_reset)
     transport.abort()
+
+
+Hop = Proxy | ClusterOfProxies
+HOPS: dict[str, Callable[[int], Hop]] = {"bolt": Proxy, "cluster": ClusterOfProxies}
+"""What stands before a server: one proxy, or three that are a cluster. The same faults can be brought about in each."""
+
+
+@contextmanager
+def hop_of(kind: str, target_port: int) -> Iterator[Hop]:
+    """Run a hop of a kind in front of a port."""
+    running = HOPS[kind](target_port)
+    try:
+        yield running
+    finally:
+        running.close()
 
 
 @contextmanager

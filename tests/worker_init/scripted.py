@@ -79,8 +79,9 @@ class Servers:
             self.loop.create_server(lambda: self._kind(self, number), "127.0.0.1", 0))
         self.ports.append(server.sockets[0].getsockname()[1])
 
-    def uri(self, scheme: str) -> str:
-        """Return the address of the first member."""
+    def uri(self, scheme: str | None = None) -> str:
+        """Return the address of the first member; several are a cluster, unless told otherwise."""
+        scheme = scheme or ("bolt" if len(self.ports) == 1 else "neo4j")
         return f"{scheme}://127.0.0.1:{self.ports[0]}"
 
     def table(self, database: str | None) -> dict[str, Any]:

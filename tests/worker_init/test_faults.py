@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import neo4j
 import pytest
@@ -18,7 +19,7 @@ from neo4j.exceptions import AuthError, DatabaseUnavailable, IncompleteCommit, S
 from rig.stack import ports
 from testing.servers import Neo4jServer, Serving, serving
 from testing.waiting import wait_until, wait_until_stable
-from tests.worker_init.faults import client_in, kill, proxy
+from tests.worker_init.faults import HOPS, Hop, client_in, hop_of, kill
 from worker_init.bolt import Tag, message
 from worker_init.control import find_folders, read_status
 from worker_init.handshake import MAGIC
@@ -36,6 +37,36 @@ def driver_status(serving_host: Serving) -> dict[str, Any]:
 
 def value(driver: neo4j.Driver, query: str = "RETURN 1 AS x") -> Any:
     return driver.execute_query(query, database_="neo4j").records[0][0]
+
+
+@pytest.fixture(scope="module", params=HOPS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Name what the upstream is: a server, or a cluster of three members. Every fault is tested with both."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def uri(kind: str, server: Neo4jServer) -> Iterator[str]:
+    """Return the upstream's address, for tests in which nothing happens to the network."""
+    if kind == "bolt":
+        yield server.uri
+    else:
+        with hop_of(kind, server.port) as running:
+            yield running.uri
+
+
+@pytest.fixture
+def hop(kind: str, server: Neo4jServer) -> Iterator[Hop]:
+    """Run what can make the network fail, in front of the server."""
+    with hop_of(kind, server.port) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def host(uri: str, server: Neo4jServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Run a host with default settings; tests that need others start their own."""
+    with serving(tmp_path_factory.mktemp("host"), uri, server.auth) as running:
+        yield running
 
 
 @pytest.fixture
@@ -116,21 +147,24 @@ def test_whoever_leaves_the_protocol_is_turned_away(sent: bytes, host: Serving) 
 
 
 @pytest.mark.usefixtures("bystander")
-def test_who_stops_within_a_message_hinders_nobody(host: Serving) -> None:
+def test_who_stops_within_a_message_hinders_nobody(kind: str, host: Serving) -> None:
+    # Where the relay has to read a query, as it does for a cluster, there is no connection for it before its end.
+    least = 20 if kind == "bolt" else 0
     query = message(Tag.RUN, "RETURN $x", {"x": "y" * 1000}, {})
     with ExitStack() as sockets:
         for _ in range(20):
             sock = sockets.enter_context(socket.create_connection(("127.0.0.1", host.port)))
             sock.sendall(logged_on(host.auth) + query[:500])
-        wait_until(lambda: driver_status(host)["connections"]["in_use"] >= 20, "each holds a connection")
+        wait_until(lambda: driver_status(host)["clients"]["now"] >= 20, "they are there")
+        wait_until(lambda: driver_status(host)["connections"]["in_use"] >= least, "each holds a connection")
         with host.driver() as driver:
             assert value(driver) == 1
     wait_until(lambda: driver_status(host)["connections"]["in_use"] <= 1, "their connections are free again")
 
 
 @pytest.mark.usefixtures("bystander")
-def test_a_slow_client_has_no_more_time_to_log_on_than_others(server: Neo4jServer, folder: Path) -> None:
-    with (serving(folder, server.uri, server.auth, logon_timeout=1) as host,
+def test_a_slow_client_has_no_more_time_to_log_on_than_others(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, uri, server.auth, logon_timeout=1) as host,
           socket.create_connection(("127.0.0.1", host.port)) as sock):
         slow, is_open = iter(BOLT_5_8 + message(Tag.HELLO, {"user_agent": "x" * 60_000})), True
         sock.settimeout(0.02)
@@ -147,8 +181,8 @@ def test_a_slow_client_has_no_more_time_to_log_on_than_others(server: Neo4jServe
 
 
 @pytest.mark.usefixtures("bystander")
-def test_a_truncated_handshake_is_closed_after_a_while(server: Neo4jServer, folder: Path) -> None:
-    with serving(folder, server.uri, server.auth, logon_timeout=1) as host:
+def test_a_truncated_handshake_is_closed_after_a_while(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, uri, server.auth, logon_timeout=1) as host:
         for part in (MAGIC[:2], BOLT_5_8[:11], BOLT_5_8):
             with socket.create_connection(("127.0.0.1", host.port)) as sock:
                 sock.settimeout(60)
@@ -169,10 +203,10 @@ def test_wrong_credentials_are_refused_as_neo4j_refuses_them(server: Neo4jServer
 
 @pytest.mark.parametrize("mode", ["transaction", "stream", "full", "query"])
 @pytest.mark.usefixtures("bystander")
-def test_a_killed_client_leaves_nothing_behind(mode: str, server: Neo4jServer, folder: Path,
+def test_a_killed_client_leaves_nothing_behind(mode: str, uri: str, server: Neo4jServer, folder: Path,
                                                direct: neo4j.Driver) -> None:
     # With no idle timeout that could close a connection which was given back in the midst of an answer.
-    with (serving(folder, server.uri, server.auth, idle_timeout=3600) as host,
+    with (serving(folder, uri, server.auth, idle_timeout=3600) as host,
           client_in(mode, host.uri, host.auth) as client):
         wait_until(lambda: value(direct, VICTIMS) == 1, "the client's transaction is open")
         kill(client)
@@ -183,8 +217,8 @@ def test_a_killed_client_leaves_nothing_behind(mode: str, server: Neo4jServer, f
     assert value(direct, "MATCH (n:Killed) RETURN count(n)") == 0
 
 
-def test_who_waits_for_a_connection_gets_the_next_one(server: Neo4jServer, folder: Path) -> None:
-    with (serving(folder, server.uri, server.auth, max_size=2) as host, host.driver() as driver,
+def test_who_waits_for_a_connection_gets_the_next_one(kind: str, uri: str, server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, uri, server.auth, max_size=2) as host, host.driver() as driver,
           ThreadPoolExecutor(1) as threads, ExitStack() as sessions):
         held = [sessions.enter_context(driver.session()).begin_transaction() for _ in range(2)]
         for tx in held:
@@ -197,12 +231,13 @@ def test_who_waits_for_a_connection_gets_the_next_one(server: Neo4jServer, folde
         held[1].close()
         status = driver_status(host)
         assert status["connections"]["opened"] == 2
-        assert status["waits"]["total"] == 3    # each of the two waited for its connection to be opened
+        # Each of the two waited for its connection to be opened; in a cluster also for the routing table.
+        assert status["waits"]["total"] == (3 if kind == "bolt" else 4)
         assert status["waits"]["longest_seconds"] > 0
 
 
-def test_who_waits_too_long_is_told_why(server: Neo4jServer, folder: Path) -> None:
-    with (serving(folder, server.uri, server.auth, max_size=1, acquisition_timeout=0.3) as host,
+def test_who_waits_too_long_is_told_why(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, uri, server.auth, max_size=1, acquisition_timeout=0.3) as host,
           host.driver(max_transaction_retry_time=0) as driver, driver.session() as session,
           session.begin_transaction() as tx):
         tx.run("RETURN 1").consume()
@@ -215,8 +250,8 @@ def test_who_waits_too_long_is_told_why(server: Neo4jServer, folder: Path) -> No
         assert driver_status(host)["waits"]["timed_out"] == 2
 
 
-def test_a_client_that_ends_while_it_waits_leaves_the_queue(server: Neo4jServer, folder: Path) -> None:
-    with (serving(folder, server.uri, server.auth, max_size=1) as host, host.driver() as driver,
+def test_a_client_that_ends_while_it_waits_leaves_the_queue(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, uri, server.auth, max_size=1) as host, host.driver() as driver,
           driver.session() as session, session.begin_transaction() as tx):
         tx.run("RETURN 1").consume()
         with client_in_background(host) as client:
@@ -263,9 +298,9 @@ def test_a_connection_that_the_server_closed_is_replaced(relayed: neo4j.Driver, 
     assert value(relayed) == 1
 
 
-def test_a_server_that_is_upgraded_serves_old_clients_and_new_ones(server: Neo4jServer, folder: Path,
+def test_a_server_that_is_upgraded_serves_old_clients_and_new_ones(hop: Hop, server: Neo4jServer, folder: Path,
                                                                        direct: neo4j.Driver) -> None:
-    with proxy(server.port) as hop, ExitStack() as stack:
+    with ExitStack() as stack:
         hop.is_old = True
         host = stack.enter_context(serving(folder, hop.uri, server.auth))
         from_before = stack.enter_context(host.driver())
@@ -279,9 +314,9 @@ def test_a_server_that_is_upgraded_serves_old_clients_and_new_ones(server: Neo4j
         assert bolt_of(from_before) == (5, 8)
 
 
-def test_a_server_that_is_downgraded_is_asked_again_in_its_version(server: Neo4jServer, folder: Path,
+def test_a_server_that_is_downgraded_is_asked_again_in_its_version(hop: Hop, server: Neo4jServer, folder: Path,
                                                                       direct: neo4j.Driver) -> None:
-    with proxy(server.port) as hop, serving(folder, hop.uri, server.auth) as host, host.driver() as driver:
+    with serving(folder, hop.uri, server.auth) as host, host.driver() as driver:
         assert (value(driver), bolt_of(driver)) == (1, bolt_of(direct))
         hop.is_old = True
         hop.cut()
@@ -309,11 +344,10 @@ def test_a_managed_transaction_survives_the_loss_of_its_connection(relayed: neo4
 
 
 @pytest.mark.parametrize("way", ["directly", "through the relay", "the host is killed"])
-def test_a_commit_whose_answer_was_lost_is_told_as_such(way: str, server: Neo4jServer, folder: Path,
+def test_a_commit_whose_answer_was_lost_is_told_as_such(way: str, hop: Hop, server: Neo4jServer, folder: Path,
                                                         direct: neo4j.Driver) -> None:
     """Nobody knows whether it took place, so nobody may repeat it: the driver says the same in each case."""
     with ExitStack() as stack:
-        hop = stack.enter_context(proxy(server.port))
         host = stack.enter_context(serving(folder, hop.uri, server.auth))
         uri, auth = (hop.uri, server.auth) if way == "directly" else (host.uri, host.auth)
         threads = stack.enter_context(ThreadPoolExecutor(1))
@@ -329,8 +363,8 @@ def test_a_commit_whose_answer_was_lost_is_told_as_such(way: str, server: Neo4jS
     direct.execute_query("MATCH (n:Lost) DELETE n")
 
 
-def test_a_server_that_is_down_is_named_and_comes_back(server: Neo4jServer, folder: Path) -> None:
-    with proxy(server.port) as hop, serving(folder, hop.uri, server.auth, connection_timeout=2) as host:
+def test_a_server_that_is_down_is_named_and_comes_back(hop: Hop, server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, hop.uri, server.auth, connection_timeout=2) as host:
         hop.cut()
         with host.driver(max_transaction_retry_time=0) as driver:
             for ask in (driver.verify_connectivity, lambda: value(driver)):
@@ -351,8 +385,9 @@ def test_a_server_that_is_down_is_named_and_comes_back(server: Neo4jServer, fold
         assert status["errors"] >= 1
 
 
-def test_managed_transactions_outlive_a_server_that_is_away_for_a_while(server: Neo4jServer, folder: Path) -> None:
-    with proxy(server.port) as hop, serving(folder, hop.uri, server.auth) as host, host.driver() as driver:
+def test_managed_transactions_outlive_a_server_that_is_away_for_a_while(hop: Hop, server: Neo4jServer,
+                                                                             folder: Path) -> None:
+    with serving(folder, hop.uri, server.auth) as host, host.driver() as driver:
         assert value(driver) == 1
         hop.cut()
         with ThreadPoolExecutor(1) as threads:
@@ -363,51 +398,54 @@ def test_managed_transactions_outlive_a_server_that_is_away_for_a_while(server: 
             assert answer.result(60) == 1
 
 
-def test_nobody_listens_at_the_upstream(folder: Path) -> None:
-    uri = f"bolt://127.0.0.1:{ports.choose(0, variable='a test')}"
+def test_nobody_listens_at_the_upstream(uri: str, folder: Path) -> None:
+    uri = f"{urlsplit(uri).scheme}://127.0.0.1:{ports.choose(0, variable='a test')}"
     with serving(folder, uri, ("neo4j", "x")) as host, host.driver(max_transaction_retry_time=0) as driver:
         with pytest.raises(DatabaseUnavailable, match="Errno 111"):
             value(driver)
         assert driver_status(host)["state"] == "down"
 
 
-def test_a_silent_connection_is_found_out_before_it_is_lent(server: Neo4jServer, folder: Path) -> None:
-    with (proxy(server.port) as hop, serving(folder, hop.uri, server.auth, liveness_check=0.001) as host,
+def test_a_silent_connection_is_found_out_before_it_is_lent(kind: str, hop: Hop, server: Neo4jServer,
+                                                                folder: Path) -> None:
+    with (serving(folder, hop.uri, server.auth, liveness_check=0.001) as host,
           host.driver() as driver):
         assert value(driver) == 1
         wait_until(lambda: driver_status(host)["connections"]["in_use"] == 0, "it is idle")
         hop.swallow()
         assert value(driver) == 1
-        assert driver_status(host)["connections"]["opened"] == 2
+        # In a cluster the routing table has expired meanwhile, and another member is asked for it.
+        assert driver_status(host)["connections"]["opened"] == (2 if kind == "bolt" else 3)
 
 
-def test_connections_that_nobody_uses_are_given_back(server: Neo4jServer, folder: Path) -> None:
-    with serving(folder, server.uri, server.auth, idle_timeout=0.3) as host, host.driver() as driver:
+def test_connections_that_nobody_uses_are_given_back(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, uri, server.auth, idle_timeout=0.3) as host, host.driver() as driver:
         assert value(driver) == 1
         wait_until(lambda: driver_status(host)["connections"]["open"] == 0, "the idle connection is closed")
         assert driver_status(host)["connections"]["opened"] == 1
         assert value(driver) == 1
 
 
-def test_leases_are_the_transactions_of_clients_alone(server: Neo4jServer, folder: Path) -> None:
-    with serving(folder, server.uri, server.auth) as host:
+def test_leases_are_the_transactions_of_clients_alone(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, uri, server.auth) as host:
         for expected in (0, 1, 2):    # the host asks the server what it speaks when the first client comes
             assert driver_status(host)["leases"] == expected
             with host.driver() as driver:
                 assert value(driver) == 1
 
 
-def test_an_old_connection_is_replaced(server: Neo4jServer, folder: Path) -> None:
-    with serving(folder, server.uri, server.auth, max_lifetime=0.3) as host, host.driver() as driver:
+def test_an_old_connection_is_replaced(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, uri, server.auth, max_lifetime=0.3) as host, host.driver() as driver:
         assert value(driver) == 1
         wait_until(lambda: value(driver) == 1 and driver_status(host)["connections"]["opened"] > 1, "another is opened")
 
 
-def test_a_changed_password_is_neo4js_own_error(server: Neo4jServer, folder: Path, direct: neo4j.Driver) -> None:
+def test_a_changed_password_is_neo4js_own_error(uri: str, server: Neo4jServer, folder: Path,
+                                                direct: neo4j.Driver) -> None:
     system: Any = {"database_": "system"}
     direct.execute_query("CREATE OR REPLACE USER changing SET PASSWORD 'first-password' CHANGE NOT REQUIRED", **system)
     try:
-        with serving(folder, server.uri, ("changing", "first-password")) as host, host.driver() as driver:
+        with serving(folder, uri, ("changing", "first-password")) as host, host.driver() as driver:
             assert value(driver) == 1
             direct.execute_query("ALTER USER changing SET PASSWORD 'second-password'", **system)
             kill_connections(direct)
@@ -422,15 +460,15 @@ def test_a_changed_password_is_neo4js_own_error(server: Neo4jServer, folder: Pat
 _OF_A_REFUSED_CERTIFICATE = r"\(Connection\w+Error\)" if neo4j.__version__ < "6.4" else "encrypted"
 
 
-def test_a_refused_certificate_is_named(server: Neo4jServer, folder: Path) -> None:
-    uri = server.uri.replace("bolt:", "bolt+s:")
-    with (serving(folder, uri, server.auth) as host, host.driver(max_transaction_retry_time=0) as driver,
+def test_a_refused_certificate_is_named(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, uri.replace(":", "+s:", 1), server.auth) as host,
+          host.driver(max_transaction_retry_time=0) as driver,
           pytest.raises(neo4j.exceptions.Neo4jError, match=_OF_A_REFUSED_CERTIFICATE)):
         value(driver)
 
 
-def test_a_warm_stop_lets_a_transaction_end(server: Neo4jServer, folder: Path) -> None:
-    with (serving(folder, server.uri, server.auth) as host, host.driver() as driver, driver.session() as session,
+def test_a_warm_stop_lets_a_transaction_end(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with (serving(folder, uri, server.auth) as host, host.driver() as driver, driver.session() as session,
           session.begin_transaction() as tx):
         tx.run("RETURN 1").consume()
         host.process.send_signal(signal.SIGTERM)
@@ -440,8 +478,8 @@ def test_a_warm_stop_lets_a_transaction_end(server: Neo4jServer, folder: Path) -
         assert host.process.wait(10) == 0
 
 
-def test_a_thousand_idle_clients_are_no_burden(server: Neo4jServer, folder: Path) -> None:
-    with serving(folder, server.uri, server.auth) as host, host.driver() as driver, ExitStack() as sockets:
+def test_a_thousand_idle_clients_are_no_burden(uri: str, server: Neo4jServer, folder: Path) -> None:
+    with serving(folder, uri, server.auth) as host, host.driver() as driver, ExitStack() as sockets:
         before = resident_megabytes(host.process.pid)
         for _ in range(1000):
             sock = sockets.enter_context(socket.create_connection(("127.0.0.1", host.port)))
@@ -453,9 +491,9 @@ def test_a_thousand_idle_clients_are_no_burden(server: Neo4jServer, folder: Path
         assert resident_megabytes(host.process.pid) - before < 50
 
 
-def test_a_client_that_does_not_read_is_held_back(server: Neo4jServer, folder: Path) -> None:
+def test_a_client_that_does_not_read_is_held_back(hop: Hop, server: Neo4jServer, folder: Path) -> None:
     """What is read from the server comes to a stop. Much may be on the way then, in the kernel; little in the host."""
-    with proxy(server.port) as hop, serving(folder, hop.uri, server.auth) as host, host.driver() as driver:
+    with serving(folder, hop.uri, server.auth) as host, host.driver() as driver:
         assert value(driver) == 1
         before = peak_megabytes(host.process.pid)
         with client_in("full", host.uri, host.auth):
@@ -465,7 +503,7 @@ def test_a_client_that_does_not_read_is_held_back(server: Neo4jServer, folder: P
 
 
 def test_a_large_message_is_passed_on_and_not_kept(server: Neo4jServer, folder: Path) -> None:
-    """Parameters of 32 MB, from a client whose connection is the only one."""
+    """Parameters of 32 MB, from a client whose connection is the only one. For a cluster they have to be read."""
     with serving(folder, server.uri, server.auth, max_size=1) as host, host.driver() as driver:
         before = resident_megabytes(host.process.pid)
         assert driver.execute_query("RETURN size($x) AS x", x="x" * 32_000_000).records[0][0] == 32_000_000

@@ -33,7 +33,8 @@ from worker_init.upstream import Connection, Upstream
 pytestmark = pytest.mark.host
 
 AUTH = ("neo4j", "x")
-both = pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
+# Every fault is tested with a server, and with a cluster of three members.
+both = pytest.mark.parametrize("members", [1, 3], ids=["bolt", "cluster"])
 BOLT_5_8 = MAGIC + b"\x00\x00\x08\x05" + b"\x00" * 12
 
 
@@ -100,24 +101,24 @@ def client(host: Serving) -> Iterator[Client]:
 # Settings, with and without routing
 
 @both
-def test_the_size_holds(scheme: str, tmp_path: Path) -> None:
-    with (servers(members=3) as running, serving(tmp_path, running.uri(scheme), AUTH, max_size=2) as host,
+def test_the_size_holds(members: int, tmp_path: Path) -> None:
+    with (servers(members=members) as running, serving(tmp_path, running.uri(), AUTH, max_size=2) as host,
           host.driver() as driver, ThreadPoolExecutor(8) as threads):
         assert set(threads.map(lambda _: value(driver, routing_="r"), range(80))) <= {0, 1, 2}
         assert running.most <= 2
 
 
 @both
-def test_the_lifetime_holds(scheme: str, tmp_path: Path) -> None:
-    with (servers() as running, serving(tmp_path, running.uri(scheme), AUTH, max_lifetime=0.3) as host,
+def test_the_lifetime_holds(members: int, tmp_path: Path) -> None:
+    with (servers(members=members) as running, serving(tmp_path, running.uri(), AUTH, max_lifetime=0.3) as host,
           host.driver() as driver):
         wait_until(lambda: value(driver) == 0 and running.opened > 3, "old connections are replaced")
         wait_until(lambda: not running.connections, "an idle one is closed when it is old")
 
 
 @both
-def test_the_idle_timeout_holds(scheme: str, tmp_path: Path) -> None:
-    with (servers() as running, serving(tmp_path, running.uri(scheme), AUTH, idle_timeout=1) as host,
+def test_the_idle_timeout_holds(members: int, tmp_path: Path) -> None:
+    with (servers(members=members) as running, serving(tmp_path, running.uri(), AUTH, idle_timeout=1) as host,
           host.driver() as driver):
         assert value(driver) == 0
         began = time.monotonic()
@@ -134,8 +135,8 @@ class _Swallows(Member):
 
 
 @both
-def test_a_silent_connection_costs_a_task_no_more_than_a_check(scheme: str, tmp_path: Path) -> None:
-    with (servers(_Swallows) as running, serving(tmp_path, running.uri(scheme), AUTH, liveness_check=0.2) as host,
+def test_a_silent_connection_costs_a_task_no_more_than_a_check(members: int, tmp_path: Path) -> None:
+    with (servers(_Swallows, members) as running, serving(tmp_path, running.uri(), AUTH, liveness_check=0.2) as host,
           host.driver() as driver):
         assert value(driver) == 0
         running.silent = [*running.connections]     # type: ignore[attr-defined]
@@ -146,8 +147,8 @@ def test_a_silent_connection_costs_a_task_no_more_than_a_check(scheme: str, tmp_
 
 
 @both
-def test_a_silent_connection_is_found_before_a_task_meets_it(scheme: str, tmp_path: Path) -> None:
-    with (servers(_Swallows) as running, serving(tmp_path, running.uri(scheme), AUTH, liveness_check=1) as host,
+def test_a_silent_connection_is_found_before_a_task_meets_it(members: int, tmp_path: Path) -> None:
+    with (servers(_Swallows, members) as running, serving(tmp_path, running.uri(), AUTH, liveness_check=1) as host,
           host.driver() as driver):
         assert value(driver) == 0
         running.silent = [*running.connections]     # type: ignore[attr-defined]
@@ -158,8 +159,8 @@ def test_a_silent_connection_is_found_before_a_task_meets_it(scheme: str, tmp_pa
 
 
 @both
-def test_connections_that_the_server_has_closed_are_forgotten(scheme: str, tmp_path: Path) -> None:
-    with servers() as running, serving(tmp_path, running.uri(scheme), AUTH) as host, host.driver() as driver:
+def test_connections_that_the_server_has_closed_are_forgotten(members: int, tmp_path: Path) -> None:
+    with servers(members=members) as running, serving(tmp_path, running.uri(), AUTH) as host, host.driver() as driver:
         for number in range(1, 21):
             assert value(driver) == 0
             assert status(host)["connections"]["opened"] == number
@@ -191,11 +192,11 @@ class _Holder:
 
 
 @both
-def test_what_is_still_to_be_sent_does_not_keep_a_connection(scheme: str) -> None:
+def test_what_is_still_to_be_sent_does_not_keep_a_connection(members: int) -> None:
     """The server does not read, and the client of a large query is gone."""
     async def discard(running: Servers) -> None:
         limits = Limits(max_size=1, acquisition_timeout=5, max_lifetime=60, idle_timeout=60, liveness_check=60)
-        pool = Pool(Upstream(Target(running.uri(scheme), *AUTH), 5.0), limits, "a test")
+        pool = Pool(Upstream(Target(running.uri(), *AUTH), 5.0), limits, "a test")
         holder = _Holder()
         pool.lend(holder, ANYWHERE)
         connection = await holder.connection
@@ -207,7 +208,7 @@ def test_what_is_still_to_be_sent_does_not_keep_a_connection(scheme: str) -> Non
         assert await following.connection is not connection
         await pool.close()
 
-    with servers(_Deaf) as running:
+    with servers(_Deaf, members) as running:
         asyncio.run(discard(running))
 
 
@@ -227,8 +228,9 @@ class _CutsNoops(Member):
             self.servers.loop.call_later(0.05, self.transport.write, b"\x00")
 
 
-def test_a_noop_in_two_parts_puts_nobody_out_of_step(tmp_path: Path) -> None:
-    with (servers(_CutsNoops) as running, serving(tmp_path, running.uri("bolt"), AUTH, liveness_check=0.1) as host,
+@both
+def test_a_noop_in_two_parts_puts_nobody_out_of_step(members: int, tmp_path: Path) -> None:
+    with (servers(_CutsNoops, members) as running, serving(tmp_path, running.uri(), AUTH, liveness_check=0.1) as host,
           client(host) as asking):
         for _ in range(4):
             asking.sock.settimeout(10)
@@ -247,8 +249,9 @@ class _SlowReset(Member):
             super().answer(tag, body)
 
 
-def test_a_task_that_follows_one_that_died_waits_for_its_connection(tmp_path: Path) -> None:
-    with servers(_SlowReset) as running, serving(tmp_path, running.uri("bolt"), AUTH) as host:
+@both
+def test_a_task_that_follows_one_that_died_waits_for_its_connection(members: int, tmp_path: Path) -> None:
+    with servers(_SlowReset, members) as running, serving(tmp_path, running.uri(), AUTH) as host:
         for _ in range(5):
             with client(host) as dying:
                 dying.begin()
@@ -257,9 +260,11 @@ def test_a_task_that_follows_one_that_died_waits_for_its_connection(tmp_path: Pa
         assert running.opened == 1
 
 
-def test_a_task_whose_request_is_read_before_the_end_of_the_last_waits_for_its_connection(tmp_path: Path) -> None:
+@both
+def test_a_task_whose_request_is_read_before_the_end_of_the_last_waits_for_its_connection(members: int,
+                                                                                          tmp_path: Path) -> None:
     """The host had no processor time: both are there when it looks, the later one first."""
-    with servers() as running, serving(tmp_path, running.uri("bolt"), AUTH) as host:
+    with servers(members=members) as running, serving(tmp_path, running.uri(), AUTH) as host:
         for _ in range(5):
             with client(host) as dying, client(host) as following:
                 dying.begin()
@@ -279,8 +284,10 @@ class _SlowLogon(Member):
             super().answer(tag, body)
 
 
-def test_a_task_that_follows_one_that_died_while_it_waited_takes_over_what_was_opened_for_it(tmp_path: Path) -> None:
-    with servers(_SlowLogon) as running, serving(tmp_path, running.uri("bolt"), AUTH) as host:
+@both
+def test_a_task_that_follows_one_that_died_while_it_waited_takes_over_what_was_opened_for_it(members: int,
+                                                                                             tmp_path: Path) -> None:
+    with servers(_SlowLogon, members) as running, serving(tmp_path, running.uri(), AUTH) as host:
         with client(host):
             pass
         running.hang_up()
@@ -311,8 +318,8 @@ class _TakesFive(Member):
 
 
 @both
-def test_a_server_that_takes_five_connections_serves_everybody(scheme: str, tmp_path: Path) -> None:
-    with (servers(_TakesFive) as running, serving(tmp_path, running.uri(scheme), AUTH, max_size=100) as host,
+def test_a_server_that_takes_five_connections_serves_everybody(members: int, tmp_path: Path) -> None:
+    with (servers(_TakesFive, members) as running, serving(tmp_path, running.uri(), AUTH, max_size=100) as host,
           host.driver(max_transaction_retry_time=0) as driver, ThreadPoolExecutor(20) as threads):
         def ask(_: int) -> str:
             try:
@@ -344,17 +351,18 @@ class _SilentFrom(Member):
 @pytest.mark.parametrize(("silent_from", "waited_for"), [
     (-1, "the answer to Bolt's version handshake"), (Tag.HELLO, "the answer to HELLO"),
     (Tag.LOGON, "the answer to LOGON")], ids=["handshake", "HELLO", "LOGON"])
-def test_a_silent_server_is_named_in_time_with_what_it_did_not_answer(silent_from: int, waited_for: str,
+@both
+def test_a_silent_server_is_named_in_time_with_what_it_did_not_answer(members: int, silent_from: int, waited_for: str,
                                                                       tmp_path: Path) -> None:
     kind = type("Silent", (_SilentFrom,), {"silent_from": silent_from})
-    with (servers(kind) as running,
-          serving(tmp_path, running.uri("bolt"), AUTH, connection_timeout=1, acquisition_timeout=30) as host,
+    with (servers(kind, members) as running,
+          serving(tmp_path, running.uri(), AUTH, connection_timeout=1, acquisition_timeout=30) as host,
           host.driver(max_transaction_retry_time=0) as driver):
         began = time.monotonic()
         with pytest.raises(DatabaseUnavailable, match=waited_for) as caught:
             value(driver)
         assert time.monotonic() - began < 5
-        assert running.uri("bolt") in str(caught.value)
+        assert running.uri() in str(caught.value)
         assert "WORKER_INIT_CONNECTION_TIMEOUT" in str(caught.value)
         assert status(host)["state"] == "down"
 
@@ -363,8 +371,9 @@ class _Old(Member):
     offers = (Version(4, 3),)
 
 
-def test_a_server_that_is_too_old_is_down_and_says_why(tmp_path: Path) -> None:
-    with (servers(_Old) as running, serving(tmp_path, running.uri("bolt"), AUTH) as host,
+@both
+def test_a_server_that_is_too_old_is_down_and_says_why(members: int, tmp_path: Path) -> None:
+    with (servers(_Old, members) as running, serving(tmp_path, running.uri(), AUTH) as host,
           host.driver(max_transaction_retry_time=0) as driver):
         with pytest.raises(DatabaseError, match=r"speaks Bolt 4\.3"):
             value(driver)

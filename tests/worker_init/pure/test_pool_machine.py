@@ -1,14 +1,18 @@
 """What the pool promises, tried on its machine: who gets a connection, what is opened and closed for it, and when."""
 
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.worker_init.pure.pool_world import SEED, World, refusal, table
 from worker_init.errors import EXHAUSTED, UNREACHABLE
 from worker_init.handshake import Version
 from worker_init.pool_actions import Link
+from worker_init.pool_machine import CHECK_SECONDS
 from worker_init.pool_states import ConnectionState, PoolState
 from worker_init.routing import ANYWHERE, Route
 
@@ -597,10 +601,88 @@ def test_a_router_that_does_not_answer_stops_nobody_who_has_a_table() -> None:
     assert "other" in world.granted
 
 
+class Outage:
+    """A pool of which every connection so far has fallen silent, as behind a load balancer; new ones are answered."""
+
+    def __init__(self, rnd: random.Random, *, routed: bool) -> None:
+        self.world = world = World(is_routed=routed, max_size=rnd.choice([4, 10]), liveness_check=60.0,
+                                   idle_timeout=10_000.0)
+        self.silent: set[Link] = set()
+        for number in range(rnd.randint(1, 4)):
+            self.lend(str(number), rnd.choice([READ, WRITE]))
+        for name in [*world.granted]:
+            world.tick(rnd.choice([0.0, 1.0, 30.0]))
+            world.give_back(name)
+        world.tick(rnd.choice([0.0, 1.0, 59.0, 300.0]), answers=True)
+        world.now += rnd.choice([1.0, 5.0, 59.0, 200.0])
+        self.silent = {*world.machine.links}
+
+    def lend(self, name: str, route: Route, *, must_check: bool = False) -> float:
+        """Return how long a task waits for its connection."""
+        world, began = self.world, self.world.now
+        world.lend(name, route, must_check=must_check)
+        while name not in {*world.served, *world.refused}:
+            world.settle()
+            world.end()
+            if not (self.opens() or self.routes() or self.answers()):
+                world.tick(world.wake_at - world.now)
+        assert name in world.served
+        return world.now - began
+
+    def opens(self) -> bool:
+        return bool(self.world.opening) and bool(self.world.open())
+
+    def routes(self) -> bool:
+        ready = [at for at, ask in enumerate(self.world.asking) if ask.link.state is C.ROUTING
+                 and ask.link not in self.silent]
+        return bool(ready) and bool(self.world.route(CLUSTER, ready[0]))
+
+    def answers(self) -> bool:
+        ready = [at for at, link in enumerate(self.world.checking) if link.state is C.CHECKING
+                 and link not in self.silent]
+        return bool(ready) and bool(self.world.answer(ready[0]))
+
+
+@given(seed=st.integers(0, 2**32), route=st.sampled_from([READ, WRITE, ANYWHERE]), must_check=st.booleans(),
+       routed=st.booleans())
+def test_silent_connections_cost_a_task_no_more_than_one_check(seed: int, route: Route, must_check: bool,
+                                                               routed: bool) -> None:
+    """However many there are, whatever is asked, and whether the routing table has expired.
+
+    Only what has answered within the last second is taken to be alive without a check.
+    """
+    outage = Outage(random.Random(seed), routed=routed)
+    assert outage.lend("task", route, must_check=must_check) <= CHECK_SECONDS
+
+
+@pytest.mark.parametrize("age", [200, 400], ids=["valid table", "expired table"])
+def test_a_member_that_was_found_silent_is_the_last_to_be_asked_again(age: int) -> None:
+    """It may take no connections either. Who has waited for it already is not made to wait for that as well."""
+    world = World(is_routed=True, max_size=10, idle_timeout=10_000.0)
+    members = table(routers=(TWO, THREE), readers=(TWO, THREE), writers=(ONE,))
+    world.lend("at two", READ)
+    world.open()
+    world.route(members)
+    world.lend("at three", READ)
+    world.settle()
+    while world.opening:
+        world.open()
+    assert [world.granted[name].place.address for name in ("at two", "at three")] == [TWO, THREE]
+    world.give_back("at three")
+    world.give_back("at two")
+    world.now += age
+    world.lend("task", READ)
+    assert [link.place.address for link in world.checking] == [TWO]
+    world.tick(CHECK_SECONDS)
+    world.end()
+    assert [link.place.address for link in world.opening] == [THREE]
+
+
 def test_a_table_that_has_expired_is_asked_for_again_over_an_idle_connection() -> None:
     world = cluster(idle_timeout=1000.0)
     world.tick(301, answers=True)
     assert world.lend("reader", READ) is None
+    world.answer()
     assert len(world.asking) == 1
     assert not world.opening
     world.route(CLUSTER)
