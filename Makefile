@@ -5,7 +5,7 @@ BIN := .venv/bin
 WHOLE := .venv/.whole
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery load down status workers env check test pythons driver-tests lint lock clean
+.PHONY: help compare up up-celery load down status workers env check test pythons driver-tests lint lock docs reference clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,22 @@ lock: $(WHOLE)  ## resolve the requirements again (needs uv)
 	$(COMPILE) --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
 	uv pip compile -q worker_init/pyproject.toml --group worker_init/pyproject.toml:test --python-version 3.10 $(LOCKED) \
 	    -c requirements/rig.txt -o requirements/pythons.txt $(ARGS)
+
+# What a page of the site loads from elsewhere: nothing.
+FOREIGN := <(script|link|img|iframe)[^>]+(src|href)="?https?://
+docs: .venv/.docs/.made  ## the documentation as a site, links checked: results/site/index.html
+	@NO_MKDOCS_2_WARNING=1 .venv/.docs/bin/mkdocs build --quiet --strict --clean
+	@! grep -rlE '$(FOREIGN)' --include='*.html' results/site || { \
+	    echo "These pages load something from elsewhere." >&2; exit 1; }
+	@echo "The site: results/site/index.html"
+
+reference: .venv/.test  ## write the reference pages again, from the code that they are about
+	@$(BIN)/python -m testing.reference_pages
+
+.venv/.docs/.made: requirements/docs.txt
+	@rm -rf .venv/.docs; $(PYTHON) -m venv .venv/.docs
+	@.venv/.docs/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/docs.txt
+	@touch $@
 
 clean: down  ## stop the stack, remove the environment and everything generated but the results
 	rm -rf .venv results/.stack results/.cache .mypy_cache .ruff_cache .pytest_cache
