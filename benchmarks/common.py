@@ -66,7 +66,7 @@ def neo4j_and_redis(options: argparse.Namespace) -> Iterator[tuple[Neo4jServer, 
 
 
 def say(what: str) -> None:
-    """Tell whoever waits how far it is; the result alone goes to the standard output."""
+    """Say how far it is; the result alone goes to the standard output."""
     print(what, file=sys.stderr, flush=True)
 
 

@@ -3,7 +3,7 @@
 CeleryExecutor counts a task against ``core.parallelism`` from the moment it hands it out until its scheduler has
 seen the result. With no more of them than pool processes, a process that has finished waits for the scheduler's next
 look; with more, it takes the next task from Redis. The same DAG runs alternate between the two within one stack, with
-the scheduler and the worker started anew before each, and one on LocalExecutor beside them::
+the scheduler and the worker restarted before each, and one on LocalExecutor beside them::
 
     python -m benchmarks.parallelism --runs 3
 """

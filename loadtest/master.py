@@ -190,7 +190,7 @@ class Master:
         if self.test is not None:
             self.test.add(sample)
             self._steer(self.test)
-        if os.getppid() != self._parent:        # whoever started us is gone, and nobody else would end us
+        if os.getppid() != self._parent:        # our parent is gone, and nobody else would end us
             gevent.spawn(self._environment.runner.quit)         # type: ignore[union-attr]
 
     def _steer(self, test: LoadTest) -> None:

@@ -15,7 +15,7 @@ class ProblematicDatabaseConnection(DatabaseConnection):
     """Makes a driver, and so a pool and a connection, each time it is asked.
 
     ``kept`` holds every driver of the process. Without a reference the garbage collector drops most of
-    their sockets (driver 6) or closes the drivers (driver 5), and mends what this pattern is to show.
+    their sockets (driver 6) or closes the drivers (driver 5), and hides what this pattern is to show.
     """
 
     name = "problematic"

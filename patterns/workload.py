@@ -35,7 +35,7 @@ class Task(NamedTuple):
 
 
 class Row(TypedDict):
-    """What a task measured. JSON-able; the contract with whoever reads the results.
+    """What a task measured. JSON-able; the contract with the reader of the results.
 
     ``parent_pid`` is the worker process that the task's process was forked from. ``wrong`` counts the calls
     whose nonce did not come back. ``drivers_created`` is the pattern's own count for this task.

@@ -39,7 +39,7 @@ class AirflowApi:
         self._login = (username, password)
         self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
         self._access_token, self._token_until = "", 0.0
-        self.requests = 0       # sent so far, for whoever wants to know what it costs
+        self.requests = 0       # sent so far, to know what it costs
 
     @classmethod
     def with_token(cls, url: str, token: SecretStr) -> Self:
@@ -96,7 +96,7 @@ class AirflowApi:
     def paused(self, dag_id: str, paused: bool) -> Iterator[None]:
         """Pause or unpause a DAG for as long as the block takes, and leave it as it was.
 
-        An API server that is gone at the end of the block is no second error: whoever watches it says so.
+        An API server that is gone at the end of the block is no second error: its watcher says so.
         """
         before = self.set_paused(dag_id, paused)
         try:

@@ -437,7 +437,7 @@ def plan(
 
 @app.command()
 def doctor() -> None:
-    """Look at this machine: disk, memory, ports, Python, wheels, what must be reachable; say how to mend it."""
+    """Look at this machine: disk, memory, ports, Python, wheels, what must be reachable; say how to fix it."""
     from rig import doctor as examination  # noqa: PLC0415 - as above
 
     findings = examination.examine(settings_module.load())

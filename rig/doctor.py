@@ -1,4 +1,4 @@
-"""Looking at the machine before anything is started: what is wrong, and how to mend it."""
+"""Looking at the machine before anything is started: what is wrong, and how to fix it."""
 
 import platform
 import shutil

@@ -1,4 +1,4 @@
-"""Errors that are meant for a person: one line, with how to mend it."""
+"""Errors that are meant for a person: one line, with how to fix it."""
 
 # Exit codes of a command.
 BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130

@@ -19,7 +19,7 @@ BARS = "▁▂▃▄▅▆▇█"
 HISTORY = 60            # samples in the small curve
 CURVE_EVERY = 0.5       # seconds between two of its points
 START_OF_A_TASK = 1.0   # seconds of a slot that a task costs beside its hold, until a run has shown better
-STARTING_ANEW = 10.0    # seconds to start the executor anew before a DAG run
+RESTARTING = 10.0    # seconds to restart the executor before a DAG run
 AROUND = 18.0           # seconds of a DAG run beside its tasks, that start included, until one has shown better
 LOOK = {"downloading": ("↓", "cyan"), "starting": ("…", "yellow"), "ready": ("✓", "green"),
         "stopping": ("…", "yellow"), "stopped": ("·", "dim"), "clearing": ("…", "yellow")}
@@ -55,7 +55,7 @@ class Estimate:
     def began(self) -> None:
         """Take note that the first of those left is started: what came before the very first one is no part of it."""
         if not self._ratios:
-            self._since = time.monotonic() - STARTING_ANEW
+            self._since = time.monotonic() - RESTARTING
 
     def ended(self) -> None:
         """Take note that the first of those left has ended."""

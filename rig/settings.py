@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 NEO4J_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 SHORTEST_PASSWORD = 8       # Neo4j's own rule; a server of the rig's own would never be ready with less
 PORTS = ("airflow_port", "flower_port", "postgres_port", "redis_port", "neo4j_port")
-MEND = "mend it in .env or in the environment; .env.example explains each setting"
+FIX = "fix it in .env or in the environment; .env.example explains each setting"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -161,7 +161,7 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         detail = error.errors(include_url=False, include_input=False)[0]
-        raise BadInput(f"{_name(detail['loc'])}{_reason(detail['msg'])}", MEND) from None
+        raise BadInput(f"{_name(detail['loc'])}{_reason(detail['msg'])}", FIX) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{Settings.model_config['env_file']} cannot be read: {error}",
                        "make it a text file (UTF-8) that this user may read") from error

@@ -85,7 +85,7 @@ class Channel:
         at the moment.
         """
         has_ended = self._take_in() == b""
-        # Nothing is let go of before it has been read: a failure for want of memory is followed by another try.
+        # Nothing is let go of before it has been read: a failure because memory is short is followed by another try.
         *lines, rest = self._text.split(b"\n")
         messages = [json.loads(line) for line in lines]
         self._text = rest

@@ -29,7 +29,7 @@ class SelfTestNotRun(WorkerInitError):
 
 
 class UpstreamFailure(WorkerInitError):
-    """No upstream connection is to be had: Neo4j's own failure where it gave one, else the cause.
+    """No upstream connection is available: Neo4j's own failure where it gave one, else the cause.
 
     ``code`` is a Neo4j status code, so that a client's driver raises its own error class and knows
     whether a retry makes sense.

@@ -1,7 +1,7 @@
 """The driver host beside a Celery worker, as a process: what :mod:`worker_init.spawned` starts.
 
 It has one end of a :class:`~worker_init.channel.Channel` as its standard input. It ends when it is told to, or
-when the worker does, however that ends and whoever else holds the other end of the channel.
+when the worker does, however that ends and whatever else holds the other end of the channel.
 """
 
 import asyncio

@@ -64,7 +64,7 @@ class _Keeper:
             self._connection.cut_noop = cut_noop(block)
 
     def upstream_lost(self) -> None:
-        """Do nothing: the pool is told of every end, whoever holds the connection."""
+        """Do nothing: the pool is told of every end, whichever side holds the connection."""
 
     def upstream_full(self, *, full: bool) -> None:
         """Do nothing: nothing is sent on an idle connection."""

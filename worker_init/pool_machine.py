@@ -672,7 +672,7 @@ class PoolMachine:
         self.actions.append(Open(link))
 
     def _proven(self, link: Link, now: float) -> None:
-        """Give a connection that has just shown to be READY to whoever waits longest, else keep it."""
+        """Give a connection that has just shown to be READY to the one who waits longest, else keep it."""
         link.deadline, link.proven_at = _NEVER, now
         if link.is_spoiled or now - link.opened_at >= self.limits.max_lifetime or self._is_unwanted:
             self._retire(link, now)

@@ -66,7 +66,7 @@ def _asking_for(version: Version | None) -> Iterator[None]:
 
 
 class ConnectionUser(Protocol):
-    """Whoever holds a connection at the moment: a client's session, or the pool."""
+    """The holder of a connection at the moment: a client's session, or the pool."""
 
     def upstream_data(self, block: bytes) -> None:
         """Take what came from the server."""
@@ -215,7 +215,7 @@ class _Answer:
         self._connection.user = self._connection.keeper
 
     def upstream_lost(self) -> None:
-        """Do nothing: the pool is told of every end, whoever holds the connection."""
+        """Do nothing: the pool is told of every end, whichever side holds the connection."""
 
     def upstream_full(self, *, full: bool) -> None:
         """Do nothing: the question is short."""

@@ -1,4 +1,4 @@
-"""What the experiment tells whoever watches it."""
+"""What the experiment tells the person who watches it."""
 
 from typing import Protocol
 

@@ -142,7 +142,7 @@ class _Runner:
     def run(self) -> None:
         self._write()
         try:
-            # Asked anew each time: what is left depends on what the last one found.
+            # Asked again each time: what is left depends on what the last one found.
             while left := next(_left(self._record, read_tests(self._folder)), None):
                 self._one(*left)
             self._end("complete", None)
@@ -173,7 +173,7 @@ class _Runner:
             cell=number, phase=phase, folder=ended.folders[-1].name, held=_held(summary.summarise(ended.folders[-1])))])
 
     def _prepare(self, cell: LoadCell) -> StackState:
-        """Have the executor as the cell wants it, started anew once for each cell."""
+        """Have the executor as the cell wants it, restarted once for each cell."""
         if self._on != cell:
             self._stack.switch(cell.executor, cell.relay)
             self._on = cell

@@ -143,7 +143,7 @@ class Probe:
         if first is None or last is None:
             return Opened(None, False, f"connections cannot be listed: {window.trouble}", *ids)
         if last.id < first.id or last.server_started != first.server_started:
-            return Opened(None, False, "the server was started anew within the window", *ids)
+            return Opened(None, False, "the server was restarted within the window", *ids)
         if not self._server.alone:
             return Opened(sum(id_ > first.id for id_ in window.connections), False,
                           "a lower bound: connections that a sample saw; others use this server too", *ids)

@@ -67,5 +67,5 @@ class Sampler(threading.Thread):
     def _show(self, sample: Sample) -> None:
         try:
             self._on_sample(sample)
-        except Exception as error:      # whoever watches must not stop the counting
+        except Exception as error:      # a watcher must not stop the counting
             self._window.fail(f"the view failed: {one_line(error)}")

@@ -21,7 +21,7 @@ class Asked(Protocol):
 class Look(NamedTuple):
     """The server at one moment (epoch, s): ids of its connections and the patterns they name, and what was opened.
 
-    ``opened`` counts from the first look on; None where nothing was counted, or the server was started anew since.
+    ``opened`` counts from the first look on; None where nothing was counted, or the server has restarted since.
     """
 
     t: float
@@ -60,7 +60,7 @@ class Watch:
             return len(self._seen - self._known)
         now = self._probe.mark(ask_start=False).id
         if now < self._last:
-            self._first = now + 1           # never reached again: ids have begun anew
+            self._first = now + 1           # never reached again: ids have begun again
         between = now - self._first - 1 - sum(self._first < number < now for number in self._own)
         self._own.add(now)
         self._last = now

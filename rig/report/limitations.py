@@ -22,7 +22,7 @@ METHOD = (
     "on purpose as well as a leak.",
     "Whether a driver that is dropped leaks depends on its version: compare only runs with the same one.",
     "Latencies of tasks vary by a factor of two from DAG run to DAG run. They are not contrasted between patterns, "
-    "and between executors only for want of another way.",
+    "and between executors only because there is no other way.",
     "Server, Airflow and tasks share one machine: what the tasks take, the server lacks.",
     "Connections abandoned, without GOODBYE, cannot be seen without a relay or a tap in front of the server.",
     "Where tasks go through a shared driver, its connections belong to no task: they stay open on purpose until their "

@@ -82,7 +82,7 @@ class _Wanted:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The services that are started anew for a switch."""
+        """The services that are restarted for a switch."""
         if self.executor == "CeleryExecutor":
             return ("redis", SCHEDULER, WORKER, "flower")
         return (SCHEDULER, DRIVER_HOST) if self._has_host else (SCHEDULER,)
@@ -228,7 +228,7 @@ class ComposeStack:
         return self.state()
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
-        """Start the scheduler anew on an executor, with or without worker, Flower and driver host. Must be idle."""
+        """Restart the scheduler on an executor, with or without worker, Flower and driver host. Must be idle."""
         state = self.state()
         self._remove(OF_EXECUTOR)
         self._compose.remove_volume(QUEUE)      # the stack is idle: what is in it belongs to nobody
@@ -237,7 +237,7 @@ class ComposeStack:
         return self.state()
 
     def restart(self, names: Sequence[str]) -> None:
-        """Make the containers of these services anew, as after a hang."""
+        """Make the containers of these services again, as after a hang."""
         if names:
             state = self.state()
             self._remove(names)

@@ -70,7 +70,7 @@ class ExistingStack:
     def versions(self) -> dict[str, str | None]:
         """Return what the API tells."""
         with AirflowApi.with_token(self._url, self._token) as api:
-            return {"airflow": api.version(), "stack": f"an existing deployment, {self._url}: never started anew"}
+            return {"airflow": api.version(), "stack": f"an existing deployment, {self._url}: never restarted"}
 
     def require_alive(self) -> None:
         """Do nothing: the API says so itself where it is gone."""

@@ -128,7 +128,7 @@ def _file_name(jar: dict[str, Any]) -> str:
 
 
 def lock(wanted: str, lock_file: Path = LOCK_FILE) -> None:
-    """Resolve ``group:artifact:version`` anew, transitively, and keep its lock file. Takes some minutes."""
+    """Resolve ``group:artifact:version`` again, transitively, and keep its lock file. Takes some minutes."""
     env = _jgo("env")
     with tempfile.TemporaryDirectory() as folder:
         context = _jgo("maven").MavenContext(repo_cache=Path(folder, "maven"))

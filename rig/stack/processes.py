@@ -16,7 +16,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-MARK = "RIG_STACK"      # in the environment of every process of a stack, whoever became its parent since
+MARK = "RIG_STACK"      # in the environment of every process of a stack, whatever its parent is now
 
 
 class Started(BaseModel):
@@ -109,7 +109,7 @@ def stop(started: Started, *, timeout: float, sign: signal.Signals = signal.SIGT
 def kill(processes: Sequence[psutil.Process]) -> None:
     """Kill what is still running of these, and wait until nothing of it runs.
 
-    Whoever is the parent of a killed process may take its time to reap it: a zombie holds no port and no file.
+    The parent of a killed process may take its time to reap it: a zombie holds no port and no file.
     """
     for process in processes:
         _kill(process)

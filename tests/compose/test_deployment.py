@@ -266,14 +266,14 @@ def test_worker_driver_is_what_the_tasks_of_local_executor_share(running: Runnin
 def test_a_wrong_password_of_another_neo4j_ends_the_start_with_one_line(running: Running) -> None:
     said = init(running, "-e", "NEO4J_IS_ELSEWHERE=yes", "-e", "NEO4J_PASSWORD=wrong-password")
     assert "ERROR!!!: Neo4j at bolt://neo4j:7687 refuses the user 'neo4j'" in said
-    assert "mend NEO4J_USERNAME and NEO4J_PASSWORD in .env" in said
+    assert "fix NEO4J_USERNAME and NEO4J_PASSWORD in .env" in said
     assert "wrong-password" not in said
 
 
 def test_a_neo4j_that_cannot_be_reached_ends_the_start_with_one_line(running: Running) -> None:
     said = init(running, "-e", "NEO4J_IS_ELSEWHERE=yes", "-e", "NEO4J_URI=bolt://neo4j:7699")
     assert "ERROR!!!: Neo4j at bolt://neo4j:7699 cannot be reached from the containers" in said
-    assert "mend NEO4J_URI in .env" in said
+    assert "fix NEO4J_URI in .env" in said
 
 
 def test_dags_that_airflow_may_not_read_end_the_start_with_one_line(running: Running) -> None:

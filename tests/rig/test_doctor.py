@@ -1,4 +1,4 @@
-"""The doctor: whatever is wrong with the machine is named, with how to mend it, before anything is started."""
+"""The doctor: whatever is wrong with the machine is named, with how to fix it, before anything is started."""
 
 import os
 import platform

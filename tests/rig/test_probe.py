@@ -450,7 +450,7 @@ def test_a_restart_in_the_window_gives_null_however_many_are_opened_after_it(
         cell.keep()
         before = next_id(server)
         server.restart()
-        while next_id(server) <= before:    # ids begin anew: let them grow past those of the time before
+        while next_id(server) <= before:    # ids begin again: let them grow past those of the time before
             for _ in range(100):
                 socket.create_connection(("127.0.0.1", server.port)).close()
     opened = window.opened
@@ -458,7 +458,7 @@ def test_a_restart_in_the_window_gives_null_however_many_are_opened_after_it(
     assert opened.last_id is not None
     assert opened.first_id < opened.last_id, "the ids alone would not have shown it"
     assert (opened.count, opened.exact) == (None, False)
-    assert opened.reason == "the server was started anew within the window"
+    assert opened.reason == "the server was restarted within the window"
 
 
 def next_id(server: StartedNeo4j) -> int:

@@ -1,4 +1,4 @@
-"""Processes of the stack: stopped to the last child, found again whoever became their parent, never mistaken."""
+"""Processes of the stack: stopped to the last child, found again whatever their parent is now, never mistaken."""
 
 import os
 import signal

@@ -37,7 +37,7 @@ def test_every_cell_does_the_work_of_its_profile(profile: Profile) -> None:
 
 
 def ways(profile: Profile) -> dict[tuple[str, str], list[str]]:
-    """Return, for each executor and pattern, by way of which relays it is run with the sync driver."""
+    """Return, for each executor and pattern, through which relays it is run with the sync driver."""
     found: dict[tuple[str, str], list[str]] = {}
     for cell in profiles.cells(replace(profile, drivers=("sync",))):
         found.setdefault((cell.executor.removesuffix("Executor"), cell.pattern), []).append(

@@ -217,7 +217,7 @@ def test_what_comes_before_the_first_run_is_no_part_of_its_time(clock: Clock) ->
     before = estimate.seconds()
     clock.now += 10_000
     estimate.began()
-    assert estimate.seconds() == pytest.approx(before - progress_view.STARTING_ANEW)
+    assert estimate.seconds() == pytest.approx(before - progress_view.RESTARTING)
 
 
 def test_the_estimate_is_never_negative(clock: Clock) -> None:

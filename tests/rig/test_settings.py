@@ -67,7 +67,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     line = str(caught.value)
     assert caught.value.exit_code == 2
     assert "\n" not in line
-    assert ".env.example" in line, "it does not say how to mend it"
+    assert ".env.example" in line, "it does not say how to fix it"
     return line
 
 

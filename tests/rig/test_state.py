@@ -49,7 +49,7 @@ def test_where_none_was_saved_there_is_none(tmp_path: Path) -> None:
 def test_only_this_user_can_read_the_file_whatever_the_umask(made: StackState, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        for _ in range(2):      # written anew, it stays private
+        for _ in range(2):      # written again, it stays private
             state.save(tmp_path, made)
             assert mode(tmp_path / state.STATE_FILE) == 0o600
     finally:

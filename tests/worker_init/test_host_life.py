@@ -26,7 +26,7 @@ from worker_init.host_life import (
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "relay.md"
 PATIENCE = Patience(start=10, drain=30)
-# Tasks may connect, and wait for whoever serves them.
+# Tasks may connect, and wait until they are served.
 WAITING = (State.STARTING, State.SLOW, State.ENDING, State.DEAD)
 
 

@@ -1,6 +1,6 @@
 """A whole relay in a world of its own: the machines of clients and pool; a test plays servers, networks and time.
 
-Nothing here decides what happens next: the methods of :class:`World` do, one step each, and whoever calls them in
+Nothing here decides what happens next: the methods of :class:`World` do, one step each, and the one who calls them in
 whatever order is answered by the same promises. ``World.check`` looks at those that hold always, ``World.finish`` lets
 everything come to its end and looks at the rest.
 """
