@@ -852,6 +852,7 @@ def test_it_is_measured_how_long_a_connection_was_opened_waited_for_and_used(
 def test_who_does_not_wait_is_counted_as_served_at_once() -> None:
     world = World()
     world.ready()
+    world.tick(7)
     before = seconds_of(world)
     world.lend("a")
     world.tick(3)
