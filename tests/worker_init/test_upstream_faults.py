@@ -304,22 +304,39 @@ def test_a_task_that_follows_one_that_died_while_it_waited_takes_over_what_was_o
 # A server that takes no more
 
 class _TakesFive(Member):
+    """A query takes a moment, and so do all of them together. ``refusing`` is how the sixth connection ends."""
+
+    refusing = "a reset"
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.servers.connections) > 5:
+        self._is_one_too_many = len(self.servers.connections) > 5
+        if self._is_one_too_many and self.refusing == "a reset":
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
+        elif self._is_one_too_many and self.refusing == "an end":
+            transport.close()
 
     def answer(self, tag: int, body: bytes) -> None:
-        if tag == Tag.PULL:
+        if self._is_one_too_many and tag == {"HELLO": Tag.HELLO, "LOGON": Tag.LOGON}.get(self.refusing):
+            self.transport.write(message(Tag.FAILURE, _NO_THREADS))
+            self.transport.close()
+        elif tag == Tag.PULL:
             self.servers.loop.call_later(0.02, super().answer, tag, body)
         else:
             super().answer(tag, body)
 
 
+_NO_THREADS = {"neo4j_code": "Neo.TransientError.Request.NoThreadsAvailable", "gql_status": "50N42",
+               "message": "There are insufficient threads available for executing the current task.",
+               "description": "error", "diagnostic_record": {}}
+
+
 @both
-def test_a_server_that_takes_five_connections_serves_everybody(members: int, tmp_path: Path) -> None:
-    with (servers(_TakesFive, members) as running, serving(tmp_path, running.uri(), AUTH, max_size=100) as host,
+@pytest.mark.parametrize("refusing", ["a reset", "an end", "HELLO", "LOGON"])
+def test_a_server_that_takes_five_connections_serves_everybody(refusing: str, members: int, tmp_path: Path) -> None:
+    kind = type("TakesFive", (_TakesFive,), {"refusing": refusing})
+    with (servers(kind, members) as running, serving(tmp_path, running.uri(), AUTH, max_size=100) as host,
           host.driver(max_transaction_retry_time=0) as driver, ThreadPoolExecutor(20) as threads):
         def ask(_: int) -> str:
             try:
@@ -331,6 +348,7 @@ def test_a_server_that_takes_five_connections_serves_everybody(members: int, tmp
         assert Counter(threads.map(ask, range(200))) == {"answered": 200}
         assert status(host)["state"] == "up"
         assert status(host)["connections"]["open"] == 5
+        assert status(host)["errors"] > 0, "it was asked for a sixth"
         assert (tmp_path / "host.log").read_text().count(" -> down") == 0
 
 
