@@ -56,6 +56,8 @@ CHECK_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
 # A member that refused a connection is not asked for another while those that it granted can serve.
 RETRY_SECONDS = 1.0
+# The longest pause before a server that had no thread for a transaction is asked for one more connection.
+LONGEST_RETRY_SECONDS = 60.0
 # Seconds.
 _CHECK_EVERY = 1.0
 _NEVER = float("inf")
@@ -83,6 +85,13 @@ class _Failure(NamedTuple):
     serial: int
     retry_at: float
     reason: UpstreamFailure
+
+
+class _Full(NamedTuple):
+    """A server had no thread for a transaction: it is asked for no further connection before ``retry_at``."""
+
+    retry_at: float
+    pause: float
 
 
 @dataclass(eq=False)
@@ -152,6 +161,7 @@ class PoolMachine:
         # When a member last left a RESET or a ROUTE unanswered, and when any member did.
         self._silent_at: dict[str, float] = {}
         self._last_silent_at = float("-inf")
+        self._full: dict[Place, _Full] = {}
         self._is_settling = self._is_refusing = False
         # How many have waited so far, and how many had when Settle was asked for.
         self._arrivals = self._settling = 0
@@ -258,6 +268,8 @@ class PoolMachine:
         """Draw the conclusions from a FAILURE that a lease has seen."""
         if ".Security." in code and code.endswith("Expired"):
             self._replace_all(now)
+        elif code == EXHAUSTED:
+            self._full[link.place] = self._fuller(self._full.get(link.place), now)
         elif self._is_routed and code.endswith(_NOT_A_WRITER):
             self._tables.drop_writer(link.database or "", link.place.address)
         elif self._is_routed and code.endswith(".DatabaseUnavailable"):
@@ -398,8 +410,8 @@ class PoolMachine:
     def resume(self, now: float) -> None:
         """Serve who has waited through a pause. What failed before that says nothing of the server now."""
         if self.state is PoolState.PAUSED:
-            self._failures.clear()
-            self._mute.clear()
+            for known in (self._failures, self._mute, self._full):
+                known.clear()
         self._enter(PoolEvent.RESUME)
         self._after(now)
 
@@ -630,9 +642,9 @@ class PoolMachine:
     def _pick(self, lane: _Lane, places: Sequence[Place], now: float) -> Place | None:
         """Return the place with the fewest connections among those that may be asked; None: wait, or refused."""
         if self._lives(self._links, places):
-            usable = [place for place in places if self._retry_at(place) <= now]
-            if not usable:
-                self._wake(min(map(self._retry_at, places)))
+            usable = [place for place in places if self._may_be_asked(place, now)]
+            if later := [at for place in places if not usable and (at := self._retry_at(place)) > now]:
+                self._wake(min(later))
         else:
             usable = self._untried(lane, places, [self._failures], now)
         if not usable:
@@ -645,8 +657,21 @@ class PoolMachine:
         return self._choose([place for place in usable if count[place] == fewest])
 
     def _retry_at(self, place: Place) -> float:
-        failure = self._failures.get(place)
-        return failure.retry_at if failure else 0.0
+        return max((found.retry_at for kind in (self._failures, self._full) if (found := kind.get(place))), default=0.0)
+
+    def _may_be_asked(self, place: Place, now: float) -> bool:
+        """Whether a server may be asked for one more. One that took no more lately is asked for one at a time."""
+        if place not in self._failures and place not in self._full:
+            return True
+        return self._retry_at(place) <= now and not any(
+            link.state is _C.OPENING and link.place == place for link in self._links)
+
+    @staticmethod
+    def _fuller(before: _Full | None, now: float) -> _Full:
+        """Return how long a server that has no thread left is not asked: longer each time, as long as it goes on."""
+        goes_on = before and now < before.retry_at + LONGEST_RETRY_SECONDS
+        pause = min(2 * before.pause, LONGEST_RETRY_SECONDS) if before and goes_on else RETRY_SECONDS
+        return _Full(now + pause, pause)
 
     def _untried(self, lane: _Lane, places: Sequence[Place], kinds: Sequence[dict[Place, _Failure]],
                  now: float) -> list[Place]:
@@ -828,6 +853,7 @@ class PoolMachine:
         self._failures = {place: failure for place, failure in self._failures.items() if place.address in known}
         self._mute = {place: failure for place, failure in self._mute.items() if place.address in known}
         self._silent_at = {address: at for address, at in self._silent_at.items() if address in known}
+        self._full = {place: full for place, full in self._full.items() if place.address in known}
 
     def _deactivate(self, address: str, now: float) -> None:
         self._tables.deactivate(address)
@@ -868,7 +894,8 @@ class PoolMachine:
         times = [lane.head.since + self.limits.acquisition_timeout for lane in self._lanes.values()]
         times += [self._due(link) if link.state is _C.IDLE else link.deadline for link in self._links]
         if self._lanes:
-            times += [failure.retry_at for failure in self._failures.values() if failure.retry_at > now]
+            times += [found.retry_at for kind in (self._failures, self._full) for found in kind.values()
+                      if found.retry_at > now]
         self._wake(min(times, default=_NEVER))
 
     def _wake(self, at: float) -> None:

@@ -197,9 +197,79 @@ def test_a_server_that_takes_no_more_is_asked_once_a_second() -> None:
         world.settle()
     assert not world.opening
     world.tick(1.01)
-    assert len(world.opening) == 20
+    assert len(world.opening) == 1, "one, however many wait"
+    world.fail()
+    assert not world.opening
+    world.tick(1.01)
     world.open()
     assert "0" in world.granted
+    assert len(world.opening) == 19, "it takes more again"
+
+
+def test_a_server_that_took_no_more_is_not_asked_again_and_again_while_an_answer_is_due() -> None:
+    world = World(max_size=100)
+    world.ready()
+    for name in ("holder", "a", "b"):
+        world.lend(name)
+    world.settle()
+    world.fail()
+    world.fail()
+    world.tick(1.01)
+    world.machine.tick(world.now)
+    world.collect()
+    assert len(world.opening) == 1
+    assert world.wake_at > world.now, "nothing is to be done until then"
+
+
+def test_a_server_without_a_thread_for_a_transaction_is_asked_for_connections_less_and_less_often() -> None:
+    """It takes a connection while one of its threads is free, and then refuses the transaction on it."""
+    world = World(max_size=100, acquisition_timeout=1e6)
+    world.ready()
+    world.lend("holder")
+    for pause in (1, 2, 4, 8, 16, 32, 60, 60):
+        refused_a_thread(world)
+        world.lend("waits")
+        world.settle()
+        assert not world.opening
+        world.tick(pause - 0.01)
+        assert not world.opening
+        world.tick(0.02)
+        assert len(world.opening) == 1
+        world.abandon("waits")
+        world.fail()
+    world.tick(200)
+    refused_a_thread(world)
+    world.lend("waits")
+    world.settle()
+    world.tick(1.01)
+    assert len(world.opening) == 1, "it has been quiet for long"
+
+
+def refused_a_thread(world: World) -> None:
+    """Let the server refuse a transaction, and close the connection on which it has."""
+    world.tick(1.01)
+    world.lend("one more")
+    world.settle()
+    link = world.open()
+    world.machine.failed(EXHAUSTED, link, world.now)
+    world.lose(link)
+    world.discard("one more")
+
+
+def test_a_server_without_a_thread_refuses_nobody_who_waits() -> None:
+    world = World(max_size=100)
+    world.ready()
+    link = world.lend("holder")
+    assert link
+    world.lend("waits")
+    world.machine.failed(EXHAUSTED, link, world.now)
+    world.lose(link)
+    world.discard("holder")
+    assert not world.refused
+    world.open()
+    assert "waits" in world.granted
+
+
 
 
 def test_who_waits_is_refused_once_no_connection_lives_and_none_can_be_opened() -> None:
