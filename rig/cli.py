@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -387,6 +387,28 @@ def export(run: RunName = "latest", as_csv: Annotated[bool, typer.Option(
 
     summary = metrics.summarise(runs.find(settings_module.load().data_dir, run))
     print(exporting.as_csv(summary) if as_csv else summary.model_dump_json(indent=2), end="" if as_csv else "\n")
+
+
+@app.command()
+def watch(
+    uri: Annotated[str | None, typer.Option(help="The Neo4j to watch. [default: NEO4J_URI, else that of the stack "
+                                                 "that is up]")] = None,
+    user: Annotated[str | None, typer.Option(help="Who asks; the password is NEO4J_PASSWORD or is asked for. [default: "
+                                                  "NEO4J_USERNAME, neo4j]")] = None,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1, max=3600)] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For a program: a line for each look.")] = False,
+) -> None:
+    """Show who has connections open at a Neo4j, by user agent, client and Airflow task where it is known.
+
+    It takes one connection, which it does not count, and works with any Neo4j. Ctrl-C ends it.
+    """
+    from rig import watching  # noqa: PLC0415 - as above
+
+    config = settings_module.load()
+    target = watching.target(config, uri, user, lambda: named(config, NATIVE).state())
+    with watching.Watcher(target) as watcher, suppress(*() if once else (KeyboardInterrupt,)):
+        watching.show([watcher.look()] if once else watcher.looks(every), as_json=as_json)
 
 
 @app.command()

@@ -66,15 +66,7 @@ class Settings(BaseSettings):
     def _a_neo4j_address(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        # Before anything else, and wherever it stands: a message about the rest could repeat the password.
-        if "@" in value:
-            raise ValueError("the user and the password go into NEO4J_USERNAME and NEO4J_PASSWORD")
-        if "?" in value or "#" in value:
-            raise ValueError("expected no routing context (?…): Airflow's connection for Neo4jHook cannot hold one, "
-                             "and the patterns would not reach the same servers")
-        if not _is_neo4j_address(value):
-            raise ValueError(f"expected <scheme>://<host>[:<port>] with one of {', '.join(NEO4J_SCHEMES)}")
-        return value
+        return neo4j_address(value)
 
     @field_validator("host")
     @classmethod
@@ -169,6 +161,19 @@ def load() -> Settings:
 
 def _listed(names: str) -> tuple[str, ...]:
     return tuple(name for part in names.split(",") if (name := part.strip()))
+
+
+def neo4j_address(value: str) -> str:
+    """Return the address of a Neo4j. Raises ValueError, without the value, for what is none or holds more than that."""
+    # Before anything else, and wherever it stands: a message about the rest could repeat the password.
+    if "@" in value:
+        raise ValueError("the user and the password go into NEO4J_USERNAME and NEO4J_PASSWORD")
+    if "?" in value or "#" in value:
+        raise ValueError("expected no routing context (?…): Airflow's connection for Neo4jHook cannot hold one, "
+                         "and the patterns would not reach the same servers")
+    if not _is_neo4j_address(value):
+        raise ValueError(f"expected <scheme>://<host>[:<port>] with one of {', '.join(NEO4J_SCHEMES)}")
+    return value
 
 
 def _is_neo4j_address(value: str) -> bool:

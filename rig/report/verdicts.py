@@ -39,7 +39,7 @@ def _in_words(contrast: Contrast) -> str:
 def _by_repeats(before: Sequence[Number], after: Sequence[Number]) -> str:
     """Return what the repeats have in common: of three, one equal pair in ten has that by chance."""
     repeats = min(len(before), len(after))
-    of = f"in all {repeats} repeats: too few for a verdict" if repeats > 1 else "in one repeat"
+    of = f"in all {repeats} repeats" if repeats > 1 else "in one repeat"
     if max(after) < min(before):
         return f"lower {of}"
     return f"higher {of}" if min(after) > max(before) else "too noisy to say"

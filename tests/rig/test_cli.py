@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ("up", "down", "status", "switch", "compare", "compare-load", "load", "dag", "logs", "report", "runs",
-            "doctor", "plan", "diff", "export")
+            "doctor", "plan", "diff", "export", "watch")
 
 
 def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -52,6 +52,11 @@ def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     ("report nowhere", ("no run 'nowhere'", "no runs yet")),
     ("diff nowhere nowhere", ("no run 'nowhere'", "no runs yet")),
     ("diff nowhere", ("Missing argument 'RUN'", "`rig diff --help`")),
+    ("watch", ("no Neo4j is named", "give --uri, or set NEO4J_URI")),
+    ("watch --uri bolt://neo4j:secret@db", ("--uri: the user and the password go into", "name one server")),
+    ("watch --uri http://db", ("--uri: expected <scheme>://<host>", "name one server")),
+    ("watch --uri bolt://127.0.0.1:1", ("the password is not known", "set NEO4J_PASSWORD")),
+    ("watch --every 0", ("'--every'", "0.1")),
     ("export nowhere --csv", ("no run 'nowhere'", "no runs yet")),
     ("plan --processes 0", ("--processes is 0", "from 1 to 1000")),
     ("plan --processes few", ("'--processes'", "integer")),

@@ -574,8 +574,8 @@ def test_a_verdict_is_that_of_the_contrast(found: str, better: str | None, at_mo
 
 
 @pytest.mark.parametrize(("before", "after", "words"), [
-    ([3, 4], [1, 2], "lower in all 2 repeats: too few for a verdict"),
-    ([1, 2, 2], [3, 4, 4], "higher in all 3 repeats: too few for a verdict"),
+    ([3, 4], [1, 2], "lower in all 2 repeats"),
+    ([1, 2, 2], [3, 4, 4], "higher in all 3 repeats"),
     ([1, 3], [2, 4], "too noisy to say"), ([3], [1], "lower in one repeat"), ([5, 5], [5, 5], "the same"),
     ([3, None], [1, 1], "lower in one repeat")])
 def test_with_too_few_blocks_it_is_said_what_all_repeats_have_in_common_and_nothing_is_good_or_bad(
