@@ -5,7 +5,7 @@ BIN := .venv/bin
 WHOLE := .venv/.whole
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery load down status workers env check test pythons driver-tests lint lock docs reference clean
+.PHONY: help compare up up-celery load down status workers env check test pythons driver-tests lint lock docs reference release clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,7 @@ lock: $(WHOLE)  ## resolve the requirements again (needs uv)
 	$(COMPILE) --extra rig --extra build -o requirements/rig.txt $(ARGS)
 	$(COMPILE) --extra rig --extra build --extra test -c requirements/rig.txt -o requirements/test.txt $(ARGS)
 	$(COMPILE) --extra docs -o requirements/docs.txt $(ARGS)
+	$(COMPILE) --extra release -o requirements/release.txt $(ARGS)
 	$(COMPILE) --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
 	uv pip compile -q worker_init/pyproject.toml --group worker_init/pyproject.toml:test --python-version 3.10 $(LOCKED) \
 	    -c requirements/rig.txt -o requirements/pythons.txt $(ARGS)
@@ -77,6 +78,15 @@ reference: .venv/.test  ## write the reference pages again, from the code that t
 .venv/.docs/.made: requirements/docs.txt
 	@rm -rf .venv/.docs; $(PYTHON) -m venv .venv/.docs
 	@.venv/.docs/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/docs.txt
+	@touch $@
+
+release: .venv/.release/.made  ## wheels, sdists and a list of what is in them, built and checked in dist/; nothing is published
+	@.venv/.release/bin/python -m testing.release
+
+.venv/.release/.made: requirements/release.txt
+	@rm -rf .venv/.release; $(PYTHON) -m venv .venv/.release
+	@.venv/.release/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	    -r requirements/release.txt
 	@touch $@
 
 clean: down  ## stop the stack, remove the environment and everything generated but the results
