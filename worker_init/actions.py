@@ -1,5 +1,6 @@
 """What a client's machine wants done. The shell does it, in order; the machine itself does nothing to the world."""
 
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,13 +21,16 @@ class Timer(Enum):
     LINGER = auto()     # it does not read the last that is said to it
 
 
-class ToClient(NamedTuple):
+# These two are made for every block of bytes: a class with slots takes half the time that a named tuple takes.
+@dataclass(slots=True)
+class ToClient:
     """Write to the client."""
 
     data: bytes
 
 
-class ToServer(NamedTuple):
+@dataclass(slots=True)
+class ToServer:
     """Write to the lent connection, if the client is still there; a client that is gone has ended."""
 
     data: bytes

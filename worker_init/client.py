@@ -66,12 +66,17 @@ _SUCCESS = message(Tag.SUCCESS, {})
 _IGNORED = message(Tag.IGNORED)
 _NOOP = b"\x00\x00"
 _FAILURE = int(Tag.FAILURE)
+_RUN = int(Tag.RUN)
 _BEGAN, _GIVE_BACK, _COME_BACK = Began(), GiveBack(), ComeBack()
 _ANY_CONNECTION = Borrow(Route(), must_check=False)
 
-_ENDS_TRANSACTION = frozenset((Tag.COMMIT, Tag.ROLLBACK, Tag.RESET))
+# Whether the client is in a transaction of its own behind one of these.
+_TRANSACTION_AFTER = {int(Tag.BEGIN): True, int(Tag.COMMIT): False, int(Tag.ROLLBACK): False, int(Tag.RESET): False}
 _WAITING = frozenset((State.WAITING, State.WAITING_TO_ROUTE, State.CHECKING))
 _LEASED = frozenset((State.ANSWERING, State.ROUTING, State.LEASED))
+# Looking a member up in its enumeration is no attribute access like others.
+_CHOOSING, _ROUTING, _IS_LEASED, _CLOSING = State.CHOOSING, State.ROUTING, State.LEASED, State.CLOSING
+_QUERY, _GRANTED, _ANSWERED, _OVER = Event.QUERY, Event.GRANTED, Event.ANSWERED, Event.OVER
 
 
 class Verdict(NamedTuple):
@@ -128,10 +133,10 @@ class Client:
 
     __slots__ = (
         "_answer", "_answers", "_before_logon", "_client_is_full", "_comes_back", "_failure", "_filters",
-        "_flow_is_held", "_head_waits", "_in_transaction", "_inbox", "_is_deaf", "_is_in", "_is_sending", "_item",
-        "_moved", "_name", "_negotiation", "_parts", "_reader", "_reads", "_route_answer", "_route_message", "_said",
-        "_server", "_server_is_full", "_server_is_paused", "_sink", "_spent", "_stall_watched", "_to_server",
-        "_version", "_wanted", "_why", "actions", "facts", "is_paused", "state", "wake")
+        "_flow_is_held", "_head_waits", "_in_transaction", "_inbox", "_is_deaf", "_is_in", "_is_sending", "_last",
+        "_moved", "_name", "_negotiation", "_parts", "_raw", "_reader", "_reads", "_route_answer", "_route_message",
+        "_said", "_server", "_server_is_full", "_server_is_paused", "_sink", "_spent", "_stall_watched", "_tag",
+        "_to_server", "_wanted", "_why", "actions", "facts", "is_paused", "state", "version", "wake")
 
     def __init__(self, facts: Facts, name: str) -> None:
         self.facts = facts
@@ -142,7 +147,8 @@ class Client:
         self.wake: Callable[[], None] = _nothing
         self._name = name
         self._negotiation: Negotiation | None = Negotiation()
-        self._version = Version(0, 0)
+        # The version of Bolt that was agreed; (0, 0) before that.
+        self.version = Version(0, 0)
         self._filters: dict[str, Any] = {}
         # Whether RUN and BEGIN have to be read.
         self._reads = False
@@ -150,7 +156,7 @@ class Client:
         self._before_logon = 0
         # What the client sent, the message that is being handled, and where the rest of it goes.
         self._inbox = Inbox()
-        self._item = NOTHING
+        _, self._tag, self._raw, _, self._last = NOTHING
         self._sink = Sink.NOWHERE
         # Whether it is the message at the head of the queue for which a connection is waited for.
         self._head_waits = False
@@ -188,20 +194,15 @@ class Client:
         """Return how many bytes that the client has sent are held."""
         return self._inbox.held + self.facts.spool.size_of(self)
 
-    @property
-    def version(self) -> Version:
-        """Return the version of Bolt that was agreed; (0, 0) before that."""
-        return self._version
-
     # What happens
 
     def client_sent(self, data: bytes) -> None:
         """Take bytes from the client."""
-        if self.state >= State.CLOSING or self._is_deaf:
+        if self.state >= _CLOSING or self._is_deaf:
             return
         self._moved = True
         try:
-            if self.state <= State.CHOOSING:
+            if self.state <= _CHOOSING:
                 self._negotiate(data)
             else:
                 self._take(data)
@@ -233,16 +234,16 @@ class Client:
 
     def granted(self, version: Version) -> None:
         """Take note that the pool lends a connection of this version of Bolt."""
-        if version > self._version:
-            self._fire(Event.NEWER)
-        elif version == self._version:
-            self._fire(Event.GRANTED)
+        if version == self.version:
+            self._fire(_GRANTED)
             try:
                 self._advance()
             except ProtocolViolation as violation:
                 self._violate(str(violation))
+        elif version > self.version:
+            self._fire(Event.NEWER)
         else:
-            self._why = f"the server now speaks Bolt {version}, a client {self._version}"
+            self._why = f"the server now speaks Bolt {version}, a client {self.version}"
             self._fire(Event.UNFIT)
         self._settle()
 
@@ -273,12 +274,12 @@ class Client:
             self.actions.append(Report(f"a server sent what is not Bolt: {fault}"))
             self._fire(Event.SERVER_FAULT)
             return self._settle()
-        if self.state is not State.ROUTING:
+        if self.state is not _ROUTING:
             self.actions.append(ToClient(block))
-        if not self._server.pending and self.state is not State.LEASED and self._answers.between_messages:
+        if not self._server.pending and self.state is not _IS_LEASED and self._answers.between_messages:
             if self._is_sending or self._parts:
                 return self._answered_too_soon()
-            self._fire(Event.OVER if self._server.is_over else Event.ANSWERED)
+            self._fire(_OVER if self._server.is_over else _ANSWERED)
             if self._inbox.queue or self._inbox.unscanned:
                 # Never from the stack of a connection that others may have by now.
                 self._come_back()
@@ -409,7 +410,7 @@ class Client:
     def _agree(self) -> None:
         negotiation, self._negotiation = self._negotiation, None
         if negotiation and negotiation.version:
-            self._version = negotiation.version
+            self.version = negotiation.version
             self._take(negotiation.rest)
 
     # What the client sends, when it arrives
@@ -462,12 +463,13 @@ class Client:
 
     def _handle(self, item: Item) -> bool:
         """Handle a message, or a piece of one; False: it has to wait."""
-        if not item.first:
-            self._continue(self._inbox.take())
+        event, tag, raw, first, last = item
+        self._tag, self._raw, self._last = tag, raw, last
+        if not first:
+            self._inbox.take()
+            self._continue()
             return True
-        self._item = item
-        event = item.event
-        if self._reads and event is Event.QUERY and not (self._in_transaction and item.tag == Tag.RUN):
+        if self._reads and event is _QUERY and not (self._in_transaction and tag == _RUN):
             # Within a transaction RUN goes where BEGIN went.
             event = Event.READ_QUERY
         row = _COMPILED[self.state][event]
@@ -481,39 +483,37 @@ class Client:
             each(self)
         return not is_held
 
-    def _continue(self, item: Item) -> None:
+    def _continue(self) -> None:
         """Handle a further piece of a message."""
         if self._sink is Sink.SERVER:
-            self._to_server.append(item.raw)
-            self._is_sending = not item.last
+            self._to_server.append(self._raw)
+            self._is_sending = not self._last
         elif self._sink is Sink.READER:
-            self._feed_reader(item)
+            self._feed_reader()
 
     def _hold(self) -> None:
-        """Leave the message where it is (see ``_handle``)."""
+        """Leave the message where it is. Nothing calls this: ``_handle`` does not take the message out."""
 
     def _pass(self) -> None:
-        item = self._item
-        self._server.request(item.tag)
-        self._to_server.append(item.raw)
-        if item.tag == Tag.BEGIN:
-            self._in_transaction = True
-        elif item.tag in _ENDS_TRANSACTION:
-            self._in_transaction = False
-        if not item.last:
+        tag = self._tag
+        self._server.pending.append(tag)
+        self._to_server.append(self._raw)
+        if tag in _TRANSACTION_AFTER:
+            self._in_transaction = _TRANSACTION_AFTER[tag]
+        if not self._last:
             self._sink = Sink.SERVER
             self._is_sending = True
 
     def _read_query(self) -> None:
-        self._reader = QueryReader(self._item.tag, self._filters)
+        self._reader = QueryReader(self._tag, self._filters)
         self._sink = Sink.READER
-        self._feed_reader(self._item)
+        self._feed_reader()
 
-    def _feed_reader(self, item: Item) -> None:
+    def _feed_reader(self) -> None:
         reader = self._reader
         if reader:
             before = reader.size
-            reader.feed(item.raw, last=item.last)
+            reader.feed(self._raw, last=self._last)
             self.facts.spool.add(self, reader.size - before)
             if not self._comes_back:
                 self._read_on()
@@ -535,7 +535,7 @@ class Client:
 
     def _say_welcome(self) -> None:
         """Answer LOGON: from 5.8 on a server says under which address it is known, as others are to reach it."""
-        address = {"advertised_address": self.facts.address} if self._version >= (5, 8) else {}
+        address = {"advertised_address": self.facts.address} if self.version >= (5, 8) else {}
         self._said.append(message(Tag.SUCCESS, address))
 
     def _say_ignored(self) -> None:
@@ -544,7 +544,7 @@ class Client:
 
     def _say_failure(self) -> None:
         """Say why there is no connection: the answer to the message that waits for one."""
-        self._said.append(failure_message(self._failure or UpstreamFailure("", ""), self._version))
+        self._said.append(failure_message(self._failure or UpstreamFailure("", ""), self.version))
         self._failure = None
         self._route_message = b""
         self._end_reading()
@@ -560,7 +560,7 @@ class Client:
             self.waits()
 
     def _say_unauthorized(self) -> None:
-        self._said.append(failure_message(self._failure or UpstreamFailure("", ""), self._version))
+        self._said.append(failure_message(self._failure or UpstreamFailure("", ""), self.version))
 
     def _say_route(self) -> None:
         self._said.append(bytes(self._route_answer))
@@ -568,10 +568,10 @@ class Client:
 
     def _greet(self) -> None:
         """Look at HELLO: what the client filters, and before Bolt 5.1 who it is."""
-        if self.facts.greeting(self._version) is None:
+        if self.facts.greeting(self.version) is None:
             return self._fire(Event.UNSERVED)
-        body = body_of(self._item.raw)
-        if self._version < LOGON:
+        body = body_of(self._raw)
+        if self.version < LOGON:
             return self._check_credentials()
         if b"notifications_" in body:
             self._filters = {key: value for key, value in unpack_map(body, 2)[0].items()
@@ -582,13 +582,13 @@ class Client:
 
     def _say_hello(self) -> None:
         """Answer HELLO with what the server has said of itself."""
-        self._said.append(chunked((self.facts.greeting(self._version) or b"") + pack(self._name)))
+        self._said.append(chunked((self.facts.greeting(self.version) or b"") + pack(self._name)))
 
     def _check_credentials(self) -> None:
-        token = unpack_map(body_of(self._item.raw), 2)[0]
+        token = unpack_map(body_of(self._raw), 2)[0]
         asked = token.get("patch_bolt")
         if missing := [patch for patch in self.facts.patches if not (isinstance(asked, list) and patch in asked)]:
-            raise ProtocolViolation(f"a client of Bolt {self._version} does not ask for {', '.join(missing)}")
+            raise ProtocolViolation(f"a client of Bolt {self.version} does not ask for {', '.join(missing)}")
         verdict = self.facts.judge(token)
         if verdict.failure is None:
             return self._fire(Event.RIGHT)
@@ -616,11 +616,11 @@ class Client:
         self._close()
 
     def _out_of_place(self) -> None:
-        self._why = f"message {Tag(self._item.tag).name} has no place there"
+        self._why = f"message {Tag(self._tag).name} has no place there"
         self._said.append(failure_message(UpstreamFailure(
-            "Neo.ClientError.Request.Invalid", f"Message {Tag(self._item.tag).name} has no place here.",
+            "Neo.ClientError.Request.Invalid", f"Message {Tag(self._tag).name} has no place here.",
             gql_status="08N06", description=(
-                "error: connection exception - protocol error. General network protocol error.")), self._version))
+                "error: connection exception - protocol error. General network protocol error.")), self.version))
         self._turn_away()
 
     # The connection
@@ -631,7 +631,7 @@ class Client:
         self.actions.append(self._wanted)
 
     def _borrow_to_route(self) -> None:
-        self._route_message = self._item.raw
+        self._route_message = self._raw
         self._wanted = Borrow(Route(read_only=True), must_check=False)
         self.actions.append(self._wanted)
 
@@ -724,7 +724,7 @@ class Client:
         if tag == _FAILURE:
             failure = unpack_map(body_of(raw), 2)[0]
             self.actions.append(Failed(str(failure.get("neo4j_code") or failure.get("code") or "")))
-        if self.state is State.ROUTING:
+        if self.state is _ROUTING:
             is_table = request == Tag.ROUTE and tag == Tag.SUCCESS
             self._route_answer += _routed_to(self.facts.address, body_of(raw)) if is_table else raw
 
@@ -752,8 +752,8 @@ class Client:
         if self._said or self._to_server:
             self._flush()
         inbox = self._inbox
-        if (inbox.queue or inbox.unscanned or self._flow_is_held or self._client_is_full or self._server_is_full
-                or self._reader):
+        if (self._flow_is_held or self._client_is_full or self._server_is_full or self._reader or self._parts
+                or self._is_deaf or ((inbox.queue or inbox.unscanned) and inbox.is_full)):
             self._adjust_flow()
 
     def _adjust_flow(self) -> None:
@@ -831,10 +831,10 @@ def _routed_to(address: str, body: bytes) -> bytes:
 def _compiled() -> list[list[tuple[tuple[Any, ...], State, bool] | None]]:
     """Return the table with the methods themselves in it, so that a row is found in two steps.
 
-    The last says whether a message stays at the head of the queue.
+    The last says whether a message stays at the head of the queue: HOLD is nothing else.
     """
     methods = {do: getattr(Client, f"_{do.name.lower()}") for do in Do}
-    return [[(tuple(methods[do] for do in found.do), found.to, Do.HOLD in found.do)
+    return [[(tuple(methods[do] for do in found.do if do is not Do.HOLD), found.to, Do.HOLD in found.do)
              if (found := TABLE[state].get(event)) else None for event in Event] for state in State]
 
 

@@ -141,9 +141,11 @@ def _question(sock: socket.socket) -> bytes:
     return struct.pack("=IHHII", 16 + len(asked), _BY_FAMILY, _REQUEST, 1, 0) + asked
 
 
-def presence(descriptor: int) -> Callable[[], bool]:
-    """Return a function that says whether the end of a connection has arrived, whatever is in front of it."""
-    ask = select.poll()
-    ask.register(descriptor, _RDHUP)
-    poll = ask.poll
-    return lambda: not poll(0)
+def ends_of(descriptor: int) -> Callable[[int], list[tuple[int, int]]]:
+    """Return what tells, after so many milliseconds, the end of a connection that has arrived; nothing: it has not.
+
+    It does not matter what is in front of the end. This is poll(2) itself: it is asked before each write to a server.
+    """
+    asked = select.poll()
+    asked.register(descriptor, _RDHUP)
+    return asked.poll

@@ -5,7 +5,6 @@ ProtocolViolation when it arrives, however much else waits in front of it.
 """
 
 from collections import deque
-from typing import NamedTuple
 
 from worker_init.bolt import Scanner, Tag, body_of
 from worker_init.bounds import LARGEST_ANSWERED, MOST_AHEAD, READ_AHEAD, SLICE
@@ -31,17 +30,10 @@ def _event_of(event: Event, raw: bytes) -> Event:
     return event if event not in _EXACT or body_of(raw) in _EXACT[event] else Event.MORE
 
 
-class Item(NamedTuple):
-    """A message, or a piece of one, that waits for its turn."""
-
-    event: Event
-    tag: int
-    raw: bytes
-    first: bool
-    last: bool
-
-
-NOTHING = Item(Event.VIOLATION, 0, b"", first=True, last=True)
+# A message, or a piece of one, that waits for its turn: what it is, its tag, its bytes, whether they are the first and
+# the last of the message. A plain tuple: there is one for everything that a client sends.
+Item = tuple[Event, int, bytes, bool, bool]
+NOTHING: Item = (Event.VIOLATION, 0, b"", True, True)
 
 
 class Inbox:
@@ -85,19 +77,20 @@ class Inbox:
         block = scanner.block
         for tag, start, stop, first, last in pieces:
             if first:
-                event = _EVENTS.get(tag)
-                if event is None:
+                if tag not in _EVENTS:
                     raise ProtocolViolation(f"Bolt has no message {tag:#x} of a client")
-                self._event = event
+                event = self._event = _EVENTS[tag]
+            else:
+                event = self._event
             raw = block[start:stop]
-            if self._event in _IN_PIECES:
-                item = Item(self._event, tag, raw, first, last)
+            if event in _IN_PIECES:
+                queue.append((event, tag, raw, first, last))
             elif whole := self._gather(tag, raw, last=last):
-                item = Item(_event_of(self._event, whole), tag, whole, first=True, last=True)
+                raw = whole
+                queue.append((_event_of(event, whole), tag, whole, True, True))
             else:
                 continue
-            queue.append(item)
-            self._queued += len(item.raw)
+            self._queued += len(raw)
         self.between_messages = scanner.between_messages
 
     def _gather(self, tag: int, raw: bytes, *, last: bool) -> bytes | None:
@@ -121,7 +114,7 @@ class Inbox:
     def take(self) -> Item:
         """Take the head of the queue out."""
         item = self.queue.popleft()
-        self._queued -= len(item.raw)
+        self._queued -= len(item[2])
         if not self.queue:
             self.ahead = 0
         return item

@@ -28,20 +28,18 @@ class KnownServers:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, Server]] = {}
+        # The newest version that a member speaks; None: none is known.
+        self.newest: Version | None = None
 
     def learn(self, address: str, server: Server, now: float) -> None:
         """Note what a member says over a connection that may speak the newest version."""
         self._known[address] = now, server
+        self.newest = max(server.version for _, server in self._known.values())
 
     def oldest(self, now: float) -> Server | None:
         """Return the member of the oldest version that counts yet; None: none is known."""
         if not self._known:
             return None
-        newest = max(server.version for _, server in self._known.values())
         self._known = {address: (learned_at, server) for address, (learned_at, server) in self._known.items()
-                       if server.version == newest or now < learned_at + _SECONDS}
+                       if server.version == self.newest or now < learned_at + _SECONDS}
         return min((server for _, server in self._known.values()), key=lambda server: server.version)
-
-    def all_speak(self, version: Version) -> bool:
-        """Whether no member speaks a newer version: then nobody has to be asked for this one."""
-        return all(server.version <= version for _, server in self._known.values())

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from worker_init.bolt import Tag
 from worker_init.errors import UpstreamFailure
@@ -138,7 +138,8 @@ class Pool:
         link = self._machine.lend(borrower, route, self._clock(), must_check=must_check, version=version)
         if self._actions:
             self._act()
-        return cast("Connection", link.handle) if link else None
+        connection: Connection | None = link.handle if link else None
+        return connection
 
     def abandon(self, borrower: Borrower) -> None:
         """Forget a borrower that waits: it is gone."""

@@ -75,6 +75,7 @@ _C, _E, _W = ConnectionState, ConnectionEvent, WaiterEvent
 _PREPARING = frozenset({_C.OPENING, _C.CHECKING, _C.RESETTING})
 _ANSWERING = frozenset({_C.CHECKING, _C.ROUTING, _C.RESETTING})
 _FREE = frozenset({_C.IDLE, _C.CHECKING, _C.ROUTING})
+_ENDING = frozenset({PoolState.DRAINING, PoolState.CLOSED})
 _LEASED = frozenset({_C.LENT, _C.RESETTING, _C.BROKEN})
 _LIVING = _PREPARING | {_C.IDLE, _C.ROUTING, _C.LENT}
 
@@ -136,6 +137,7 @@ class PoolMachine:
         self.limits = limits
         self.counters = Counters()
         self.state = PoolState.NEW
+        self._is_closing = False
         self.last_error: str | None = None
         # Transactions that waited in vain are told so themselves; the log has one line for many.
         self._unsaid, self._says_again_at = 0, float("-inf")
@@ -212,7 +214,7 @@ class PoolMachine:
         or was opened since; any member will do. With ``version`` it speaks this version of Bolt.
         """
         if not must_check and (not self._lanes or self._lane_key(route, version) not in self._lanes):
-            link = self._take_idle(route, version, now)
+            link = self._take_routed(route, version, now) if self._is_routed else self._take_last(version, now)
             if link:
                 self._step(link, _E.LENT)
                 link.lent_at = now
@@ -241,7 +243,8 @@ class PoolMachine:
             self._after(now)
             return
         link.proven_at = link.idle_since = now
-        if link.is_spoiled or now - link.opened_at >= self.limits.max_lifetime or self._is_unwanted:
+        if (link.is_spoiled or now - link.opened_at >= self.limits.max_lifetime
+                or (self._is_closing and self._is_unwanted)):
             self._retire(link, now)
         else:
             self._idle.append(link)
@@ -471,14 +474,11 @@ class PoolMachine:
     def _enter(self, event: PoolEvent) -> None:
         """Change the pool's state; one log line for each change."""
         before, self.state = self.state, POOL_TABLE[self.state][event]
+        self._is_closing = self.state in _ENDING
         if self.state is not before:
             is_down = self.state is PoolState.DOWN
             why = f" ({self.last_error})" if is_down else ""
             self.actions.append(Note(_WARNING if is_down else _INFO, f"{before} -> {self.state}{why}"))
-
-    @property
-    def _is_closing(self) -> bool:
-        return self.state is PoolState.DRAINING or self.state is PoolState.CLOSED
 
     @property
     def _is_unwanted(self) -> bool:
@@ -718,9 +718,7 @@ class PoolMachine:
 
     # Idle connections
 
-    def _take_idle(self, route: Route, version: Version | None, now: float) -> Link | None:
-        if not self._is_routed:
-            return self._take_last(version, now)
+    def _take_routed(self, route: Route, version: Version | None, now: float) -> Link | None:
         name, places = self._resolve(route, version, None, self._serial, now)
         link = self._find_idle(places, now, fresh=True) if places and self._idle else None
         if link:

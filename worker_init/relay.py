@@ -102,7 +102,8 @@ class Relay:
 
     def version_for(self, version: Version) -> Version | None:
         """Return what a client's connections have to speak; None: no member speaks anything newer."""
-        return None if self._known.all_speak(version) else version
+        newest = self._known.newest
+        return None if newest is None or newest <= version else version
 
     # Facts for the clients' machines
 

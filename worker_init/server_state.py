@@ -32,6 +32,7 @@ class Answer(IntEnum):
 
 
 _READY, _STREAMING, _TRANSACTION, _FAILED = ServerState
+_DONE, _MORE = Answer.DONE, Answer.MORE
 _ROWS = (Tag.PULL, Tag.DISCARD)
 # What a lease may ask for besides queries; the success of these changes nothing.
 _ASIDE = (Tag.TELEMETRY, Tag.ROUTE)
@@ -95,8 +96,8 @@ class ServerMachine:
             raise ServerFault(f"the server answered {tag:#x} to nothing")
         request = self.pending.popleft()
         kind = _KINDS.get(tag)
-        if kind is Answer.DONE and b"has_more" in raw and _has_more(request, raw):
-            kind = Answer.MORE
+        if kind is _DONE and b"has_more" in raw and _has_more(request, raw):
+            kind = _MORE
         after = _COMPILED.get((self.state, request, kind))
         if after is None:
             raise ServerFault(f"the server answered {tag:#x} to {request:#x} in the state {self.state.name}")

@@ -37,7 +37,7 @@ from worker_init.actions import (
     Wake,
 )
 from worker_init.client import Client, Facts
-from worker_init.end_watch import EndWatch, presence
+from worker_init.end_watch import EndWatch, ends_of
 from worker_init.errors import UpstreamFailure
 from worker_init.handshake import Version
 from worker_init.known_servers import Server
@@ -80,7 +80,7 @@ class Front(Facts, Protocol):
 class Session(asyncio.Protocol):
     """A client's connection, from its handshake to its end."""
 
-    __slots__ = ("_client", "_connection", "_descriptor", "_front", "_is_performing", "_is_there", "_loop", "_pool",
+    __slots__ = ("_client", "_connection", "_descriptor", "_ends", "_front", "_is_performing", "_loop", "_pool",
                  "_timers", "_transport")
 
     def __init__(self, front: Front) -> None:
@@ -90,7 +90,7 @@ class Session(asyncio.Protocol):
         self._client.wake = lambda: self._come_back(ComeBack())
         self._transport: asyncio.Transport
         self._descriptor = -1
-        self._is_there: Callable[[], bool]
+        self._ends: Callable[[int], list[Any]]
         self._pool = front.pool
         self._connection: Connection | None = None
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
@@ -105,7 +105,7 @@ class Session(asyncio.Protocol):
         """asyncio: a client is here."""
         self._transport = cast("asyncio.Transport", transport)
         self._descriptor = transport.get_extra_info("socket").fileno()
-        self._is_there = presence(self._descriptor)
+        self._ends = ends_of(self._descriptor)
         self._front.joined(self)
         self._perform()
 
@@ -138,15 +138,7 @@ class Session(asyncio.Protocol):
 
     def granted(self, connection: Connection) -> None:
         """Pool: what was waited for is here."""
-        self._connection = connection
-        connection.user = self
-        if connection.link.place.version is None and connection.server != self._front.server:
-            self._front.learn(connection)
-        try:
-            self._client.granted(connection.server.version)
-            self._perform()
-        except Exception as error:
-            self._fail(error)
+        self._tell(lambda: self._take(connection))
 
     def refused(self, failure: UpstreamFailure) -> None:
         """Pool: there is none."""
@@ -171,6 +163,15 @@ class Session(asyncio.Protocol):
         self._tell(lambda: self._client.server_full(full=full))
 
     # What the machine wants done
+
+    def _take(self, connection: Connection) -> None:
+        """Take a connection that is lent, and tell the machine."""
+        self._connection = connection
+        connection.user = self
+        server = connection.server
+        if server is not self._front.server and connection.link.place.version is None and server != self._front.server:
+            self._front.learn(connection)
+        self._client.granted(server.version)
 
     def _tell(self, what: Callable[[], None]) -> None:
         """Tell the machine; an error of its own costs this client and nobody else."""
@@ -211,7 +212,7 @@ class Session(asyncio.Protocol):
         self._transport.write(action.data)
 
     def _to_server(self, action: ToServer) -> None:
-        if not self._is_there() or (self._client.is_paused and self._front.end_watch.is_gone(self._descriptor)):
+        if self._ends(0) or (self._client.is_paused and self._front.end_watch.is_gone(self._descriptor)):
             self._end()
         elif self._connection:
             self._connection.write(action.data)
@@ -225,7 +226,7 @@ class Session(asyncio.Protocol):
         connection = self._pool.lend(self, action.route, must_check=action.must_check,
                                      version=self._front.version_for(self._client.version))
         if connection:
-            self.granted(connection)
+            self._take(connection)
         else:
             self._client.waits()
 

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from testing.waiting import LIMIT
-from worker_init.end_watch import EndWatch, presence
+from worker_init.end_watch import EndWatch, ends_of
 
 
 @contextmanager
@@ -72,9 +72,9 @@ def test_whoever_is_forgotten_is_not_told_of() -> None:
     assert asyncio.run(forget()) == []
 
 
-def test_presence_is_asked_for_behind_bytes_that_nobody_has_read() -> None:
+def test_an_end_is_told_behind_bytes_that_nobody_has_read() -> None:
     with killed_with(FEW) as (accepted, kill):
-        is_there = presence(accepted.fileno())
-        assert is_there()
+        ends = ends_of(accepted.fileno())
+        assert not ends(0)
         kill()
-        assert not is_there()
+        assert ends(0)
