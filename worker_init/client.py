@@ -80,10 +80,14 @@ _QUERY, _GRANTED, _ANSWERED, _OVER = Event.QUERY, Event.GRANTED, Event.ANSWERED,
 
 
 class Verdict(NamedTuple):
-    """What a client's credentials are worth: None, or the failure it is told after ``delay`` seconds."""
+    """What a client's credentials are worth: None, or the failure it is told after ``delay`` seconds.
+
+    ``why`` is what it is counted as.
+    """
 
     failure: UpstreamFailure | None
     delay: float = 0.0
+    why: str = "wrong credentials"
 
 
 class Facts(Protocol):
@@ -593,7 +597,7 @@ class Client:
         if verdict.failure is None:
             return self._fire(Event.RIGHT)
         self._failure = verdict.failure
-        self.actions.append(TurnAway("wrong credentials"))
+        self.actions.append(TurnAway(verdict.why))
         self._fire(Event.WRONG)
         self.actions.append(StartTimer(Timer.PENALTY, verdict.delay))
         return None

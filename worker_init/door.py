@@ -3,7 +3,8 @@
 The relay's own cannot be guessed, so they are right or wrong, at any time. The upstream's password may be a
 weak one, and Neo4j protects it: after three wrong ones it refuses every further one for five seconds. So does
 the relay, with the same failure, or it would be the place where to guess. And each wrong answer takes longer
-than the one before it, up to a bound, so that guessing is not worth a processor's time either.
+than the one before it, up to a bound, so that guessing is not worth a processor's time either. However many
+guess at once, so many are answered in a second; and so many may wait for that, no more.
 """
 
 import hmac
@@ -18,6 +19,9 @@ _MOST_WRONG = 3
 _LOCK_SECONDS = 5.0
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
+# A logon is about a millisecond of the host: with these, wrong ones take a fiftieth of a processor.
+MOST_A_SECOND = 20
+MOST_DELAYED = 400
 
 _DESCRIPTION = ("error: syntax error or access rule violation - permission/access denied. "
                 "Access denied, see the security logs for details.")
@@ -41,6 +45,8 @@ class Door:
         self._upstream = _one(target.username, target.password) if target.password else None
         self._wrong = 0
         self._since = float("-inf")
+        # When the last of those that wait for their answer gets it.
+        self._answered_at = float("-inf")
 
     def judge(self, token: dict[str, Any], now: float) -> Verdict:
         """Return what credentials are worth at a time in seconds."""
@@ -56,11 +62,15 @@ class Door:
             return Verdict(None)
         self._wrong += 1
         self._since = now
-        return Verdict(RATE_LIMIT if is_locked else UNAUTHORIZED, self._delay())
+        if self._wrong <= _MOST_WRONG:
+            return Verdict(UNAUTHORIZED)
+        answered_at = max(now + self._delay(), self._answered_at + 1 / MOST_A_SECOND)
+        if answered_at > now + MOST_DELAYED / MOST_A_SECOND:
+            return Verdict(RATE_LIMIT, why=f"wrong credentials while {MOST_DELAYED} others waited for their answer")
+        self._answered_at = answered_at
+        return Verdict(RATE_LIMIT, answered_at - now)
 
     def _delay(self) -> float:
-        if self._wrong <= _MOST_WRONG:
-            return 0.0
         # No power larger than the bound needs: the number of wrong ones has none.
         return min(_FIRST_DELAY * 2.0 ** min(self._wrong - _MOST_WRONG - 1, 16), _LONGEST_DELAY)
 
