@@ -233,8 +233,17 @@ class Client:
 
     def waits(self) -> None:
         """Take note that what was asked for is not there at once."""
-        if self.state in _WAITING and (timeout := self.facts.recv_timeout):
+        if self._is_kept_waiting and (timeout := self.facts.recv_timeout):
             self.actions.append(StartTimer(Timer.NOOP, timeout / 2))
+
+    @property
+    def _is_kept_waiting(self) -> bool:
+        """Whether the client waits for an answer that only the relay holds up.
+
+        That is also so while the server has not taken all of a query that the relay has held. Directly, the client
+        would still be sending it, and no driver limits how long that takes.
+        """
+        return self.state in _WAITING or (bool(self._parts) and self._answers.between_messages)
 
     def granted(self, version: Version) -> None:
         """Take note that the pool lends a connection of this version of Bolt."""
@@ -559,7 +568,7 @@ class Client:
             self._sink = Sink.NOWHERE
 
     def _say_noop(self) -> None:
-        if self.state in _WAITING:
+        if self._is_kept_waiting:
             self._said.append(_NOOP)
             self.waits()
 
@@ -656,6 +665,7 @@ class Client:
             self._parts = self._reader.take_parts()
             self._reader = None
             self._send_parts()
+            self.waits()
 
     def _send_parts(self) -> None:
         """Send some of a query that was read; the rest when the server has taken it, or others had their turn."""

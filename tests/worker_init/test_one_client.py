@@ -26,6 +26,7 @@ pytestmark = pytest.mark.host
 
 ANSWERED = [Tag.SUCCESS, Tag.RECORD, Tag.SUCCESS]
 AUTH = ("neo4j", "x")
+NOOP = b"\x00\x00"
 
 
 @pytest.fixture
@@ -108,6 +109,16 @@ def test_a_client_that_is_killed_while_it_waits_has_no_effect(size: int, server:
         holder.read()
         assert holder.one() == ANSWERED
         assert server.seen.count(Tag.RUN) == 1
+
+
+def test_a_client_gets_signs_of_life_while_the_server_takes_its_held_query(server: StandIn, folder: Path) -> None:
+    """Directly it would be sending for as long. Here it has sent all, and its driver would give up."""
+    server.hints = {"connection.recv_timeout_seconds": 1}
+    server.stops_at = 100_000
+    with (serving(folder, server.uri, AUTH) as host,
+          RawClient(host, hello={"notifications_minimum_severity": "OFF"}) as client):
+        client.send(large_query(30_000_000))
+        assert [client.sock.recv(len(NOOP)) for _ in range(2)] == [NOOP, NOOP]
 
 
 def test_a_client_that_is_killed_while_the_host_is_stopped_has_no_effect(server: StandIn, folder: Path) -> None:

@@ -425,6 +425,38 @@ def test_whoever_waits_gets_a_sign_of_life_in_time() -> None:
     assert taken(machine) == []
 
 
+def test_a_client_whose_query_was_held_gets_signs_of_life_until_the_server_has_taken_it() -> None:
+    """Directly it would still be sending, without a limit; here it has sent all, and waits for the first answer."""
+    machine = sent(ready(hello=FILTERS, recv_timeout=10.0), message(Tag.RUN, "RETURN $x", {"x": "y" * 2_000_000}, {}))
+    while Borrow(Route(), must_check=False) not in (actions := taken(machine)):
+        assert ComeBack() in actions
+        machine.go_on()
+    machine.granted(VERSION)
+    assert StartTimer(Timer.NOOP, 5.0) in taken(machine)
+    machine.server_full(full=True)
+    for _ in range(3):
+        machine.timer_ended(Timer.NOOP)
+        assert taken(machine)[-2:] == [StartTimer(Timer.NOOP, 5.0), ToClient(b"\x00\x00")]
+    machine.server_full(full=False)
+    machine.go_on()
+    while to_server(taken(machine)):
+        machine.go_on()
+    machine.timer_ended(Timer.NOOP)
+    assert taken(machine) == [], "from here on it is for the server to say that it lives"
+
+
+def test_no_sign_of_life_goes_into_an_answer_that_has_begun() -> None:
+    machine = sent(ready(hello=FILTERS, recv_timeout=10.0), message(Tag.RUN, "RETURN $x", {"x": "y" * 2_000_000}, {}))
+    while Borrow(Route(), must_check=False) not in taken(machine):
+        machine.go_on()
+    machine.granted(VERSION)
+    machine.server_full(full=True)
+    machine.server_sent(FAILURE[:10])
+    taken(machine)
+    machine.timer_ended(Timer.NOOP)
+    assert taken(machine) == []
+
+
 def test_a_client_that_stops_within_a_message_has_its_time() -> None:
     machine = leased(RUN[:9])
     assert StartTimer(Timer.STALL, STALL_SECONDS) in taken(machine)
