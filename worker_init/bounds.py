@@ -19,7 +19,7 @@ MOST_AHEAD = 1000
 # What is handled before others have their turn: bytes looked at, messages, values of PackStream.
 SLICE = 16 * 1024
 MOST_MESSAGES = 500
-MOST_VALUES = 20_000
+MOST_VALUES = 10_000
 READ_AT_ONCE = 32 * 1024
 # What is written to a server at once of a message that was held.
 WRITTEN_AT_ONCE = 256 * 1024

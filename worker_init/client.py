@@ -166,9 +166,9 @@ class Client:
         self._head_waits = False
         # A query that has to be read; then what of it has still to be sent.
         self._reader: QueryReader | None = None
-        self._parts: deque[bytes] = deque()
+        self._parts: deque[bytes | memoryview] = deque()
         # What goes out when all that is here has been handled: one write for each side.
-        self._to_server: list[bytes] = []
+        self._to_server: list[bytes | memoryview] = []
         self._said: list[bytes] = []
         # The lease. Where one ends and the client stays, both are as they were at its beginning.
         self._server = ServerMachine()
@@ -790,7 +790,7 @@ class Client:
             self.actions.append(ToClient(b"".join(self._said)))
             self._said.clear()
         if parts := self._to_server:
-            self.actions.append(ToServer(parts[0] if len(parts) == 1 else b"".join(parts)))
+            self.actions.append(ToServer(bytes(parts[0]) if len(parts) == 1 else b"".join(parts)))
             parts.clear()
 
     def _look_for_progress(self) -> None:

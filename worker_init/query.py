@@ -66,8 +66,11 @@ class QueryReader:
         return Route(self._found.get("mode") == "r", self._found.get("db"),
                      tuple(bookmarks) if isinstance(bookmarks, list) else (), self._found.get("imp_user"))
 
-    def take_parts(self) -> "deque[bytes]":
-        """Return the message for the wire, in chunks, with the client's own filters in its extras."""
+    def take_parts(self) -> "deque[bytes | memoryview]":
+        """Return the message for the wire, in chunks, with the client's own filters in its extras.
+
+        Nothing is copied: it may be 256 MB, and others wait.
+        """
         parts, self._parts = self._parts, []
         return deque((*_chunks(parts), _END))
 
@@ -146,8 +149,9 @@ def _map_head(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[1:end], "big"), end
 
 
-def _chunks(parts: list[bytes]) -> Iterator[bytes]:
+def _chunks(parts: list[bytes]) -> Iterator[bytes | memoryview]:
     for part in parts:
         for at in range(0, len(part), _LARGEST_CHUNK):
-            piece = part[at:at + _LARGEST_CHUNK]
-            yield len(piece).to_bytes(2, "big") + piece
+            piece = part if len(part) <= _LARGEST_CHUNK else memoryview(part)[at:at + _LARGEST_CHUNK]
+            yield len(piece).to_bytes(2, "big")
+            yield piece
