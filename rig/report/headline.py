@@ -50,9 +50,9 @@ def figures(summary: Summary) -> list[Figure]:
                         (told.improved, "one driver cached in each task’s process"),    # noqa: RUF001 - typography
                         (told.shared, _shared_words(told.shared))):
         if cell is not None:
-            beside = f"{_seconds(cell)} connection-seconds idle"
-            if cell is told.shared and told.warm is not None:
-                beside += f"; {_count(told.warm)} opened in the next DAG run"
+            beside = "; ".join(filter(None, (
+                _idle(cell), f"{_count(told.warm)} opened in the next DAG run"
+                if cell is told.shared and told.warm is not None else "")))
             found.append(Figure(phrases.median(cell.metrics["connections_opened"]), phrases.hue(cell), words, beside))
     return found
 
@@ -145,7 +145,8 @@ def _change(reduction: float | None) -> str:
 
 
 def _regular(summary: Summary) -> list[CellSummary]:
-    return [cell for cell in summary.cells if not cell.is_exhibit]
+    """Return the cells that a headline can be about: not the exhibit, nor those that run again to show the noise."""
+    return [cell for cell in summary.cells if not cell.is_exhibit and not cell.control]
 
 
 def _told(cells: Sequence[CellSummary]) -> _Told:
@@ -211,8 +212,10 @@ def _count(cell: CellSummary) -> str:
     return f"at least {phrases.number(metric.median)}" if metric.lower_bound else phrases.number(metric.median)
 
 
-def _seconds(cell: CellSummary) -> str:
-    return phrases.number(cell.metrics["idle_connection_seconds_kept"].median)
+def _idle(cell: CellSummary) -> str:
+    """Return what the connections cost while nobody used them; nothing where that is not known."""
+    seconds = cell.metrics["idle_connection_seconds_kept"].median
+    return "" if seconds is None else f"{phrases.number(seconds)} connection-seconds idle"
 
 
 def _tasks(cell: CellSummary) -> str:

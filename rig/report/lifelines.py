@@ -95,7 +95,7 @@ def _drawable(raw: RawRun, cells: Sequence[CellSummary]) -> dict[str, list[tuple
     found: dict[str, list[tuple[CellSummary, Repeat]]] = {}
     for wanted in _STRIPS:
         for cell, repeats in zip(cells, raw.cells().values(), strict=True):
-            if (cell.pattern, cell.relay) != wanted or cell.warm or cell.driver != "sync":
+            if (cell.pattern, cell.relay) != wanted or cell.warm or cell.control or cell.driver != "sync":
                 continue
             number = charts.typical([number for number, repeat in enumerate(repeats) if _lives(repeat)], cell)
             if number is not None:

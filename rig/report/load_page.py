@@ -8,6 +8,7 @@ from rig.load import records, schedule, summary
 from rig.load.records import LoadRun, LoadSample, LoadTestRecord
 from rig.load.schedule import stages_of
 from rig.report import phrases, plot
+from rig.report.headline import Figure
 from rig.report.page import own_files, templates
 from rig.report.plot import Axis, Dots, Line, Panel
 
@@ -29,20 +30,40 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
     found = summary.summarise(folder)
     test, runs, series = records.read_test(folder), records.read_runs(folder), records.read_series(folder)
     page: str = templates().get_template("load.html.j2").render(
-        summary=found, headline=headline(found), found=list(panels(test, runs, series)), latencies=LATENCIES,
+        summary=found, headline=headline(found), subtitle=subtitle(found), numbers=numbers(found),
+        found=list(panels(test, runs, series)), latencies=LATENCIES,
         left=phrases.number(found["outcome"]["connections_left"]), **own_files())
     return found, page
 
 
 def headline(found: dict[str, Any]) -> str:
     """Return what the test came to, in a sentence."""
-    outcome, load = found["outcome"], found["load"]
+    outcome = found["outcome"]
+    return (f"{outcome['succeeded']} of {phrases.plural(outcome['arrivals'], 'DAG run')} succeeded, and Neo4j accepted "
+            f"{phrases.number(outcome['connections_opened'])} connections.")
+
+
+def subtitle(found: dict[str, Any]) -> str:
+    """Return what was driven, where and how."""
+    load = found["load"]
     how = f"{phrases.number(load['rate'])} DAG runs per second" if load["users"] is None else \
         phrases.plural(load["users"], "user")
     where = found["deployment"]["executor"] or found["deployment"]["airflow"]
-    ended = f"{outcome['succeeded']} of {phrases.plural(outcome['arrivals'], 'DAG run')} succeeded"
-    return (f"{load['pattern']} on {where}, {load['shape']}, {how}: {ended}, and Neo4j accepted "
-            f"{phrases.number(outcome['connections_opened'])} connections.")
+    return f"{load['pattern']} on {where}, {load['shape']}, {how}."
+
+
+def numbers(found: dict[str, Any]) -> list[Figure]:
+    """Return the large numbers: connections per DAG run, and how long a DAG run took and waited."""
+    outcome, hue = found["outcome"], found["load"]["pattern"]
+    run, queued = outcome["latencies"]["run"], outcome["latencies"]["queued"]
+    return [
+        Figure(phrases.number(outcome["connections_opened_per_run"]), hue, "connections opened per DAG run",
+               f"{phrases.number(outcome['connections_opened_per_second'])} per second, at most "
+               f"{phrases.number(outcome['connections_peak'])} open"),
+        Figure(phrases.number(run["p95"]), hue, "seconds to a DAG run's end, p95",
+               f"median {phrases.number(run['median'])}"),
+        Figure(phrases.number(queued["p95"]), hue, "seconds to its first task at work, p95",
+               f"median {phrases.number(queued['median'])}")]
 
 
 def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> Iterator[Panel]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from rig.capacity.tables import LABELS
 from rig.metrics import BY_NAME, CONDITIONS, METRICS
 from rig.metrics.contrasts import side
 from rig.metrics.intervals import LEAST_BLOCKS
@@ -15,6 +16,7 @@ from rig.metrics.raw import RawRun
 from rig.metrics.registry import Between, Metric
 from rig.report import charts, distributions, headline, phrases, task_time
 from rig.report.advice import advice
+from rig.report.deployment import deployment
 from rig.report.lifelines import lifelines
 from rig.report.limitations import limitations
 from rig.report.verdicts import Verdict, verdict
@@ -77,7 +79,8 @@ def html(raw: RawRun, summary: Summary) -> str:
         idle_panels=charts.idle_panels(drawn), opened_panels=charts.opened_panels(drawn),
         task_times=times, parts=task_time.PARTS, database=_range([one.database for one in times]),
         distributions=distributions.distributions(raw, summary.cells), most_points=distributions.MOST_POINTS,
-        contrasts=list(_contrasts(summary)), advice=advice(summary), limitations=limitations(summary),
+        contrasts=list(_contrasts(summary)), advice=advice(summary),
+        deployment=deployment(summary), ways=LABELS, limitations=limitations(summary),
         environment=list(_flat(summary.environment)), **own_files())
     return page
 

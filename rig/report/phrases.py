@@ -52,7 +52,7 @@ def direction(better: str | None) -> str:
 def variant(cell: Side) -> str:
     """Return what a cell runs, without its executor."""
     more = [*([] if cell.relay == "none" else [_RELAYS[cell.relay]]), *(["warm"] if cell.warm else []),
-            *([] if cell.driver == "sync" else ["async"])]
+            *([] if cell.driver == "sync" else ["async"]), *(["control"] if cell.control else [])]
     return f"{cell.pattern} ({', '.join(more)})" if more else cell.pattern
 
 

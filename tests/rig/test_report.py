@@ -21,6 +21,7 @@ from rig.metrics.raw import RawRun
 from rig.records import Cell, Relay, RunRecord
 from rig.report import charts, distributions, headline, phrases, plot, task_time
 from rig.report.advice import advice
+from rig.report.deployment import deployment
 from rig.report.lifelines import lifelines
 from rig.report.limitations import limitations
 from rig.report.verdicts import verdict
@@ -481,12 +482,13 @@ def test_the_headline_is_one_sentence_from_the_figures(tmp_path: Path, counts: d
     assert headline.headline(opened(tmp_path, counts)) == said
 
 
-def test_three_numbers_stand_below_the_sentence(tmp_path: Path) -> None:
+def test_three_numbers_stand_below_the_sentence(summed: Summary, tmp_path: Path) -> None:
     summary = opened(tmp_path, remedied(problematic=300, improved=100, worker=16, warm=0))
 
     assert [(one.value, one.hue) for one in headline.figures(summary)] == [
         ("300", "problematic"), ("100", "improved"), ("16", "worker")]
-    assert headline.figures(summary)[-1].beside.endswith("; 0 opened in the next DAG run")
+    assert headline.figures(summary)[-1].beside == "0 opened in the next DAG run"
+    assert re.fullmatch(r"[\d.]+ connection-seconds idle", headline.figures(summed)[0].beside)
 
 
 @pytest.mark.parametrize(("counts", "said"), [
@@ -675,6 +677,31 @@ def test_advice_has_its_effect_or_says_how_to_try_it(tmp_path: Path) -> None:
     assert (found["Share one driver for each worker process"].effect or "").startswith("300 → 16 ")
     assert found["Move to CeleryExecutor: its processes live on"].effect is None
     assert "not tried in this run: rig compare --executors local,celery" in re.sub(r"\s+", " ", page(tmp_path).text)
+
+
+def test_what_a_run_means_for_a_deployment(read: RawRun, summed: Summary, tmp_path: Path) -> None:
+    found = deployment(summed)
+
+    assert found is not None
+    assert found.command == "rig plan --workers 1 --processes 4 --tasks-per-hour 1000 --calls 3 --hold 2"
+    assert [one.way for one in found.forecasts] == ["problematic", "improved", "process", "shared"]
+    [opened] = [row for row in found.beside if (row.executor, row.pattern, row.metric) == (
+        "CeleryExecutor", "problematic", "connections_opened")]
+    assert (opened.law, opened.measured) == (60, 60)
+    assert deployment(summarise(nothing(tmp_path))) is None
+
+
+def test_a_cell_that_runs_again_to_show_the_noise_is_in_no_headline(tmp_path: Path) -> None:
+    again = builders.cell("problematic", "CeleryExecutor", tasks=100).model_copy(update={"control": True})
+    summary = opened(tmp_path, {again: 7, **remedied(problematic=300, improved=100)})
+
+    assert headline.headline(summary).startswith("100 tasks opened 300 connections; ")
+    assert headline.figures(summary)[0].value == "300"
+    assert "problematic (control)" in map(phrases.variant, summary.cells)
+
+
+def test_what_idle_connections_cost_is_left_out_where_it_is_not_known(tmp_path: Path) -> None:
+    assert [one.beside for one in headline.figures(opened(tmp_path, remedied(problematic=300)))] == [""]
 
 
 def test_a_cell_without_samples_has_an_empty_panel(tmp_path: Path) -> None:

@@ -182,6 +182,8 @@ def test_the_headline_has_each_executors_rates(held: list[tuple[str, float | Non
 
 def test_a_single_test_has_a_page_too(folder: Path) -> None:
     page = report.write(folder / "0-knee").read_text("utf-8")
+    assert "<h1>19 of 19 DAG runs succeeded, and Neo4j accepted 199 connections.</h1>" in page
+    assert "<b>10.5</b><span>connections opened per DAG run</span>" in page
     assert "improved on LocalExecutor, find-the-knee" in page
     assert "<td>no</td>" in page
     assert "http" not in page.split("<script>")[0].replace("http-equiv", "")

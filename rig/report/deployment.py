@@ -1,0 +1,37 @@
+"""What this run means for a deployment: the law of ``rig plan`` for its tasks, and the law beside what was measured."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rig import capacity
+from rig.capacity import Forecast, Load, Row
+from rig.metrics.model import CellSummary, Summary
+from rig.records import EXHIBIT
+
+TASKS_PER_HOUR = 1000.0
+
+
+class Deployment(NamedTuple):
+    """The load that is assumed, what each way to get a driver does under it, the law beside the run's own cells."""
+
+    load: Load
+    forecasts: Sequence[Forecast]
+    beside: Sequence[Row]
+    command: str
+
+
+def deployment(summary: Summary) -> Deployment | None:
+    """Return the forecast for tasks like those of the run; None where no cell was measured."""
+    cell = next((cell for cell in summary.cells if _is_measured(cell)), None)
+    if cell is None:
+        return None
+    load = Load(processes=summary.slots, tasks_per_hour=TASKS_PER_HOUR, calls=cell.calls_per_task,
+                hold=cell.hold_seconds)
+    command = (f"rig plan --workers 1 --processes {summary.slots} --tasks-per-hour {TASKS_PER_HOUR:g} "
+               f"--calls {cell.calls_per_task} --hold {cell.hold_seconds:g}")
+    return Deployment(load, [capacity.forecast(load, way) for way in capacity.WAYS], capacity.rows(summary, Load()),
+                      command)
+
+
+def _is_measured(cell: CellSummary) -> bool:
+    return cell.pattern != EXHIBIT and cell.metrics["connections_opened"].median is not None
