@@ -18,6 +18,7 @@ from rig.errors import BadInput
 from rig.settings import Settings
 from rig.stack import neo4j, neo4j_jars, ports, postgres
 from rig.stack import state as states
+from worker_init import open_files
 
 GIB = 2**30
 MEMORY_NEEDED = 4 * GIB     # the stack on Celery with 16 slots takes about 3 (docs/method.md)
@@ -66,6 +67,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     yield _memory(_available())
     yield _disk(settings.data_dir, DISK_NEEDED, "RIG_DATA_DIR")
     yield _disk(Path(tempfile.gettempdir()), TEMPORARY_NEEDED, "TMPDIR")
+    yield _open_files(settings.slots)
     yield _dags(settings.dags_folder)
     yield _user(postgres.can_step_down())
 
@@ -111,6 +113,13 @@ def _disk(folder: Path, needed: int, variable: str) -> Finding:
     free = shutil.disk_usage(there).free
     return Finding("disk", f"{free / GIB:.1f} GiB free in {there} of the {needed / GIB:.1f} GiB needed",
                    None if free >= needed else f"make room, or set {variable} to a folder on another disk")
+
+
+def _open_files(slots: int) -> Finding:
+    limit, needed = open_files.allowed(), open_files.needed(slots)
+    found = f"{'no limit' if limit is None else limit} for the {needed} needed with {slots} slots"
+    return Finding("open files", found, f"`ulimit -n {needed}`, or take fewer slots with RIG_SLOTS"
+                   if open_files.problem(slots) else None)
 
 
 def _dags(folder: Path) -> Finding:

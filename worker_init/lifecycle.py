@@ -11,6 +11,7 @@ from collections.abc import MutableMapping
 from types import ModuleType
 from typing import Any
 
+from worker_init import open_files
 from worker_init.commands import Command
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.preload import preload
@@ -39,6 +40,7 @@ class Worker:
             settings = Settings.from_environment(environment)
             if settings.disabled:
                 return
+            self._look_at_open_files(slots)
             # Before what is preloaded, which has parts of Airflow in it.
             self._connections = self._airflow_connections() if settings.connection_ids.wanted else None
             self._notes += [(logging.WARNING, note) for note in preload(settings.preload)]
@@ -63,6 +65,11 @@ class Worker:
         else:
             self.stay_off(supervisor.reason)
             supervisor.kill()
+
+    def _look_at_open_files(self, slots: int) -> None:
+        if problem := open_files.problem(slots):
+            self._notes.append((logging.WARNING, f"{problem}: raise the limit (`ulimit -n {open_files.needed(slots)}`, "
+                                                 "LimitNOFILE of systemd), or take fewer processes"))
 
     def _airflow_connections(self) -> ModuleType | None:
         """Return the secrets backend's module in a worker of Airflow; None in another, or where it cannot be used."""

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import shutil
 import socket
 import subprocess
@@ -262,3 +263,14 @@ def test_the_command_line_exits_with_1_when_something_is_wrong(tmp_path: Path) -
     assert done.returncode == 1
     assert "RIG_REDIS_PORT" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_too_few_open_files_for_the_slots_are_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    many = settings.model_copy(update={"slots": 300})
+    (finding,) = [one for one in doctor.examine(many) if one.what == "open files"]
+    assert finding == Finding("open files", "1024 for the 2200 needed with 300 slots",
+                              "`ulimit -n 2200`, or take fewer slots with RIG_SLOTS")
+    with pytest.raises(BadInput, match="open files: 1024 for the 2200 needed with 300 slots"):
+        doctor.require_fit(many)
+    assert all(one.remedy is None for one in doctor.examine(settings) if one.what == "open files")
