@@ -5,7 +5,7 @@ BIN := .venv/bin
 WHOLE := .venv/.whole
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery load down status workers env check test pythons driver-tests lint lock docs reference release clean
+.PHONY: help compare up up-celery load down status workers env check test chaos pythons driver-tests lint lock docs reference release clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ check: .venv/.test lint  ## style, types, and every test that needs no server: u
 
 test: .venv/.test lint  ## every check: style, types, unit tests, and tests on the real stack
 	$(BIN)/pytest $(ARGS)
+
+chaos: $(WHOLE)  ## faults while DAG runs go on, about two hours: ARGS='--short' for ten minutes, '--bugs', '--survival 10'
+	@$(BIN)/python -m chaos $(ARGS)
 
 pythons: .venv/.test  ## the tests of worker_init alone on every Python found here, the oldest patch releases among them
 	$(BIN)/python -m tests.pythons $(ARGS)

@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rig": {"patterns", "worker_init"},
     "loadtest": {"patterns", "rig"},
     "testing": {"rig", "worker_init"},
+    "chaos": {"patterns", "rig", "testing", "worker_init"},
     "benchmarks": {"patterns", "rig", "testing", "worker_init"},
 }
 PACKAGES = {*MAY_IMPORT, "examples", "tests"}

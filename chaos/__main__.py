@@ -1,0 +1,142 @@
+"""Faults while DAG runs go on: a table of what was tried, how often, and how often it held.
+
+    python -m chaos --short            about ten minutes: what the nightly workflow runs
+    python -m chaos                    every fault on each executor, then 100 random combinations: about two hours
+    python -m chaos --bugs             deliberate bugs, which the suite must find
+    python -m chaos --survival 10      Ctrl-C and kill -9 of `rig compare` at so many random moments each
+
+It brings a stack of its own up, in a folder of its own, and takes it down, after Ctrl-C too. Exit code 0 where all
+held, 1 where something did not, 130 after Ctrl-C.
+"""
+
+import argparse
+import os
+import random
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from chaos import proxy, survival, table
+from chaos.faults import Fault, all_faults, for_the_short_form
+from chaos.ground import BUG, Ground, ground
+from chaos.trial import Outcome, Plan, run
+from patterns.facts import EXECUTORS, Executor
+from rig.errors import BROKEN, INTERRUPTED, RigError
+from rig.settings import Settings
+
+PATTERNS = ("worker", "improved", "hook", "problematic")
+# Each bug with the fault in which it shows.
+BUGS = {"lease kept": Fault("calm", explains=0), "RESET skipped": Fault("kill -9", "task", 1),
+        "token check removed": Fault("calm", explains=0), "write repeated": Fault("calm", explains=0),
+        "host not restarted": Fault("kill -9", "driver host")}
+
+
+def main() -> int:
+    """Run what was asked for; return the exit code."""
+    options = _options()
+    proxy.prove()
+    say(f"seed {options.seed}")
+    found: list[tuple[str, Outcome]] = []
+    code = 0
+    try:
+        if options.survival:
+            return survival.run(options.survival, options.seed, say)
+        folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+        folder.chmod(0o755)
+        with ground(folder / "ground", options.slots, say) as made:
+            for trial in _bugs(made, options) if options.bugs else _trials(made, options):
+                found.append(trial)     # one by one: after Ctrl-C the table has those that were tried
+        folder.rmdir()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except RigError as error:
+        say(f"chaos: {error}")
+        code = error.exit_code
+    if found:
+        print(table.of_bugs(found) if options.bugs else table.of_faults([outcome for _, outcome in found]))
+        say(f"written: {table.write(options.out, found, options.seed, sys.argv[1:])}")
+    if options.bugs:
+        return code or (BROKEN if any(not outcome.broken for _, outcome in found) else 0)
+    return code or (BROKEN if any(outcome.broken for _, outcome in found) else 0)
+
+
+def _trials(made: Ground, options: argparse.Namespace) -> Iterator[tuple[str, Outcome]]:
+    plans = list(_plans(options))
+    made.up(plans[0].executor, plans[0].relay)
+    for number, plan in enumerate(plans, 1):
+        outcome = run(made, plan)
+        held = "held" if not outcome.broken else "; ".join(f"NOT {what}: {why}" for what, why in outcome.broken.items())
+        say(f"{number}/{len(plans)} {plan}: {held} ({outcome.seconds:.0f} s)")
+        yield str(plan), outcome
+
+
+def _bugs(made: Ground, options: argparse.Namespace) -> Iterator[tuple[str, Outcome]]:
+    made.up("CeleryExecutor", "process")
+    for bug, fault in BUGS.items():
+        if options.only and options.only not in bug:
+            continue
+        os.environ[BUG] = bug
+        made.stack.restart(["airflow-worker"])
+        plan = Plan("CeleryExecutor", "worker", (fault,), options.tasks, options.hold, options.seconds, options.limit,
+                    options.seed)
+        outcome = run(made, plan)
+        what = "; ".join(f"{name}: {why}" for name, why in outcome.broken.items())
+        say(f"{bug}: {f'found, {what}' if what else 'NOT found'} ({outcome.seconds:.0f} s)")
+        yield bug, outcome
+
+
+def _plans(options: argparse.Namespace) -> Iterator[Plan]:
+    chance = random.Random(options.seed)       # noqa: S311 - a recorded order, no secret
+    singles: Sequence[tuple[Executor, Fault]] = for_the_short_form() if options.short else [
+        (executor, fault) for executor in EXECUTORS for fault in all_faults() if fault.fits(executor)]
+    for executor, fault in singles:
+        if options.only and options.only not in str(fault):
+            continue
+        for pattern in options.patterns:
+            yield _plan(options, executor, pattern, (fault,), chance)
+    for _ in range(options.random):
+        executor = chance.choice(EXECUTORS)
+        pair = tuple(chance.sample([fault for fault in all_faults() if fault.fits(executor)], 2))
+        yield _plan(options, executor, chance.choice(PATTERNS), pair, chance)
+
+
+def _plan(options: argparse.Namespace, executor: Executor, pattern: str, faults: tuple[Fault, ...],
+          chance: random.Random) -> Plan:
+    return Plan(executor, pattern, faults, options.tasks, options.hold, options.seconds, options.limit,
+                chance.randrange(2**31))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="ten minutes instead of two hours")
+    parser.add_argument("--bugs", action="store_true", help="switch deliberate bugs on, one after the other")
+    parser.add_argument("--survival", type=int, metavar="N", help="stop `rig compare` at N random moments, in each way")
+    parser.add_argument("--only", help="faults, or bugs, whose name holds this text, as redis")
+    parser.add_argument("--patterns", type=lambda text: text.split(","), help=f"some of {','.join(PATTERNS)}")
+    parser.add_argument("--random", type=int, help="random combinations of two faults, after the others")
+    parser.add_argument("--tasks", type=int, help="of each DAG run")
+    parser.add_argument("--slots", type=int, default=4, help="tasks at once (default: %(default)s)")
+    parser.add_argument("--hold", type=float, default=2.0, help="seconds that each stays within a transaction")
+    parser.add_argument("--seconds", type=float, help="of a fault that ends by itself")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds for a DAG run (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="of what is random")
+    parser.add_argument("--out", type=Path, default=Settings().data_dir / "chaos.json", help="where it is written")
+    options = parser.parse_args()
+    small = options.short or options.bugs
+    options.tasks = options.tasks or (20 if small else 100)
+    options.seconds = options.seconds or (8.0 if small else 20.0)
+    options.random = options.random if options.random is not None else 0 if small or options.only else 100
+    options.patterns = options.patterns or (["worker"] if small else list(PATTERNS[:2]))
+    return options
+
+
+def say(what: str) -> None:
+    """Tell the person who waits how far it is; the table alone goes to the standard output."""
+    print(what, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

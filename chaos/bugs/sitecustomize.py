@@ -1,0 +1,64 @@
+"""Deliberate bugs, to see that the chaos suite finds them.
+
+Python imports this file at the start of a process that has its folder in PYTHONPATH, and CHAOS_BUG says which bug is
+on. It is in no package that is installed.
+"""
+
+import importlib
+import os
+import sys
+
+BUG = os.environ.get("CHAOS_BUG", "")
+COMMAND = " ".join(sys.orig_argv)
+IS_DRIVER_HOST = "worker_init.host_process" in COMMAND
+IS_WORKER = "celery worker" in COMMAND
+
+
+def _lease_kept() -> None:
+    """Keep the connection of a lease lent when its transaction has ended."""
+    pool = importlib.import_module("worker_init.pool")
+    pool.Pool.give_back = lambda *_: None
+
+
+def _reset_skipped() -> None:
+    """Give what is left of a client that died within a transaction to the next one."""
+    session = importlib.import_module("worker_init.session")
+    session.Session._reset_and_give_back = session.Session._give_back
+
+
+def _token_check_removed() -> None:
+    """Let everybody in, whatever the user name and the password."""
+    door = importlib.import_module("worker_init.door")
+    door.Door.judge = lambda *_: door.Verdict(None)
+
+
+def _write_repeated() -> None:
+    """Do a write again that was answered."""
+    driver = importlib.import_module("neo4j")
+    once = driver.Session.execute_write
+
+    def twice(session: object, work: object, *arguments: object, **named: object) -> object:
+        once(session, work, *arguments, **named)
+        return once(session, work, *arguments, **named)
+    driver.Session.execute_write = twice
+
+
+def _host_not_restarted() -> None:
+    """Replace no driver host that has died."""
+    supervisor = importlib.import_module("worker_init.supervisor")
+    spawn = supervisor.Supervisor._spawn
+    seen: list[object] = []
+
+    def once_only(self: object) -> None:
+        if not seen:
+            seen.append(self)
+            spawn(self)
+    supervisor.Supervisor._spawn = once_only
+
+
+BUGS = {"lease kept": (IS_DRIVER_HOST, _lease_kept), "RESET skipped": (IS_DRIVER_HOST, _reset_skipped),
+        "token check removed": (IS_DRIVER_HOST, _token_check_removed), "write repeated": (IS_WORKER, _write_repeated),
+        "host not restarted": (IS_WORKER, _host_not_restarted)}
+
+if BUG in BUGS and BUGS[BUG][0]:
+    BUGS[BUG][1]()

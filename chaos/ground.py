@@ -1,0 +1,263 @@
+"""The deployment on which faults strike: a native stack, its Neo4j beside it behind a proxy, and a DAG that writes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import neo4j
+import psutil
+from neo4j.exceptions import AuthError, DriverError, Neo4jError
+
+from chaos.account import Ended, Row
+from chaos.proxy import Proxy
+from patterns.facts import Executor
+from rig.airflow_api import AirflowApi, ApiError
+from rig.records import Relay
+from rig.settings import PROJECT, Settings
+from rig.stack import ports, processes
+from rig.stack.native import NativeStack
+from rig.stack.state import StackState
+from testing.neo4j_server import StartedNeo4j
+from worker_init.control import find_folders, read_status
+from worker_init.errors import WorkerInitError
+
+DAG, TASK = "chaos_writes", "store"
+PASSWORD = "of-the-chaos-suite"     # noqa: S105 - of a server that lives as long as the suite
+AGENT = "chaos (account)"
+OPEN = "CALL dbms.listConnections() YIELD userAgent WHERE userAgent <> $agent RETURN count(*) AS open"
+ROWS = "MATCH (row:ChaosRow {run: $run}) RETURN row.task AS task, row.try AS try_number, row.nonce AS nonce"
+MIXED_UP = "MATCH (row:ChaosMixedUp {run: $run}) RETURN count(row) AS count"
+STATUS_WITHIN = 15.0    # seconds, the rig's own promise
+# Airflow's own times for noticing what died, as short as a busy machine allows: by default a trial has ten minutes.
+NOTICING = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "10",
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20"}
+BUG = "CHAOS_BUG"
+
+
+class Ground:
+    """A stack that is up. Files are in ``folder``."""
+
+    def __init__(self, folder: Path, slots: int, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self.folder = folder
+        self.neo4j = StartedNeo4j(folder / "neo4j", ports.choose(0, variable="the chaos suite"), PASSWORD)
+        self.proxy: Proxy | None = None
+        self.slots = slots
+        self._stack: NativeStack | None = None
+
+    @property
+    def stack(self) -> NativeStack:
+        """The stack. It is there once it was brought up."""
+        assert self._stack
+        return self._stack
+
+    @property
+    def state(self) -> StackState:
+        """What is known of the stack now."""
+        return self.stack.state()
+
+    def up(self, executor: Executor, relay: Relay) -> None:
+        """Start Neo4j, the proxy and the stack."""
+        self._tell("starting Neo4j and a stack …")
+        self.neo4j.start()
+        self.proxy = Proxy(self.neo4j.port)
+        self._dags()
+        self.environment = {
+            **NOTICING, "NEO4J_URI": f"bolt://127.0.0.1:{self.proxy.port}", "NEO4J_PASSWORD": PASSWORD,
+            "RIG_DATA_DIR": str(self.folder / "data"), "RIG_CACHE_DIR": str(Settings().downloads_dir),
+            "AIRFLOW_PROJ_DIR": str(self.folder / "project"), "RIG_SLOTS": str(self.slots),
+            "PYTHONPATH": f"{PROJECT / 'chaos' / 'bugs'}:{PROJECT}",
+            "RIG_INHERIT": ",".join((*NOTICING, "PYTHONPATH", BUG))}
+        os.environ.update(self.environment)
+        self._stack = NativeStack(Settings())
+        self._stack.up(executor, slots=self.slots, relay=relay, keeper=processes.this_process())
+        with self.api() as api:
+            api.set_paused(DAG, False)
+
+    def down(self) -> None:
+        """Stop and remove everything, whatever state it is in."""
+        if self._stack:
+            self._stack.down()
+        if self.proxy:
+            self.proxy.close()
+        self.neo4j.stop()
+
+    def fit(self, executor: Executor, relay: Relay) -> None:
+        """Have the stack run on this executor, with everything serving."""
+        if dead := self.stack.dead():
+            self.stack.restart(dead)
+        if (self.state.executor, self.state.relay) != (executor, relay):
+            self.stack.switch(executor, relay)
+
+    def _dags(self) -> None:
+        dags = self.folder / "project" / "dags"
+        dags.mkdir(parents=True, exist_ok=True)
+        for file in (*(PROJECT / "dags").glob("*.py"), *(PROJECT / "chaos" / "dags").glob("*.py")):
+            shutil.copy(file, dags)
+
+    def api(self) -> AirflowApi:
+        """Return Airflow's API."""
+        return self.stack.api(self.state)
+
+    # --- a DAG run ------------------------------------------------------------------------------
+
+    def trigger(self, tasks: int, pattern: str, hold: float) -> str:
+        """Start a DAG run."""
+        with self.api() as api:
+            return api.trigger(DAG, {"tasks": tasks, "pattern": pattern, "hold": hold})
+
+    def counts(self, run: str) -> dict[str, int] | None:
+        """Return how many tasks are in each state; None while Airflow does not answer."""
+        try:
+            with self.api() as api:
+                return api.task_counts(DAG, run)
+        except ApiError:
+            return None
+
+    def has_ended(self, run: str) -> bool:
+        """Say whether the DAG run has ended, as far as Airflow answers."""
+        try:
+            with self.api() as api:
+                return api.run_state(DAG, run) not in {"queued", "running"}
+        except ApiError:
+            return False
+
+    def give_up(self, run: str) -> None:
+        """Fail a DAG run that does not end, so that the next one has the stack to itself."""
+        with suppress(ApiError), self.api() as api:
+            api.fail_run(DAG, run)
+
+    def account(self, run: str) -> tuple[list[Ended], list[Row], int]:
+        """Return what Airflow says of each task, and what Neo4j has of it."""
+        with self.api() as api:
+            instances = [one for one in api.task_instances(DAG, run, TASK) if one["map_index"] >= 0]
+            nonces = api.returned(DAG, run, TASK, [one["map_index"] for one in instances])
+        tasks = [Ended(one["map_index"], one["state"], one["try_number"], nonce)
+                 for one, nonce in zip(instances, nonces, strict=True)]
+        with self.driver() as driver:
+            rows = [Row(**record.data()) for record in driver.execute_query(ROWS, run=run).records]
+            mixed_up = driver.execute_query(MIXED_UP, run=run).records[0]["count"]
+        return tasks, rows, int(mixed_up)
+
+    # --- what can be asked ------------------------------------------------------------------------
+
+    def driver(self) -> neo4j.Driver:
+        """Return a driver of the suite's own, past the proxy."""
+        return neo4j.GraphDatabase.driver(self.neo4j.uri, auth=("neo4j", PASSWORD), user_agent=AGENT,
+                                          notifications_min_severity="OFF")
+
+    def connections(self) -> int | None:
+        """Return how many connections Neo4j has open but the suite's own; None while it does not answer."""
+        try:
+            with self.driver() as driver:
+                return int(driver.execute_query(OPEN, agent=AGENT).records[0]["open"])
+        except (DriverError, Neo4jError):
+            return None
+
+    def host(self) -> dict[str, Any] | None:
+        """Return the status of the driver host that serves, None where none does."""
+        for folder in find_folders(self.state.drivers_dir):
+            with suppress(WorkerInitError):
+                return read_status(folder, 5.0)
+        return None
+
+    def lets_a_stranger_in(self) -> bool:
+        """Say whether a relay accepts a client with a wrong password."""
+        host = self.host()
+        if not host or not host.get("drivers"):
+            return False
+        try:
+            relay = f"bolt://{host['drivers'][0]['address']}"
+            with neo4j.GraphDatabase.driver(relay, auth=("stranger", "wrong")) as driver:
+                driver.execute_query("RETURN 1")
+        except (AuthError, Neo4jError, DriverError):
+            return False
+        return True
+
+    def status(self) -> "tuple[int, float, str]":
+        """Run ``rig status`` as a user does; return its exit code, the seconds that it took, and what it said."""
+        began = time.monotonic()
+        asked = subprocess.run([str(Path(sys.executable).parent / "rig"), "status", "--json"], env=os.environ,
+                               capture_output=True, text=True, check=False, timeout=120)
+        return asked.returncode, time.monotonic() - began, asked.stdout + asked.stderr
+
+    def unwell(self, said: str) -> dict[str, str]:
+        """Return the services that ``rig status`` calls ill, each with its line."""
+        try:
+            services = json.loads(said)["services"]
+        except ValueError:
+            return {}
+        return {name: service["problem"] for name, service in services.items() if not service["healthy"]}
+
+    # --- processes --------------------------------------------------------------------------------
+
+    def pid(self, service: str) -> int:
+        """Return the pid of a service's main process."""
+        return self.neo4j_pid() if service == "neo4j" else self.state.services[service].process.pid
+
+    def neo4j_pid(self) -> int:
+        """Return the pid of Neo4j, which is none of the stack's services."""
+        assert self.neo4j.process
+        return self.neo4j.process.pid
+
+    def pool_processes(self) -> list[psutil.Process]:
+        """Return the processes that fork one process for each task, on either executor."""
+        main = "airflow-worker" if self.state.executor == "CeleryExecutor" else "airflow-scheduler"
+        return [child for child in psutil.Process(self.pid(main)).children() if not _is_driver_host(child)]
+
+    def task_processes(self) -> list[psutil.Process]:
+        """Return the processes in which tasks run now."""
+        return [task for pool in self.pool_processes() for task in _children(pool)]
+
+    def tasks_in_a_transaction(self) -> list[psutil.Process]:
+        """Return those whose shared driver has lent a connection now."""
+        lending = {pid for driver in (self.host() or {}).get("drivers", []) if driver["connections"]["in_use"]
+                   for pid in driver["processes"]}
+        return [task for pool in self.pool_processes() if pool.pid in lending for task in _children(pool)]
+
+    def processes(self) -> int:
+        """Return how many processes the stack has, those of tasks included.
+
+        Without the pool's, of which LocalExecutor makes as many as it needs, and keeps them.
+        """
+        return len(list(processes.marked(str(self.stack.folder)))) - len(self.pool_processes())
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _is_driver_host(process: psutil.Process) -> bool:
+    try:
+        return any("worker_init.host_process" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def ground(folder: Path, slots: int, tell: Callable[[str], None]) -> Iterator[Ground]:
+    """Give a ground whose processes and files are gone at the end, after Ctrl-C too."""
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)     # as root Postgres is another user, who has to come through
+    made = Ground(folder, slots, tell)
+    try:
+        yield made
+    finally:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)   # a second Ctrl-C would leave half of it
+        made.down()
+        shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,66 @@
+"""What the suite prints and writes: each fault with what must hold, how often it was tried, and how often it held."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from chaos.trial import INVARIANTS, Outcome
+
+
+def of_faults(outcomes: Sequence[Outcome]) -> str:
+    """Return a table in Markdown: a row for each fault and executor, and one line for each thing that did not hold."""
+    rows = ["| fault | executor | tried | held | tries that failed | what did not hold |", "|---|---|---|---|---|---|"]
+    for name, executor, of_it in _grouped(outcomes):
+        held = sum(not outcome.broken for outcome in of_it)
+        what = "; ".join(sorted({f"{what} ({why})" for outcome in of_it for what, why in outcome.broken.items()}))
+        rows.append(f"| {name} | {executor} | {len(of_it)} | {held} | {sum(outcome.again for outcome in of_it)} "
+                    f"| {_cell(what)} |")
+    return "\n".join([*rows, "", *_by_invariant(outcomes)])
+
+
+def of_bugs(found: Sequence[tuple[str, Outcome]]) -> str:
+    """Return a table in Markdown: each deliberate bug, the fault, and what has found it."""
+    rows = ["| deliberate bug | fault | found by |", "|---|---|---|"]
+    for bug, outcome in found:
+        rows.append(f"| {bug} | {' and '.join(map(str, outcome.plan.faults))} "
+                    f"| {_cell('; '.join(f'{what}: {why}' for what, why in outcome.broken.items()) or 'NOT FOUND')} |")
+    return "\n".join(rows)
+
+
+def write(out: Path, found: Sequence[tuple[str, Outcome]], seed: int, arguments: Sequence[str]) -> Path:
+    """Write everything that was found, and under what circumstances."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {
+        "arguments": list(arguments), "seed": seed, "written": time.strftime("%FT%TZ", time.gmtime()),
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version(),
+                    "load_average": [round(load, 1) for load in psutil.getloadavg()]},
+        "trials": [{"name": name, **outcome.as_json()} for name, outcome in found]}
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
+def _by_invariant(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    yield "| what must hold | tried | held |"
+    yield "|---|---|---|"
+    for invariant in INVARIANTS:
+        judged = [outcome for outcome in outcomes if invariant in outcome.judged]
+        yield f"| {invariant} | {len(judged)} | {sum(invariant not in outcome.broken for outcome in judged)} |"
+
+
+def _grouped(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str, list[Outcome]]]:
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        name = str(outcome.plan.faults[0]) if len(outcome.plan.faults) == 1 else "two at random"
+        groups.setdefault((name, outcome.plan.executor), []).append(outcome)
+    for (name, executor), of_it in groups.items():
+        yield name, executor, of_it
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/").replace("\n", " ")

@@ -1,0 +1,154 @@
+"""One trial: a DAG run, a fault in the middle of it, and what holds when it is over."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from chaos import account
+from chaos.faults import Fault, strike
+from chaos.ground import STATUS_WITHIN, Ground
+from patterns.facts import Executor
+from rig.errors import RigError
+from rig.records import Relay
+from testing.waiting import LIMIT
+
+BACK_WITHIN = 30.0      # seconds for connections to be back at their floor
+POLL = 1.0
+CONNECTIONS, LEASES, STRANGER, PROCESSES, SAYS = (
+    "connections back to their floor within 30 s", "no lease is kept", "nobody is let in with a wrong password",
+    "no process is left behind", "rig status says it in one line, with exit code 1, within 15 s")
+INVARIANTS = (account.ENDS, account.NOT_LOST, account.NOT_DOUBLED, account.OWN_ROW, CONNECTIONS, LEASES, STRANGER,
+              PROCESSES, SAYS)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is tried. ``seconds`` is how long a fault lasts that ends by itself, ``limit`` how long the DAG run may."""
+
+    executor: Executor
+    pattern: str
+    faults: tuple[Fault, ...]
+    tasks: int
+    hold: float
+    seconds: float
+    limit: float
+    seed: int
+
+    @property
+    def relay(self) -> Relay:
+        """Shared drivers for the pattern that uses them; LocalExecutor has one for all."""
+        if self.pattern != "worker":
+            return "none"
+        return "process" if self.executor == "CeleryExecutor" else "shared"
+
+    def __str__(self) -> str:
+        return f"{' and '.join(map(str, self.faults))}, {self.executor}, {self.pattern}"
+
+
+@dataclass
+class Outcome:
+    """What did not hold, by invariant, each with its reason. ``judged`` are those that were looked at."""
+
+    plan: Plan
+    judged: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    again: int = 0
+
+    def look(self, invariant: str, problem: str | None) -> None:
+        """Take note of what an invariant came to."""
+        if invariant not in self.judged:
+            self.judged.append(invariant)
+        if problem:
+            self.broken.setdefault(invariant, problem)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for a file."""
+        return {**asdict(self), "plan": {**asdict(self.plan), "name": str(self.plan)}}
+
+
+def run(ground: Ground, plan: Plan) -> Outcome:
+    """Run a trial. What goes wrong is in its outcome."""
+    began, outcome = time.monotonic(), Outcome(plan)
+    try:
+        _run(ground, plan, outcome)
+    except (RigError, AssertionError) as error:
+        outcome.look(account.ENDS, f"the trial could not be ended: {' '.join(str(error).split())[:300]}")
+    outcome.seconds = round(time.monotonic() - began, 1)
+    return outcome
+
+
+def _run(ground: Ground, plan: Plan, outcome: Outcome) -> None:
+    ground.fit(plan.executor, plan.relay)
+    before = ground.processes()
+    run_id = ground.trigger(plan.tasks, plan.pattern, plan.hold)
+    chance = random.Random(plan.seed)      # noqa: S311 - which of several is struck, no secret
+    for fault in plan.faults:
+        _until(lambda: (ground.counts(run_id) or {}).get("running", 0) > 0 or ground.has_ended(run_id), plan.limit)
+        strike(ground, fault, plan.seconds, chance, partial(_look_at_status, ground, fault, outcome))
+    if not _until(lambda: ground.has_ended(run_id), plan.limit):
+        outcome.look(account.ENDS, f"the DAG run had not ended after {plan.limit:g} s: {ground.counts(run_id)}")
+        ground.give_up(run_id)
+    _judge(ground, plan, outcome, run_id)
+    _look_at_rest(ground, plan, outcome, before)
+
+
+def _judge(ground: Ground, plan: Plan, outcome: Outcome, run_id: str) -> None:
+    tasks, rows, mixed_up = ground.account(run_id)
+    costs = [fault.explains for fault in plan.faults]
+    retries = None if None in costs else sum(cost for cost in costs if cost is not None)
+    outcome.again = sum(task.tries - 1 for task in tasks if task.tries)
+    found = dict(account.broken(tasks, rows, mixed_up, retries=retries))
+    for invariant in (account.ENDS, account.NOT_LOST, account.NOT_DOUBLED, account.OWN_ROW):
+        outcome.look(invariant, found.get(invariant))
+
+
+def _look_at_rest(ground: Ground, plan: Plan, outcome: Outcome, before: int) -> None:
+    floor = ground.slots if plan.relay == "process" else None if plan.relay == "shared" else 0
+    if floor is None:
+        floor = ground.slots + 1    # one for each task at once, as many as were needed together
+    _held_within(outcome, CONNECTIONS, lambda: _more(ground.connections(), floor, "connections are open"))
+    if plan.relay != "none":
+        _held_within(outcome, LEASES, lambda: _more(_in_use(ground), 0, "connections are lent"))
+        outcome.look(STRANGER, "a client with a wrong password was served" if ground.lets_a_stranger_in() else None)
+    _held_within(outcome, PROCESSES, lambda: _more(ground.processes(), before, "processes"))
+
+
+def _look_at_status(ground: Ground, fault: Fault, outcome: Outcome) -> None:
+    if fault.shows is None:
+        return
+    code, seconds, said = ground.status()
+    unwell = ground.unwell(said)
+    problem = (f"it took {seconds:.0f} s" if seconds > STATUS_WITHIN else
+               f"exit code {code}: {' '.join(said.split())[:200]}" if code != 1 or not unwell else
+               f"it names {', '.join(unwell)}, and not {fault.shows}" if fault.shows not in unwell else
+               "a line is more than one" if any("\n" in line for line in unwell.values()) else None)
+    outcome.look(SAYS, problem)
+
+
+def _in_use(ground: Ground) -> int | None:
+    host = ground.host()
+    return None if host is None else sum(driver["connections"]["in_use"] for driver in host["drivers"])
+
+
+def _more(found: int | None, floor: int, what: str) -> str | None:
+    if found is None:
+        return "nobody answers"
+    return f"{found} {what}, {floor} are expected" if found > floor else None
+
+
+def _held_within(outcome: Outcome, invariant: str, question: Callable[[], str | None]) -> None:
+    held = _until(lambda: question() is None, BACK_WITHIN)
+    outcome.look(invariant, None if held else question())
+
+
+def _until(question: Callable[[], bool], limit: float = LIMIT) -> bool:
+    until = time.monotonic() + limit
+    while not question():
+        if time.monotonic() > until:
+            return False
+        time.sleep(POLL)    # between two questions
+    return True
