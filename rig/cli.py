@@ -546,7 +546,7 @@ def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str 
     if patterns is not None:
         choices |= {"patterns": profiles.patterns(patterns), "once": (), "left_out": ()}
     if relays is not None:
-        choices["relays"] = profiles.relays(relays)
+        choices["relays"] = choices["hook_relays"] = profiles.relays(relays)
     return replace(profile, **given, **choices)     # type: ignore[arg-type]
 
 

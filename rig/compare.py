@@ -16,6 +16,7 @@ from rig.experiment import profiles
 from rig.experiment.dag_run import CellRunner, conf_of, leave_idle, until_ended
 from rig.experiment.profiles import Profile
 from rig.experiment.progress import Progress
+from rig.metrics.unsaid import unsaid
 from rig.probe import Probe, Server
 from rig.records import Cell, DagRunRecord, PlannedRun, RunRecord
 from rig.settings import Settings
@@ -92,6 +93,8 @@ class Comparison:
         record = record.model_copy(update={"status": "running", "reason": None})
         records.write_run(folder, record)
         self._progress.planned(todo)
+        for sentence in unsaid(record.plan):
+            self._progress.note(sentence)
         try:
             self._run_all(folder, state, todo, profiles.named(record.profile).observe)
             record = _ended(record, "complete", None)

@@ -28,14 +28,20 @@ LOOK = {"downloading": ("↓", "cyan"), "starting": ("…", "yellow"), "ready": 
 def cell_name(cell: Cell) -> str:
     """Return a cell as a person reads it."""
     driver = "" if cell.driver == "sync" else f" ({cell.driver})"
-    relay = "" if cell.relay == "none" else f" via {cell.relay} relay{', warm' if cell.warm else ''}"
-    return f"{cell.executor} · {cell.pattern}{driver}{relay}"
+    relay = "" if cell.relay == "none" else f" via {cell.relay} relay"
+    more = ", warm" if cell.warm else ", again" if cell.control else ""
+    return f"{cell.executor} · {cell.pattern}{driver}{relay}{more}"
 
 
 def clock(seconds: float) -> str:
     """Return a duration as minutes and seconds."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def at(seconds: float) -> str:
+    """Return the time of day in so many seconds, as the machine's clock shows it."""
+    return time.strftime("%H:%M", time.localtime(time.time() + max(0.0, seconds)))
 
 
 class Estimate:
@@ -65,14 +71,22 @@ class Estimate:
 
     def seconds(self) -> float:
         """Return the seconds left."""
-        ratio = sum(self._ratios) / len(self._ratios) if self._ratios else 1.0
-        expected = [ratio * self._guess(run.cell) for run in self._left]
+        expected = self._expected()
         # The run in progress may take longer than expected; those after it take their time all the same.
         spent = min(time.monotonic() - self._since, expected[0]) if expected else 0.0
         return sum(expected) - spent
 
+    def seconds_of_this_one(self) -> float:
+        """Return the seconds left of the first of those left."""
+        return self.seconds() - sum(self._expected()[1:])
+
+    def _expected(self) -> list[float]:
+        ratio = sum(self._ratios) / len(self._ratios) if self._ratios else 1.0
+        return [ratio * self._guess(run.cell) for run in self._left]
+
     def _guess(self, cell: Cell) -> float:
-        return AROUND + cell.tasks / self._slots * (cell.hold + START_OF_A_TASK)
+        around = AROUND - RESTARTING if cell.warm else AROUND
+        return around + cell.tasks / self._slots * (cell.hold + START_OF_A_TASK)
 
 
 class ProgressView:
@@ -108,14 +122,16 @@ class ProgressView:
     def planned(self, runs: list[PlannedRun]) -> None:
         self._total, self._done = len(runs), 0
         self._estimate.plan(runs)
-        self.note(f"{len(runs)} DAG runs, about {clock(self._estimate.seconds())}")
+        seconds = self._estimate.seconds()
+        self.note(f"{len(runs)} DAG runs, about {clock(seconds)}: until {at(seconds)}")
 
     def started(self, run: PlannedRun) -> None:
         self._run, self._tasks, self._now = run, (0, 0), None
         self._curve.clear()
         self._estimate.began()
         if not self._console.is_terminal:
-            self.note(f"{self._done + 1} of {self._total}: {cell_name(run.cell)}")
+            self.note(f"{self._done + 1} of {self._total}: {cell_name(run.cell)} ({run.cell.purpose}), until about "
+                      f"{at(self._estimate.seconds_of_this_one())}; all until {at(self._estimate.seconds())}")
 
     def sample(self, sample: Sample) -> None:
         self._now = sample
@@ -153,12 +169,14 @@ class ProgressView:
     def _overall(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
         grid.add_row(ProgressBar(total=self._total, completed=self._done, width=40),
-                     f"{self._done} of {self._total} DAG runs", f"about {clock(self._estimate.seconds())} left")
+                     f"{self._done} of {self._total} DAG runs",
+                     f"about {clock(self._estimate.seconds())} left, until {at(self._estimate.seconds())}")
         return grid
 
     def _current(self, run: PlannedRun) -> RenderableType:
         running, ended = self._tasks
         grid = Table.grid(padding=(0, 2))
+        grid.add_row(Text(run.cell.purpose, "dim"), f"until about {at(self._estimate.seconds_of_this_one())}")
         grid.add_row(Text(cell_name(run.cell), "bold"), f"{ended} of {run.cell.tasks} tasks ended, {running} running")
         grid.add_row("Bolt connections at the server", self._gauge())
         return grid

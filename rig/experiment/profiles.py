@@ -26,9 +26,9 @@ class Profile:
     """What a comparison runs.
 
     ``hold`` is in seconds; ``slots`` None takes the setting. ``relays`` are tried with the patterns that can
-    be behind one, each cold and, those of ``warm``, a second time on the same workers. What is in ``once`` is
-    not repeated, what is in ``left_out`` is not run. For ``observe`` seconds after its last task a DAG run is
-    looked at for connections that are left.
+    be behind one, each cold and, those of ``warm``, a second time on the same scheduler and workers. Those of
+    ``control`` are run cold twice in each block. What is in ``once`` is not repeated, what is in ``left_out`` is not
+    run. For ``observe`` seconds after its last task a DAG run is looked at for connections that are left.
     """
 
     name: str
@@ -41,9 +41,12 @@ class Profile:
     executors: tuple[Executor, ...] = EXECUTORS
     patterns: tuple[str, ...] = ("problematic", "improved", "hook", "worker")
     relays: tuple[Relay, ...] = ("none", "process")
-    warm: tuple[Where, ...] = (("worker", "CeleryExecutor"),)
+    warm: tuple[Where, ...] = (("problematic", "CeleryExecutor"), ("improved", "CeleryExecutor"),
+                               ("worker", "CeleryExecutor"))
+    control: tuple[Where, ...] = ()
     once: tuple[Where, ...] = ()
     left_out: tuple[Where, ...] = ()
+    hook_relays: tuple[Relay, ...] = RELAYS     # of relays, those that are tried with the stock hook
     drivers: tuple[Driver, ...] = ("sync",)
     observe: float = 6.0
 
@@ -53,12 +56,17 @@ _PLAIN = ("problematic", "improved")
 PROFILES = {profile.name: profile for profile in (
     Profile("quick", "one repeat of 30 tasks: does it work here?", tasks=30, repeats=1,
             patterns=("problematic", "improved", "worker")),
-    Profile("default", "100 tasks of 3 calls, 3 repeats of each cell (hook, and worker on local, once)",
-            once=(("hook", "CeleryExecutor"), ("worker", "LocalExecutor")), left_out=(("hook", "LocalExecutor"),)),
-    Profile("seed", "what the original demo ran: 100 tasks of 1 call, 32 at once", calls=1, slots=32, patterns=_PLAIN),
-    Profile("full", "as default, with 5 repeats, every relay cold and warm, and the async driver too", repeats=5,
-            relays=RELAYS, warm=tuple(product(("worker", "hook"), EXECUTORS)),
-            drivers=("sync", "async"), observe=31.0),
+    Profile("default", "100 tasks of 3 calls, 3 repeats of each cell on celery, cold and warm (hook, and local, once)",
+            once=(("hook", "CeleryExecutor"), *((pattern, "LocalExecutor") for pattern in (*_PLAIN, "worker"))),
+            left_out=(("hook", "LocalExecutor"),), hook_relays=("none",)),
+    Profile("seed", "what the original demo ran: 100 tasks of 1 call, 32 at once", calls=1, slots=32, patterns=_PLAIN,
+            warm=()),
+    Profile("full", "6 repeats of every cell, so that there are verdicts; every relay, cold and warm; one to two hours",
+            repeats=6, relays=RELAYS, warm=tuple(product((*_PLAIN, "worker", "hook"), EXECUTORS)),
+            control=tuple(product(("problematic",), EXECUTORS)), left_out=(("hook", "LocalExecutor"),),
+            hook_relays=("none", "process"), observe=31.0),
+    Profile("async", "the async driver beside the sync one, 3 repeats", patterns=(*_PLAIN, "worker"), warm=(),
+            drivers=("sync", "async")),
 )}
 
 
@@ -124,11 +132,17 @@ def _groups(profile: Profile, block: int) -> Iterator[list[Cell]]:
     for executor, pattern, driver in product(profile.executors, profile.patterns, profile.drivers):
         if (pattern, executor) in skipped or (driver == "async" and pattern in SYNC_ONLY):
             continue
-        for relay in _relays(executor, pattern, profile.relays):
+        for relay in _relays(executor, pattern, _asked(profile, pattern)):
             cold = Cell(executor=executor, pattern=pattern, relay=relay, tasks=profile.tasks, calls=profile.calls,
                         hold=profile.hold, driver=driver)
-            is_warmed = relay != "none" and (pattern, executor) in profile.warm
+            is_warmed = (pattern, executor) in profile.warm
             yield [cold, cold.model_copy(update={"warm": True})] if is_warmed else [cold]
+            if (pattern, executor) in profile.control:
+                yield [cold.model_copy(update={"control": True})]
+
+
+def _asked(profile: Profile, pattern: str) -> Sequence[Relay]:
+    return [relay for relay in profile.relays if pattern != "hook" or relay in profile.hook_relays]
 
 
 def _relays(executor: Executor, pattern: str, asked: Sequence[Relay]) -> list[Relay]:

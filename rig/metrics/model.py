@@ -183,7 +183,7 @@ class SeedClaim(Part):
 
 
 class Summary(Part):
-    """A run's figures, made from nothing but its raw files."""
+    """A run's figures, made from nothing but its raw files. ``unsaid`` is what its plan leaves open."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
 
@@ -202,6 +202,7 @@ class Summary(Part):
     cells: list[CellSummary]
     contrasts: list[Contrast]
     dag_runs: list[DagRunSummary]
+    unsaid: list[str]
     seed_claim: SeedClaim
 
     @property

@@ -13,6 +13,7 @@ from rig.metrics.outcome import dag_run, failure, succeeded, wrong
 from rig.metrics.raw import RawRun, Repeat, load
 from rig.metrics.redact import redacted, text
 from rig.metrics.registry import CONDITIONS, METRICS, Metric
+from rig.metrics.unsaid import unsaid
 from rig.records import Cell, RunRecord
 
 Figures = Mapping[int, dict[str, Figure]]
@@ -36,7 +37,7 @@ def summary_of(raw: RawRun) -> Summary:
         driver_versions=drivers,
         cells=cells, contrasts=contrasts(cells),
         dag_runs=[dag_run(repeat, run, found[repeat.planned.index]) for repeat in raw.repeats],
-        seed_claim=seed_claim(run, cells, drivers))
+        unsaid=unsaid(run.plan), seed_claim=seed_claim(run, cells, drivers))
 
 
 def _cell(cell: Cell, repeats: Sequence[Repeat], run: RunRecord, found: Figures) -> CellSummary:

@@ -10,7 +10,7 @@ from rig.report import phrases
 
 def limitations(summary: Summary) -> list[str]:
     """Return one plain sentence or two for each limit."""
-    return [*_sampling(summary), *_probe(summary), *_slots(summary), *_repeats(summary), *_control(summary),
+    return [*_sampling(summary), *_probe(summary), *_slots(summary), *_repeats(summary), *summary.unsaid,
             *_bounds(summary), *_retries(summary), *METHOD]
 
 
@@ -34,11 +34,6 @@ def _mean(summary: Summary) -> str:
     known = [value for cell in summary.cells if (value := cell.conditions["concurrency_mean"].median) is not None]
     return (f"; on average {phrases.number(min(known))} to {phrases.number(max(known))} tasks ran at once, by cell"
             if known else "")
-
-
-def _control(summary: Summary) -> Iterator[str]:
-    if not any(cell.control for cell in summary.cells):
-        yield "No cell was run against itself: this run has no noise floor."
 
 
 def _sampling(summary: Summary) -> Iterator[str]:
@@ -78,11 +73,8 @@ def _slots(summary: Summary) -> Iterator[str]:
 
 def _repeats(summary: Summary) -> Iterator[str]:
     measured = [cell.repeats_measured for cell in summary.cells]
-    if measured and min(measured) < LEAST_BLOCKS:
-        yield ("Cells with fewer than six measured repeats have no interval, and their contrasts no verdict: what is "
-               "shown is the range of the repeats, and a difference can be chance.")
-    elif measured:
-        yield (f"Intervals come from {min(measured)} repeats or more of each cell, which are DAG runs in blocks. Those "
+    if measured and max(measured) >= LEAST_BLOCKS:
+        yield (f"Intervals come from up to {max(measured)} repeats of each cell, which are DAG runs in blocks. Those "
                "of the contrasts are corrected for their number (Bonferroni), so that most leave a wide margin.")
 
 

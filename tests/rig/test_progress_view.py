@@ -1,6 +1,7 @@
 """What a person sees of a comparison: plain lines where there is no terminal, a live panel where there is one."""
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -90,14 +91,18 @@ def test_without_a_terminal_every_event_is_a_plain_line(plain: Screen) -> None:
         "neo4j: starting",
         "neo4j: ready bolt://127.0.0.1:7687",
         plain.lines[3],
-        "1 of 2: LocalExecutor · problematic",
+        plain.lines[4],
         "✓ LocalExecutor · problematic: success in 20 s, 4 connections opened",
-        "2 of 2: CeleryExecutor · improved",
+        plain.lines[6],
         "✗ CeleryExecutor · improved: hung in 20 s, at least 7 connections opened",
         "  it had not ended after 600 s",
         "Report: [somewhere]",
     ]
-    assert plain.lines[3].startswith("2 DAG runs, about ")
+    assert re.fullmatch(r"2 DAG runs, about .*: until \d\d:\d\d", plain.lines[3])
+    what_for = re.escape("(what the first DAG run costs)")
+    assert re.fullmatch(rf"1 of 2: LocalExecutor · problematic {what_for}, until about \d\d:\d\d; all until \d\d:\d\d",
+                        plain.lines[4])
+    assert plain.lines[6].startswith("2 of 2: CeleryExecutor · improved (what the first DAG run costs), until about ")
 
 
 def test_without_a_terminal_nothing_moves_the_cursor(plain: Screen) -> None:
@@ -191,7 +196,7 @@ def test_an_error_leaves_the_terminal_as_it_was() -> None:
 
 
 def test_the_estimate_falls_as_runs_end_and_comes_to_nothing(clock: Clock) -> None:
-    planned, estimate = profiles.plan(PROFILES["default"], seed=1), Estimate(slots=16)
+    planned, estimate = profiles.plan(PROFILES["seed"], seed=1), Estimate(slots=16)     # all of one length
     estimate.plan(planned)
     each, seen = estimate.seconds() / len(planned), [estimate.seconds()]
     for _ in planned:
@@ -233,6 +238,15 @@ def test_the_estimate_is_never_negative(clock: Clock) -> None:
     assert estimate.seconds() == 0
 
 
+def test_a_warm_run_is_expected_to_take_less_since_nothing_is_restarted(clock: Clock) -> None:
+    estimate, cell = Estimate(slots=16), builders.cell()
+
+    def seconds(warm: bool) -> float:
+        estimate.plan(builders.plan(cell.model_copy(update={"warm": warm})))
+        return estimate.seconds()
+    assert seconds(warm=True) < seconds(warm=False)
+
+
 def test_a_run_that_takes_longer_does_not_use_up_the_time_of_those_after_it(clock: Clock) -> None:
     estimate = Estimate(slots=16)
     estimate.plan([RUNS[0]] * 4)
@@ -270,3 +284,5 @@ def test_a_cell_is_named_by_what_sets_it_apart() -> None:
     assert progress_view.cell_name(cell) == "LocalExecutor · problematic"
     assert progress_view.cell_name(cell.model_copy(update={"driver": "async", "relay": "shared"})) == (
         "LocalExecutor · problematic (async) via shared relay")
+    assert progress_view.cell_name(cell.model_copy(update={"warm": True})) == "LocalExecutor · problematic, warm"
+    assert progress_view.cell_name(cell.model_copy(update={"control": True})) == "LocalExecutor · problematic, again"
