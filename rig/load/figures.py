@@ -10,13 +10,21 @@ from rig.records import Record
 LEFT_SECONDS = 5.0      # after the last run's end: the house's `connections_left_5s`
 
 
+LEAST_FOR_P95 = 20      # of fewer values the 95th percentile lies beyond the last but one: it is the maximum
+
+
 class Latency(Record):
-    """A latency over all runs that have it, in seconds."""
+    """A latency over all runs that have it, in seconds; of fewer than 20 there is no 95th percentile."""
 
     count: int
     median: float | None
     p95: float | None
     highest: float | None
+
+    @property
+    def tail(self) -> float | None:
+        """The 95th percentile, of fewer than 20 values the maximum."""
+        return self.highest if self.p95 is None else self.p95
 
 
 class Outcome(Record):
@@ -45,7 +53,8 @@ class Outcome(Record):
 def latency(values: Iterable[float | None]) -> Latency:
     """Return the figures of a latency, those left out that have no value."""
     known = [value for value in values if value is not None]
-    return Latency(count=len(known), median=percentile_or_none(known, 50), p95=percentile_or_none(known, 95),
+    return Latency(count=len(known), median=percentile_or_none(known, 50),
+                   p95=percentile_or_none(known, 95) if len(known) >= LEAST_FOR_P95 else None,
                    highest=max(known, default=None))
 
 
@@ -96,11 +105,14 @@ def opened_by_run(run: LoadRun, series: Sequence[LoadSample]) -> float | None:
 
 
 class Window(Record):
-    """A part of a test, with the runs that were due in it: seconds, and per second what ended and what was opened."""
+    """A part of a test, with the runs that were due in it: seconds, and per second what ended and what was opened.
+
+    A tail is the 95th percentile, of fewer than 20 runs the maximum.
+    """
 
     run_median: float | None
-    run_p95: float | None
-    queued_p95: float | None
+    run_tail: float | None
+    queued_tail: float | None
     throughput: float
     opened_per_second: float | None
 
@@ -110,7 +122,7 @@ def window(runs: Sequence[LoadRun], series: Sequence[LoadSample], begun: float, 
     due = [run for run in runs if begun <= run.due < ended and run.state == "success"]
     over = sum(run.state == "success" and begun <= run.due + (run.run or 0.0) < ended for run in runs)
     run, queued = latency(run.run for run in due), latency(run.queued for run in due)
-    return Window(run_median=run.median, run_p95=run.p95, queued_p95=queued.p95, throughput=over / (ended - begun),
+    return Window(run_median=run.median, run_tail=run.tail, queued_tail=queued.tail, throughput=over / (ended - begun),
                   opened_per_second=_opened_between(series, begun, ended))
 
 

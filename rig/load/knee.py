@@ -1,4 +1,9 @@
-"""Does a rate of DAG runs hold? A step of the shape ``find-the-knee`` is judged by the runs that pile up in it."""
+"""Does a rate of DAG runs hold? A step of the shape ``find-the-knee`` is judged by the runs that pile up in it.
+
+Two things have to come together where it does not: more runs in flight at the end than a fixed slack allows, however
+long it took, and a backlog that still grows. A share of the arrivals as a slack would let a rate just above capacity
+hold for as long as one likes; a backlog that has grown and stays is a longer wait, and no overload.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,15 +12,16 @@ from rig.load import schedule
 from rig.load.records import LoadRun
 from rig.load.schedule import Stage
 
-SLACK_RUNS = 2          # that may pile up by chance
-SLACK_SHARE = 0.1       # of a step's arrivals
+SLACK_RUNS = 2          # that may pile up by chance, whatever the time
+LOOKS = 60              # at the backlog, evenly spaced over the second half of a step
 SETTLED = 10.0          # seconds after a step's end by when every run is known that ended in it
 
 
 class Step(NamedTuple):
     """One step: its rate (DAG runs per second), what arrived in it, and what was in flight at its two ends.
 
-    ``allowed`` is how many more may be in flight at its end than at its beginning for the rate to hold.
+    ``allowed`` is how many more may be in flight at its end than at its beginning. ``slope`` is the backlog's in its
+    second half, in runs per second, and ``grows`` says whether that is more than 0 with 95 %.
     """
 
     rate: float
@@ -26,11 +32,14 @@ class Step(NamedTuple):
     in_flight_after: int
     allowed: float
     failures: int
+    slope: float
+    grows: bool
 
     @property
     def holds(self) -> bool:
         """Say whether this rate was kept up with."""
-        return not self.failures and self.in_flight_after - self.in_flight_before <= self.allowed
+        piled_up = self.in_flight_after - self.in_flight_before > self.allowed
+        return not self.failures and not (piled_up and self.grows)
 
 
 def step(runs: Sequence[LoadRun], stages: Sequence[Stage], number: int, started_at: float) -> Step:
@@ -44,11 +53,12 @@ def step(runs: Sequence[LoadRun], stages: Sequence[Stage], number: int, started_
     due = [moment for moment in schedule.arrivals(stages) if begun <= started_at + moment < ended]
     grown = stage.rate - (stages[number - 1].rate if number else 0.0)
     unloaded = _unloaded(runs, started_at + stages[0].seconds, ended)
+    slope, grows = _growth(stages, runs, started_at, (begun + ended) / 2, ended)
     return Step(
         rate=stage.rate, begun=begun, ended=ended, arrivals=len(due),
         in_flight_before=in_flight(stages, runs, started_at, begun),
         in_flight_after=in_flight(stages, runs, started_at, ended),
-        allowed=max(SLACK_RUNS, SLACK_SHARE * len(due)) + grown * unloaded,
+        allowed=SLACK_RUNS + grown * unloaded, slope=slope, grows=grows,
         failures=sum(run.failed for run in runs if begun <= run.due < ended))
 
 
@@ -57,6 +67,16 @@ def in_flight(stages: Sequence[Stage], runs: Sequence[LoadRun], started_at: floa
     over = sum(run.due + (run.run or 0.0) <= moment for run in runs if run.state == "success")
     failed = sum(run.due <= moment for run in runs if run.state not in {"success", "interrupted"})
     return max(0, schedule.due_until(stages, moment - started_at) - over - failed)
+
+
+def _growth(stages: Sequence[Stage], runs: Sequence[LoadRun], started_at: float, begun: float,
+            ended: float) -> tuple[float, bool]:
+    """Return the slope of the backlog (Theil and Sen's: outliers do not bend it), and if it is above 0 with 95 %."""
+    from scipy import stats  # noqa: PLC0415 - takes a second, and most of what imports this judges nothing
+
+    moments = [begun + (ended - begun) * look / LOOKS for look in range(LOOKS + 1)]
+    found = stats.theilslopes([in_flight(stages, runs, started_at, moment) for moment in moments], moments)
+    return float(found.slope), bool(found.low_slope > 0)
 
 
 def last_that_held(steps: Sequence[Step]) -> float | None:

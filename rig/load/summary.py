@@ -60,6 +60,7 @@ def _kept_up(test: LoadTestRecord, runs: list[LoadRun]) -> dict[str, Any] | None
         return None
     whole = knee.step(runs, stages_of(load), 0, test.started_at)
     return {"holds": whole.holds, "in_flight_after": whole.in_flight_after, "allowed": whole.allowed,
+            "slope": whole.slope, "grows": whole.grows,
             "failures": whole.failures}
 
 

@@ -1,5 +1,7 @@
 """A rate holds where no queue grows: judged on runs with a capacity that is known."""
 
+from random import Random
+
 import pytest
 
 from rig.load import knee, schedule
@@ -59,3 +61,40 @@ def test_what_ends_later_does_not_change_the_judgement() -> None:
 def test_what_is_in_flight_is_what_was_due_and_has_not_ended() -> None:
     runs = [run(0, 3), run(5, 20), run(10, None)]
     assert [knee.in_flight(STEPS, runs, 0.0, moment) for moment in (2, 4, 6, 12)] == [1, 0, 1, 1]
+
+
+def held_for(rate: float, capacity: float, seconds: float, service: float = 6.0) -> knee.Step:
+    """Judge a rate that was driven for so long, at a stack of one server with this capacity."""
+    stages, random, free, runs = schedule.stages("steady", rate, seconds, 45), Random(5), 0.0, []
+    for due in schedule.arrivals(stages):
+        free = max(free + random.uniform(0.7, 1.3) / capacity, due)
+        runs.append(run(due, free + service - due))
+    return knee.step(runs, stages, 0, 0.0)
+
+
+def test_a_rate_8_percent_above_capacity_does_not_hold_for_an_hour() -> None:
+    judged = held_for(rate=0.54, capacity=0.5, seconds=3600)
+
+    assert judged.in_flight_after > 100
+    assert judged.slope == pytest.approx(0.04, abs=0.01)
+    assert not judged.holds
+
+
+@pytest.mark.parametrize("seconds", [600, 3600])
+@pytest.mark.parametrize("above", [1.03, 1.05, 1.2])
+def test_an_overload_does_not_hold_however_small(above: float, seconds: float) -> None:
+    assert not held_for(0.5 * above, 0.5, seconds).holds
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.9])
+def test_a_rate_below_capacity_holds_for_an_hour(share: float) -> None:
+    assert held_for(0.5 * share, 0.5, 3600).holds
+
+
+def test_a_backlog_that_has_grown_and_stays_is_a_longer_wait_and_no_overload() -> None:
+    stages = schedule.stages("steady", 0.5, 600, 45)
+    slower = [run(due, 4.0 if due < 100 else 16.0) for due in schedule.arrivals(stages)]
+    judged = knee.step(slower, stages, 0, 0.0)
+
+    assert judged.in_flight_after > judged.allowed
+    assert judged.holds
