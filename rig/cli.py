@@ -479,6 +479,12 @@ def main() -> None:
         code = app(standalone_mode=False)
     except RigError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:    # a full disk most of all: what was recorded so far is whole, and can be gone on with
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror} — `rig doctor` looks at room and rights; what was recorded stays, and "
+              "`rig compare --resume` goes on with it", BROKEN)
     except TyperException as error:     # what was typed is no command of ours
         _fail(_usage(error), error.exit_code)
     if code == INTERRUPTED:     # Typer makes this of a KeyboardInterrupt

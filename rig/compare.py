@@ -11,7 +11,7 @@ from typing import Any
 from patterns.facts import DAG_OF_PATTERN, MONITOR_DAG
 from rig import environment, records, report, runs
 from rig.airflow_api import AirflowApi
-from rig.errors import BadInput, Hung, RelayMissing, RigError, ServiceDied, WorkerIdle
+from rig.errors import BadInput, RelayMissing, RigError
 from rig.experiment import profiles
 from rig.experiment.dag_run import CellRunner, conf_of, leave_idle, until_ended
 from rig.experiment.profiles import Profile
@@ -137,7 +137,7 @@ class Comparison:
             with api.paused(dag_id, False):
                 run_id = api.trigger(dag_id, conf)
                 until_ended(self._stack, api, dag_id, run_id, lambda _: None)
-        except (Hung, ServiceDied, WorkerIdle) as error:
+        except RigError as error:
             self._progress.note(f"warming up failed: {error}")
             self._recover(api)
 

@@ -14,6 +14,7 @@ from rig import records
 from rig.errors import BadInput
 from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, TESTS_FILE, Record, Relay
 
+SCHEMA = 1
 NOT_STARTED: Literal["not started"] = "not started"
 State = Literal["success", "failed", "unfinished", "not started", "interrupted"]
 Phase = Literal["knee", "held"]
@@ -221,7 +222,9 @@ def read_test(folder: Path) -> LoadTestRecord:
     """Return a test's own record. Raises BadInput where the folder holds none that can be read."""
     path = folder / LOAD_FILE
     try:
-        return LoadTestRecord.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        records.require_known_schema(path, text, SCHEMA)
+        return LoadTestRecord.model_validate_json(text)
     except (OSError, ValidationError) as error:
         raise BadInput(f"{path} is not a load test of this rig", "restore the file, or delete the folder") from error
 
@@ -238,8 +241,11 @@ def read_series(folder: Path) -> list[LoadSample]:
 
 def read_comparison(folder: Path) -> LoadComparison:
     """Return a comparison's own record. Raises BadInput where the folder holds none."""
+    path = folder / COMPARISON_FILE
     try:
-        return LoadComparison.model_validate_json((folder / COMPARISON_FILE).read_bytes())
+        text = path.read_bytes()
+        records.require_known_schema(path, text, SCHEMA)
+        return LoadComparison.model_validate_json(text)
     except (OSError, ValidationError) as error:
         raise BadInput(f"{folder} holds no comparison of loads", "`rig runs` lists the runs there are") from error
 
