@@ -1,7 +1,8 @@
 """What the benchmarks on a whole stack have in common: the stack, and a DAG run to its end."""
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from rich.console import Console
 
@@ -13,16 +14,30 @@ from rig.experiment.dag_run import until_ended
 from rig.settings import Settings
 from rig.stack import lock, processes
 from rig.stack.native import NativeStack
+from rig.stack.state import StackState
 
 console = Console()
+# A benchmark that takes minutes does not end because a busy machine took long for one answer.
+PATIENCE = 300.0
 
 
-def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None]) -> int:
+class Configured(NativeStack):
+    """A stack whose Airflow has more in its environment: ``extra``, for every service that is started from then on."""
+
+    extra: ClassVar[dict[str, str]] = {}
+
+    def _env(self, state: StackState) -> dict[str, str]:
+        return {**super()._env(state), **self.extra}
+
+
+def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None],
+               kind: type[NativeStack] = NativeStack) -> int:
     """Bring a stack up on CeleryExecutor, measure, take it down; return the exit code, with one line for an error."""
     end_on_sigterm()
+    AirflowApi.answer_seconds = PATIENCE
     try:
         config = settings_module.load()
-        stack = NativeStack(config, lambda service, step, _: console.print(f"{service}: {step}", style="dim"))
+        stack = kind(config, lambda service, step, _: console.print(f"{service}: {step}", style="dim"))
         with lock.hold(config.data_dir, f"benchmarks/{name}.py"):
             stack.up("CeleryExecutor", slots=config.slots, keeper=processes.this_process())
             try:
@@ -33,6 +48,15 @@ def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None]) -> i
         console.print(f"benchmarks/{name}: {error}", style="red", soft_wrap=True)
         return error.exit_code
     return 0
+
+
+def project_with(folder: Path) -> Path:
+    """Return a project folder whose DAGs are the project's own and the benchmarks'."""
+    (folder / "dags").mkdir()
+    here = Path(__file__).parent
+    for file in [*(here.parent / "dags").glob("*.py"), *(here / "dags").glob("*.py")]:
+        (folder / "dags" / file.name).write_bytes(file.read_bytes())
+    return folder
 
 
 def run_dag(stack: NativeStack, api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.on_airflow import console, on_a_stack, run_dag
+from benchmarks.on_airflow import console, on_a_stack, project_with, run_dag
 from rig.settings import Settings
 from rig.stack.native import NativeStack
 
@@ -100,15 +100,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AIRFLOW_PROJ_DIR"] = str(project_with(Path(folder)))
         return on_a_stack("task_start", lambda stack, config: measure(stack, config, options))
-
-
-def project_with(folder: Path) -> Path:
-    """Return a project folder whose DAGs are the project's own and the benchmark's."""
-    (folder / "dags").mkdir()
-    here = Path(__file__).parent
-    for file in [*(here.parent / "dags").glob("*.py"), *(here / "dags").glob("*.py")]:
-        (folder / "dags" / file.name).write_bytes(file.read_bytes())
-    return folder
 
 
 if __name__ == "__main__":

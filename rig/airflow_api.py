@@ -32,12 +32,17 @@ class ApiError(RigError):
 
 
 class AirflowApi:
-    """One deployment of Airflow. Every call raises ApiError where Airflow refuses it or cannot be reached."""
+    """One deployment of Airflow. Every call raises ApiError where Airflow refuses it or cannot be reached.
+
+    ``answer_seconds`` is how long an answer may take.
+    """
+
+    answer_seconds = 30.0
 
     def __init__(self, url: str, username: str, password: SecretStr) -> None:
         self.url = url
         self._login = (username, password)
-        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=url, timeout=self.answer_seconds, trust_env=False)
         self._access_token, self._token_until = "", 0.0
         self.requests = 0       # sent so far, to know what it costs
 
@@ -181,6 +186,10 @@ class AirflowApi:
             if error.status != httpx.codes.CONFLICT:
                 raise
             self._send("PATCH", f"/api/v2/pools/{name}", json={**body, "include_deferred": False})
+
+    def make_connection(self, fields: dict[str, Any]) -> None:
+        """Make a connection in Airflow's metadata database, as its web page does."""
+        self._send("POST", "/api/v2/connections", json=fields)
 
     def _pages(self, path: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
         offset = 0
