@@ -6,8 +6,10 @@ counted::
 
     python -m benchmarks.task_start --runs 3 --tasks 100
 
-Each task asks Neo4j once through the stock hook. ``--imports`` lists what the tasks had to import by themselves
-although modules were preloaded: add what is expensive in it to ``worker_init.preload.MODULES``.
+On LocalExecutor (``--executor LocalExecutor``) it is the scheduler that imports, by the plugin in
+:mod:`worker_init.airflow_plugin`. Each task asks Neo4j once through the stock hook. ``--imports`` lists what
+the tasks had to import by themselves although modules were preloaded: add what is expensive in it to
+``worker_init.preload.MODULES``.
 """
 
 import argparse
@@ -19,15 +21,17 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from benchmarks.on_airflow import console, on_a_stack, project_with, run_dag
+from benchmarks.on_airflow import Configured, console, on_a_stack, project_with, run_dag
+from patterns.facts import Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
 
 DAG = "benchmark_task_start"
 TASK = "start"
 VARIABLE = "WORKER_INIT_PRELOAD"
+PLUGIN = "from worker_init.airflow_plugin import PreloadPlugin  # noqa: F401\n"
 CASES = {"preload on": "", "preload off": "none"}
 FIGURES = {
     "wall time to the first line": ("start_seconds", "s", 1),
@@ -41,10 +45,10 @@ FIGURES = {
 Rows = list[dict[str, Any]]
 
 
-def run_once(stack: NativeStack, case: str, tasks: int) -> Rows:
-    """Start the worker again, run the DAG twice, and return the second run's rows."""
-    os.environ[VARIABLE] = CASES[case]
-    state = stack.switch("CeleryExecutor", "process")
+def run_once(stack: NativeStack, executor: Executor, case: str, tasks: int) -> Rows:
+    """Start the worker again, or the scheduler, run the DAG twice, and return the second run's rows."""
+    os.environ[VARIABLE] = Configured.extra[VARIABLE] = CASES[case]
+    state = stack.switch(executor, "process")
     with stack.api(state) as api, api.paused(DAG, False):
         run_dag(stack, api, DAG, {"tasks": stack.state().slots * 2})
         run_id = run_dag(stack, api, DAG, {"tasks": tasks})
@@ -60,7 +64,7 @@ def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -
     found: dict[str, list[Rows]] = {case: [] for case in CASES}
     for number in range(options.runs):
         for case in CASES:
-            found[case].append(run_once(stack, case, options.tasks))
+            found[case].append(run_once(stack, options.executor, case, options.tasks))
             console.print(f"run {number + 1}, {case}: first line after "
                           f"{_median(found[case][-1], 'start_seconds'):.2f} s (median of {options.tasks} tasks)")
     for name, (key, unit, scale) in FIGURES.items():
@@ -69,7 +73,7 @@ def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -
         console.print(f"[bold]{name}: on {_spread(on)} {unit}, off {_spread(off)} {unit}, on / off {_spread(ratios)}")
     if options.imports:
         _print_imports(found["preload on"][-1])
-    file = config.data_dir / "benchmarks" / "task_start.json"
+    file = config.data_dir / "benchmarks" / f"task_start-{options.executor}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"at": time.time(), "slots": config.slots, "rows": found}), encoding="utf-8")
     console.print(f"written to {file}", soft_wrap=True)
@@ -95,11 +99,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="DAG runs of each case (default 3)")
     parser.add_argument("--tasks", type=int, default=100, help="tasks of each run (default 100)")
+    parser.add_argument("--executor", choices=get_args(Executor), default="CeleryExecutor",
+                        help="where tasks run (default: %(default)s)")
     parser.add_argument("--imports", action="store_true", help="list what the tasks had to import by themselves")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AIRFLOW_PROJ_DIR"] = str(project_with(Path(folder)))
-        return on_a_stack("task_start", lambda stack, config: measure(stack, config, options))
+        if options.executor == "LocalExecutor":
+            plugins = Path(folder) / "plugins"
+            plugins.mkdir()
+            (plugins / "preload.py").write_text(PLUGIN, encoding="utf-8")
+            Configured.extra["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(plugins)
+        return on_a_stack("task_start", lambda stack, config: measure(stack, config, options), kind=Configured)
 
 
 if __name__ == "__main__":

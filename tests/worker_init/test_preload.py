@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from testing.workers import CHECKOUT
 from worker_init.preload import MODULES
 
@@ -136,3 +138,25 @@ def test_a_task_finds_the_error_in_its_dag_file(tmp_path: Path) -> None:
 def test_a_task_reads_the_dag_file_as_it_is_then(tmp_path: Path) -> None:
     first, changed = in_tasks(tmp_path, A_DAG.format(name="first"), A_DAG.format(name="changed"))
     assert (first["dags"], changed["dags"]) == (["first"], ["changed"])
+
+
+# LocalExecutor: the scheduler preloads, by a plugin
+
+def starts_a_job(command: str) -> str:
+    """Return a script that is to Airflow a process of this command, which starts a job."""
+    return (f"import json, sys; sys.argv[1:] = [{command!r}]\nfrom airflow.jobs.job import Job; Job()\n"
+            "print(json.dumps(['neo4j' in sys.modules, 'of_the_users' in sys.modules]))")
+
+
+@pytest.mark.parametrize(("command", "settings", "expected"), [
+    ("scheduler", {}, [True, True]),
+    ("scheduler", {"WORKER_INIT_PRELOAD": "none"}, [False, False]),
+    ("scheduler", {"WORKER_INIT_PRELOAD": "no module"}, [False, False]),
+    ("triggerer", {}, [False, False])], ids=["scheduler", "turned off", "a bad setting", "another process"])
+def test_the_plugin_preloads_in_the_scheduler_alone(command: str, settings: dict[str, str], expected: list[bool],
+                                                    tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "preload.py").write_text("from worker_init.airflow_plugin import PreloadPlugin\n")
+    (tmp_path / "of_the_users.py").write_text("")
+    found = run(starts_a_job(command), tmp_path, **{"WORKER_INIT_PRELOAD": "of_the_users"} | settings)
+    assert found == expected
