@@ -106,7 +106,7 @@ class Host:
             log.warning("there are no metrics: %s. Install neo4j-worker-init[metrics], or unset "
                         "WORKER_INIT_METRICS_PORT", error)
             return None
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             log.warning("there are no metrics: %s:%d cannot be used (WORKER_INIT_METRICS_HOST, "
                         "WORKER_INIT_METRICS_PORT): %s", settings.metrics_host, settings.metrics_port, error)
             return None

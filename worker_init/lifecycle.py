@@ -14,6 +14,7 @@ from typing import Any
 from worker_init import open_files
 from worker_init.commands import Command
 from worker_init.errors import BadSetting, WorkerInitError
+from worker_init.fleet import Fleet
 from worker_init.preload import preload
 from worker_init.settings import Settings, notes_on
 from worker_init.supervisor import Supervisor
@@ -27,7 +28,7 @@ class Worker:
     """This process's part in the worker. Opening and closing may happen any number of times."""
 
     def __init__(self) -> None:
-        self._supervisor: Supervisor | None = None
+        self._supervisor: Supervisor | Fleet | None = None
         self._index: int | None = None
         self._connections: ModuleType | None = None
         self._notes: list[tuple[int, str]] = []
@@ -55,7 +56,8 @@ class Worker:
                           logging.WARNING)
             return
         try:
-            supervisor = Supervisor(settings, upstreams, environment, name)
+            supervisor: Supervisor | Fleet = (Supervisor if settings.hosts == 1 else Fleet)(
+                settings, upstreams, environment, name)
         except (BadSetting, OSError) as error:
             self.stay_off(str(error))
             return
@@ -120,9 +122,10 @@ class Worker:
         if not self._supervisor or self._index is not None:
             return
         self._index = index
-        environment.update(self._supervisor.environment(index))
-        if self._connections and not self._supervisor.is_refusing:
-            self._connections.switch_on(environment, self._supervisor.folder, self._supervisor.slot_of(index))
+        supervisor = self._supervisor.of(index)
+        environment.update(supervisor.environment(index))
+        if self._connections and not supervisor.is_refusing:
+            self._connections.switch_on(environment, supervisor.folder, supervisor.slot_of(index))
         self._supervisor.enter(index)
         keep_process_driver(os.getpid())
 

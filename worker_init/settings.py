@@ -79,6 +79,8 @@ VARIABLES = (
     Variable("DISABLED", "0", "1 turns everything off: every task connects by itself", _flag),
     Variable("SCOPE", "process", "process: one shared driver per pool process; shared: one for the whole worker",
              _scope),
+    Variable("HOSTS", "1", "driver hosts of a worker, which share its slots; worth more than one only where the one is "
+             "busy all the time", _count),
     Variable("CONNECTION_IDS", "*", "Airflow connections of type neo4j that go through a shared driver: ids and "
              "patterns, with commas; a leading ! excludes", ConnectionIds.parse),
     Variable("MAX_UPSTREAMS", "32", "upstreams that the driver host serves at most; to any other a task connects by "
@@ -110,6 +112,7 @@ class Settings:
 
     disabled: bool
     scope: Scope
+    hosts: int
     connection_ids: ConnectionIds
     max_upstreams: int
     max_size: int

@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from worker_init import slot_claims
@@ -62,6 +61,16 @@ class Endpoint(NamedTuple):
     address: Address
 
 
+class Shard(NamedTuple):
+    """Which of a worker's slots are a host's: those that have this number, divided by so many hosts."""
+
+    number: int = 0
+    hosts: int = 1
+
+
+ALL_SLOTS = Shard()
+
+
 class Kept(NamedTuple):
     """A relay that the host opened because a task asked. The next host serves it, at the same address."""
 
@@ -78,12 +87,13 @@ class Supervisor:
     """
 
     def __init__(self, settings: Settings, upstreams: Upstreams, environment: Mapping[str, str],
-                 name: str = "") -> None:
+                 name: str = "", shard: Shard = ALL_SLOTS) -> None:
         self.folder = make_folder(settings.runtime_dir)
         self.unfit: str | None = None
         self._owner = os.getpid()
         self._settings = settings
         self._name = name
+        self._shard = shard
         self._upstreams = upstreams
         self._host_environment = host_environment(environment)
         self._life = HostLife(Patience(settings.start_timeout, settings.drain_timeout))
@@ -139,6 +149,10 @@ class Supervisor:
 
         A host that is only slow counts as started: its clients wait in the listening sockets.
         """
+        return self.begin(slots) and self.wait()
+
+    def begin(self, slots: int) -> bool:
+        """Start the host, and do not wait for it. False: it cannot be."""
         self.ensure(slots)
         if not self._slots:
             self._reason = "there are no sockets for its drivers"
@@ -149,14 +163,20 @@ class Supervisor:
         except RuntimeError as error:
             self._reason = f"there is no thread that could look after it: {error}"
             return False
+        return True
+
+    def wait(self) -> bool:
+        """Wait until the host serves, or is only slow. False: there is none."""
         self._settled.wait(self._settings.start_timeout)
         self._has_started = not self._life.is_refusing
         return self._has_started
 
     def ensure(self, slots: int) -> None:
         """Have at least so many slots: the pool is about to grow. Never waits for the host."""
-        wanted = 1 if self._settings.scope == "shared" else slots
-        for slot in range(self._slots, wanted):
+        number, hosts = self._shard
+        wanted = 1 if self._settings.scope == "shared" else max(-(-(slots - number) // hosts), 1)
+        for at in range(self._slots, wanted):
+            slot = at * hosts + number
             try:
                 # Where tasks are refused, a host listens on it when there is one again.
                 self._endpoints.extend(_endpoints(slot, len(self._upstreams.targets),
@@ -164,7 +184,7 @@ class Supervisor:
             except OSError as error:
                 log.warning("no socket for slot %d of the pool, which uses another slot's: %s", slot, error)
                 break
-            self._slots = slot + 1
+            self._slots = at + 1
         self._leave_word(Event.GROWN)
 
     def environment(self, index: int) -> dict[str, str]:
@@ -178,10 +198,14 @@ class Supervisor:
 
     def stop(self) -> None:
         """Let the host drain and end, then forget it. Doing it twice is fine."""
-        self._stopping.set()
-        self._leave_word(Event.STOP)
+        self.begin_stop()
         self._join(self._settings.drain_timeout + 3 * END_SECONDS)
         self.kill()
+
+    def begin_stop(self) -> None:
+        """Let the host drain and end, and do not wait for it."""
+        self._stopping.set()
+        self._leave_word(Event.STOP)
 
     def kill(self) -> None:
         """End the host at once."""
@@ -204,6 +228,12 @@ class Supervisor:
         except WorkerInitError as error:
             return common | {"state": "down", "pid": self._pid, "last_error": str(error)}
 
+    @property
+    def _metrics_port(self) -> int | None:
+        """Each host has a port of its own; where any will do, it finds one."""
+        first = self._settings.metrics_port
+        return first + self._shard.number if first else first
+
     def obey(self, command: Command) -> dict[str, Any]:
         """Have the host obey an operator; return its status. Raises WorkerInitError where it does not answer."""
         if self._life.is_refusing:
@@ -224,12 +254,16 @@ class Supervisor:
 
     def enter(self, index: int) -> None:
         """Say that this process uses the slot of its index, and let go of the worker's sockets."""
-        if os.getpid() != self._owner:
-            self._close_sockets()
+        self.let_go()
         try:
             slot_claims.claim(self.folder, self.slot_of(index))
         except OSError as error:
             log.warning("the driver host will not see the end of this process, but its idle connections: %s", error)
+
+    def let_go(self) -> None:
+        """Close what this process has inherited of the worker's sockets."""
+        if os.getpid() != self._owner:
+            self._close_sockets()
 
     def leave(self, index: int) -> None:
         """Say that this process is done."""
@@ -237,8 +271,13 @@ class Supervisor:
             slot_claims.withdraw(self.folder, self.slot_of(index))
 
     def slot_of(self, index: int) -> int:
-        """Return the slot of a pool process's index."""
-        return index % max(self._slots, 1)
+        """Return the slot of a pool process's index, which is one of this host's."""
+        number, hosts = self._shard
+        return index // hosts % max(self._slots, 1) * hosts + number
+
+    def of(self, _: int) -> "Supervisor":
+        """Return who looks after the host of a pool process: there is only this one."""
+        return self
 
     # In the thread: what happens
 
@@ -390,7 +429,7 @@ class Supervisor:
     def _introduce(self) -> None:
         """Tell a host everything: it may be the first, or one that replaces another."""
         if self._host:
-            self._host.channel.put(_settings_message(self._settings, self.folder, self._name), self._status_socket)
+            self._host.channel.put(self._settings_message(), self._status_socket)
             self._announced = 0
             self._announce()
             for (slot, at), kept in self._kept.items():
@@ -398,6 +437,15 @@ class Supervisor:
                     "kind": "driver", "slot": slot, "at": at, "target": list(kept.target),
                     "credentials": list(kept.address.credentials), "was_asked_for": True}, kept.sock)
             self._host.channel.put({"kind": "ready"})
+
+    def _settings_message(self) -> dict[str, Any]:
+        settings = self._settings
+        limits = {name: getattr(settings, name) for name in
+                  ("max_size", "acquisition_timeout", "max_lifetime", "idle_timeout", "liveness_check")}
+        return {"kind": "settings", "limits": limits, "connection_timeout": settings.connection_timeout,
+                "logon_timeout": settings.logon_timeout, "max_upstreams": settings.max_upstreams,
+                "folder": str(self.folder), "drain_timeout": settings.drain_timeout,
+                "metrics_port": self._metrics_port, "metrics_host": settings.metrics_host, "worker": self._name}
 
     def _announce(self) -> None:
         """Tell the host of the endpoints that it does not know. The main process adds some at any moment."""
@@ -518,12 +566,3 @@ def _close_to_clients(sock: socket.socket, port: int) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:     # it is bound still
             raise
-
-
-def _settings_message(settings: Settings, folder: Path, name: str) -> dict[str, Any]:
-    limits = {name: getattr(settings, name) for name in
-              ("max_size", "acquisition_timeout", "max_lifetime", "idle_timeout", "liveness_check")}
-    return {"kind": "settings", "limits": limits, "connection_timeout": settings.connection_timeout,
-            "logon_timeout": settings.logon_timeout, "max_upstreams": settings.max_upstreams,
-            "folder": str(folder), "drain_timeout": settings.drain_timeout, "metrics_port": settings.metrics_port,
-            "metrics_host": settings.metrics_host, "worker": name}

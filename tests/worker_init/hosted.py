@@ -21,7 +21,7 @@ def opened(environment: dict[str, str], slots: int = 1) -> Iterator[tuple[Worker
     worker = Worker()
     worker.open(slots, environment, "celery@here")
     supervisor = worker._supervisor
-    assert supervisor, worker._notes
+    assert isinstance(supervisor, Supervisor), worker._notes
     try:
         yield worker, supervisor
     finally:
