@@ -1,14 +1,13 @@
 """Bytes of any kind for as long as they are given: ``python -m tests.fuzz.anything client --seconds 3600``.
 
 With ``atheris`` installed the inputs are led by what they reach in the package; without it they are drawn from the
-corpus and changed at random: the same ones for the same seed. ``all`` takes the targets in turn. ``--corpus`` is a
+corpus and changed at random: the same ones for the same seed. ``all`` gives each target as much time. ``--corpus`` is a
 folder that atheris reads and writes; what is worth keeping goes into ``tests/worker_init/pure/corpus.txt``:
 ``--keep FOLDER`` prints its lines.
 """
 
 import argparse
 import importlib.util
-import itertools
 import random
 import sys
 import time
@@ -48,17 +47,19 @@ def changed(rnd: random.Random, inputs: list[bytes]) -> bytes:
 
 
 class AtRandom:
-    """Inputs at random for some targets in turn, and what came of them."""
+    """Inputs at random for some targets, each for as long, and what came of them."""
 
     def __init__(self, targets: dict[str, Callable[[bytes], None]], seed: int) -> None:
         self.inputs = dict.fromkeys(targets, 0)
         self.findings = dict.fromkeys(targets, 0)
         self._targets = targets
+        self._spent = dict.fromkeys(targets, 0.0)
         self._random = {name: random.Random(f"{name} {seed}") for name in targets}
         self._corpus = {name: known(name) for name in targets}
 
     def batch(self, name: str) -> None:
         """Try a number of inputs of one target; print the findings, unless there are many."""
+        start = time.process_time()
         target, rnd, corpus = self._targets[name], self._random[name], self._corpus[name]
         for data in [changed(rnd, corpus) for _ in range(_BATCH)]:
             try:
@@ -68,12 +69,13 @@ class AtRandom:
                 if self.findings[name] <= _MOST_PRINTED:
                     print(f"{name} {data.hex()}\n{traceback.format_exc()}", flush=True)
         self.inputs[name] += _BATCH
+        self._spent[name] += time.process_time() - start
 
     def run(self, seconds: float, inputs: int) -> None:
         """Go on for so long, or until there were so many inputs of all targets together."""
         start = said = time.monotonic()
-        for name in itertools.cycle(self._targets):
-            self.batch(name)
+        while True:
+            self.batch(min(self._spent, key=self._spent.__getitem__))
             now = time.monotonic()
             is_over = now - start >= seconds or sum(self.inputs.values()) >= inputs
             if is_over or now - said >= _SAID_EVERY_SECONDS:
