@@ -42,8 +42,21 @@ _SURVIVED, _AT_ONCE, _BY_LIVES, _BY_TESTS = range(10, 14)
 _FOUND_BY = {_SURVIVED: "survived", _BY_LIVES: _LIVES, _BY_TESTS: "tests", _AT_ONCE: "at once",
              -signal.SIGXCPU: "a hang", -signal.SIGKILL: "a hang"}
 
-# Table, row and bug: why nobody can tell it from the package as it is.
-EXPLAINED: dict[tuple[str, str, str], str] = {}
+
+
+def another(state: Any) -> Any:
+    """Return another state of the same kind: the next one."""
+    kind: Any = type(state)
+    states = [*kind]
+    return states[(states.index(state) + 1) % len(states)]
+
+
+# Table, row and bug: why it cannot be told from the package as it is.
+EXPLAINED = {
+    ("waiter", f"{state.name} {event.name}", f"to {another(after).name}"):
+        "a borrower that is served, refused or gone is in no lane any more: nobody looks at its state again"
+    for state, rows in pool_states.WAITER_TABLE.items() for event, after in rows.items()
+    if not pool_states.WAITER_TABLE[after]}
 
 
 class Mutant(NamedTuple):
@@ -65,13 +78,6 @@ class Found(NamedTuple):
 
     by: str
     seconds: float
-
-
-def another(state: Any) -> Any:
-    """Return another state of the same kind: the next one."""
-    kind: Any = type(state)
-    states = [*kind]
-    return states[(states.index(state) + 1) % len(states)]
 
 
 def _changes(row: Any, *, every: bool) -> list[tuple[str, Any]]:

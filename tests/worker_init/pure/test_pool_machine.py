@@ -1245,3 +1245,24 @@ def test_a_pool_that_closes_says_goodbye_on_every_connection_and_waits_for_its_e
     world.end()
     assert [*world.machine.links] == []
     assert world.machine.counters.own_faults == 0
+
+
+@pytest.mark.parametrize("way", [World.give_back, World.leave, World.discard])
+def test_a_pool_that_closes_has_nothing_to_close_where_the_server_has(way: Callable[[World, str], object]) -> None:
+    world = World()
+    link = lent(world)
+    world.lose(link)
+    world.machine.close(world.now)
+    world.collect()
+    assert (world.said_goodbye, [*world.machine.links]) == ([], [])
+    way(world, "a")
+    assert (link.state, [*world.machine.links], world.machine.counters.own_faults) == (C.GONE, [], 0)
+
+
+def test_a_pool_that_closes_waits_for_what_is_being_closed() -> None:
+    world = World()
+    link = lent(world)
+    world.discard("a")
+    world.machine.close(world.now)
+    world.collect()
+    assert gone(world, link)
