@@ -155,7 +155,7 @@ class _Shell:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.facts = Facts(is_routed=bool(source.number(1)), recv_timeout=4.0)
-        self.facts.offers = offers_of(VERSION)
+        self.facts.learn("server", VERSION)
         self.machine = Client(self.facts, "client")
         self.lent = 0
         self.waits = self.is_gone = False

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from worker_init.bolt import Tag, message
 from worker_init.errors import ProtocolViolation
+from worker_init.handshake import Version
 from worker_init.packstream import unpack
 
+_FIRST_GQL_STATUS = Version(5, 7)
 INVALID = "Neo.ClientError.Request.Invalid"
 SYNTAX = "Neo.ClientError.Statement.SyntaxError"
 
@@ -56,17 +58,20 @@ def fields_of(body: bytes) -> list[Any]:
     return fields
 
 
-def failure(code: str, text: str) -> bytes:
-    """Return a FAILURE as Bolt 5.7 has it."""
+def failure(code: str, text: str, version: Version) -> bytes:
+    """Return a FAILURE as this version of Bolt has it."""
+    if version < _FIRST_GQL_STATUS:
+        return message(Tag.FAILURE, {"code": code, "message": text})
     return message(Tag.FAILURE, {"neo4j_code": code, "message": text, "gql_status": "50N42", "description": "error",
                                  "diagnostic_record": {}})
 
 
 class ModelServer:
-    """One connection, logged on."""
+    """One connection, logged on, of a version of Bolt."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: Version) -> None:
         self.stand = Stand.READY
+        self._version = version
         # Results that are open: what is left of each, the one that was opened last at the end.
         self.results: dict[int, tuple[str, int, int, str]] = {}
         self._next = 0
@@ -113,7 +118,7 @@ class ModelServer:
 
     def _fail(self, code: str, text: str, *, closes: bool = False) -> Answer:
         self._become(Stand.GONE if closes else Stand.FAILED)
-        return Answer((failure(code, text),), closes)
+        return Answer((failure(code, text, self._version),), closes)
 
     def _run(self, text: str) -> Answer:
         mark, rows, batches, how = text.split(":")

@@ -4,8 +4,20 @@ import random
 from collections.abc import Callable
 
 from tests.worker_init.pure.model_server import query
-from tests.worker_init.pure.relay_world import MANIFEST, OPENING, RIGHT, TOO_OLD, WRONG, Peer, Server, World
+from tests.worker_init.pure.relay_world import (
+    OPENING,
+    RIGHT,
+    SEED,
+    VERSIONS,
+    WRONG,
+    Peer,
+    Server,
+    World,
+    manifest,
+    opening,
+)
 from worker_init.bolt import Tag, chunked, message
+from worker_init.handshake import INTERCHANGEABLE, LOGON, Version, offers_of
 
 SIZES = (1, 2, 3, 5, 17, 100, 1000, 20_000, 200_000)
 
@@ -16,39 +28,60 @@ class Life:
     def __init__(self, rnd: random.Random) -> None:
         self.rnd = rnd
         self.is_calm = rnd.random() < 0.3
+        is_routed = rnd.random() < 0.4
         self.world = World(
-            is_routed=rnd.random() < 0.3, recv_timeout=rnd.choice([None, None, 4.0]),
+            is_routed=is_routed, members=self._members(rnd, is_routed=is_routed), choose=rnd.choice,
+            recv_timeout=rnd.choice([None, None, 4.0]),
             max_size=rnd.choice([1, 1, 2, 3, 50]),
             acquisition_timeout=60.0 if self.is_calm else rnd.choice([1.0, 20.0]),
             max_lifetime=rnd.choice([0.5, 3600.0]), idle_timeout=rnd.choice([0.05, 2.0, 300.0]),
             liveness_check=rnd.choice([0.001, 0.5, 60.0]))
         self.steps = 0
 
+    @staticmethod
+    def _members(rnd: random.Random, *, is_routed: bool) -> dict[str, Version]:
+        """Return one server, or a cluster; one that is being upgraded has more than one version."""
+        newest = rnd.choice(VERSIONS)
+        members = {SEED: newest}
+        if is_routed:
+            versions = INTERCHANGEABLE if newest in INTERCHANGEABLE and rnd.random() < 0.2 else (newest,)
+            members |= {f"member-{number}:7687": rnd.choice(versions) for number in range(rnd.randrange(3))}
+        return members
+
     # What clients do
+
+    def version(self) -> Version:
+        """Return what a client speaks: mostly something that the server does."""
+        oldest = min(self.world.members.values())
+        return self.rnd.choice(offers_of(oldest) if self.rnd.random() < 0.95 else VERSIONS)
 
     def join(self) -> None:
         """Have a client connect and say who it is."""
         if len(self.world.peers) >= 8:
             return
-        peer = self.world.join()
+        peer = self.world.join(self.version())
         if self.rnd.random() < 0.03:
-            opening = self.rnd.choice([b"\x16\x03\x01\x02\x00", OPENING[:3] + b"\x18" + bytes(16)])
-            peer.spoil(opening, "no Bolt", must_close=True)
+            no_bolt = self.rnd.choice([b"\x16\x03\x01\x02\x00", OPENING[:3] + b"\x18" + bytes(16)])
+            peer.spoil(no_bolt, "no Bolt", must_close=True)
             return
-        peer.write(self.rnd.choice([OPENING] * 12 + [MANIFEST] * 3 + [TOO_OLD]))
+        peer.write(self.rnd.choice([opening] * 4 + [manifest])(peer.version))
         if self.rnd.random() < 0.05:
             self.too_early(peer)
         if self.rnd.random() < 0.02:
             peer.spoil(message(Tag.GOODBYE), "goodbye", must_close=True)
-        peer.ask(Tag.HELLO, {"user_agent": "x"} | (
-            {"notifications_minimum_severity": "OFF"} if self.rnd.random() < 0.3 else {}))
-        if self.rnd.random() < 0.05:
-            self.too_early(peer)
+        hello: dict[str, object] = {"user_agent": "x"}
+        if self.rnd.random() < 0.3:
+            hello["notifications_minimum_severity"] = "OFF"
+        token = RIGHT
         if self.rnd.random() < 0.05:
             peer.excuse = "wrong credentials"
-            peer.ask(Tag.LOGON, WRONG)
+            token = WRONG
+        if peer.version >= LOGON and self.rnd.random() < 0.05:
+            peer.ask(Tag.HELLO, hello)
+            self.too_early(peer)
+            peer.ask(Tag.LOGON, token)
         else:
-            peer.ask(Tag.LOGON, RIGHT)
+            peer.log_on(hello, token)
 
     def too_early(self, peer: Peer) -> None:
         """Have a client send what has no place before it has logged on."""
@@ -72,8 +105,7 @@ class Life:
         batches = self.rnd.choice([1, 1, 2, 3])
         text = query(peer.mark(), self.rnd.choice([0, 1, 1, 5, 40]), batches, how)
         # Until it has logged on, a client may send 64 KiB at most.
-        is_in = Tag.LOGON not in {tag for tag, _ in peer.owed}
-        size = self.rnd.choice([0, 0, 10, 300, 20_000, 70_000]) if is_in else 10
+        size = self.rnd.choice([0, 0, 10, 300, 20_000, 70_000]) if peer.has_logged_on else 10
         peer.ask(Tag.RUN, text, {"p": "x" * size}, self.extras())
         return batches
 
@@ -113,7 +145,7 @@ class Life:
             peer.ask(Tag.ROUTE, {}, [], {})
         elif kind == "reset":
             peer.ask(Tag.RESET)
-        elif kind == "again":
+        elif kind == "again" and peer.version >= LOGON:
             peer.ask(Tag.LOGOFF)
             peer.ask(Tag.LOGON, RIGHT)
         else:
@@ -203,6 +235,8 @@ class Life:
         if not self.is_calm:
             if self.rnd.random() < 0.05:
                 calm.append(lambda: self.world.stop(at_once=self.rnd.random() < 0.5))
+            if self.rnd.random() < 0.2:
+                calm.append(self.upgrade)
             calm += [self.much_time, peer.break_down, lambda: self.world.fail_to_open(self.rnd.randrange(8))]
         if self.world.servers:
             server = self.rnd.choice(self.world.servers)
@@ -211,6 +245,12 @@ class Life:
                 calm += [server.die_early, lambda: self.fall_silent(server), lambda: self.babble(server),
                          lambda: server.fill(full=True), lambda: server.fill(full=False)]
         return calm
+
+    def upgrade(self) -> None:
+        """Have a member start again with another version of those that clients can have from it."""
+        address = self.rnd.choice([*self.world.members])
+        if self.world.members[address] in INTERCHANGEABLE:
+            self.world.upgrade(address, self.rnd.choice(INTERCHANGEABLE))
 
     def fall_silent(self, server: Server) -> None:
         if self.rnd.random() < 0.3:

@@ -7,8 +7,9 @@ everything come to its end and looks at the rest.
 
 import heapq
 import itertools
+import operator
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.worker_init.pure.model_server import INVALID, ModelServer, Stand, fields_of
@@ -19,7 +20,9 @@ from worker_init.bounds import READ_AHEAD
 from worker_init.client import Client, Verdict
 from worker_init.client_table import State
 from worker_init.errors import EXHAUSTED, UNREACHABLE, ProtocolViolation, UpstreamFailure
-from worker_init.handshake import MAGIC, Version, offers_of
+from worker_init.handshake import INTERCHANGEABLE, LOGON, MAGIC, Version, offers_of
+from worker_init.known_servers import KnownServers
+from worker_init.known_servers import Server as KnownServer
 from worker_init.packstream import pack
 from worker_init.pool_actions import (
     Abort,
@@ -45,19 +48,33 @@ from worker_init.upstream import cut_noop
 ADDRESS = "127.0.0.1:7687"
 SEED = "seed:7687"
 VERSION = Version(5, 8)
-OPENING = MAGIC + bytes((0, 0, VERSION.minor, VERSION.major)) + bytes(12)
-# One that asks for a manifest, and chooses before it has read it; one that speaks nothing that is offered.
-MANIFEST = MAGIC + b"\x00\x00\x01\xff" + bytes(12) + bytes((0, 0, VERSION.minor, VERSION.major, 0))
-TOO_OLD = MAGIC + b"\x00\x00\x04\x04" + bytes(12)
+VERSIONS = (*INTERCHANGEABLE, Version(5, 4), Version(5, 0), Version(4, 4))
 RIGHT = {"scheme": "basic", "principal": "u", "credentials": "right"}
 WRONG = RIGHT | {"credentials": "wrong"}
 _MANIFEST = b"\x00\x00\x01\xff"
+
+
+def opening(version: Version) -> bytes:
+    """Return what a client says first that speaks one version."""
+    return MAGIC + bytes((0, 0, version.minor, version.major)) + bytes(12)
+
+
+def manifest(version: Version) -> bytes:
+    """Return what one says that asks for a manifest, and chooses before it has read it."""
+    return MAGIC + _MANIFEST + bytes(12) + bytes((0, 0, version.minor, version.major, 0))
+
+
+OPENING = opening(VERSION)
 _UNAUTHORIZED = UpstreamFailure("Neo.ClientError.Security.Unauthorized", "no")
 _RESET = body_of(message(Tag.RESET))
 _TELEMETRY = body_of(message(Tag.TELEMETRY, 1))
 _REFUSALS = (UNREACHABLE, EXHAUSTED)
 # What a client may hold of the relay's memory in these worlds, in bytes: what it may have sent ahead and a slice more.
 _MOST_HELD = READ_AHEAD + 256 * 1024
+
+
+def _fours(data: bytes | bytearray) -> list[bytes]:
+    return [bytes(data[at:at + 4]) for at in range(0, len(data), 4)]
 
 
 class Messages:
@@ -113,18 +130,28 @@ class Clock:
 
 
 class Facts:
-    """What clients' machines are told of the relay."""
+    """What clients' machines are told of the relay. ``now`` tells the time."""
 
     address = ADDRESS
     logon_timeout = 15.0
     offers_unseen = offers_of(None)
     patches: frozenset[str] = frozenset()
 
-    def __init__(self, *, is_routed: bool, recv_timeout: float | None) -> None:
+    def __init__(self, *, is_routed: bool, recv_timeout: float | None, now: Callable[[], float] = lambda: 0.0) -> None:
         self.spool: Spool[Client] = Spool(64 * 1024 * 1024)
         self.is_routed = is_routed
         self.recv_timeout = recv_timeout
-        self.offers: tuple[Version, ...] | None = None
+        self.known = KnownServers()
+        self._now = now
+
+    def learn(self, address: str, version: Version) -> None:
+        """Note what a member says of itself."""
+        self.known.learn(address, KnownServer(version, "Neo4j/model", {}), self._now())
+
+    @property
+    def offers(self) -> tuple[Version, ...] | None:
+        oldest = self.known.oldest(self._now())
+        return offers_of(oldest.version) if oldest else None
 
     def greeting(self, _: Version) -> bytes | None:
         return b"\xb1\x70\xa2" + pack("server") + pack("Neo4j/model") + pack("connection_id") if self.offers else None
@@ -139,7 +166,8 @@ class Server:
     def __init__(self, world: "World", link: Link) -> None:
         self.world = world
         self.link = link
-        self.model = ModelServer()
+        self.version = link.place.version or world.members[link.place.address]
+        self.model = ModelServer(self.version)
         self.scanner = Messages()
         self.requests: deque[Found] = deque()
         # What it has said and the relay has not read.
@@ -253,9 +281,10 @@ class Server:
 class Peer:
     """A client: its driver, its wire, its machine, and the shell between machine and world."""
 
-    def __init__(self, world: "World", number: int) -> None:
+    def __init__(self, world: "World", number: int, version: Version) -> None:
         self.world = world
         self.number = number
+        self.version = version
         self.machine = Client(world.facts, f"peer-{number}")
         self.machine.wake = lambda: world.soon(self.go_on)
         self.link: Link | None = None
@@ -268,7 +297,7 @@ class Peer:
         self._is_performing = False
         # What it has asked for and not been answered: tag and body of each.
         self.owed: deque[tuple[int, bytes]] = deque()
-        self.oracle = ModelServer()
+        self.oracle = ModelServer(version)
         self.is_refused = False
         # Why its connection may end, where it may.
         self.excuse = ""
@@ -300,6 +329,19 @@ class Peer:
         self.outgoing += wire
         if tag != Tag.GOODBYE:
             self.owed.append((tag, body_of(wire)))
+
+    def log_on(self, hello: dict[str, Any], token: dict[str, Any]) -> None:
+        """Write what says who it is: one message before Bolt 5.1, two since."""
+        if self.version < LOGON:
+            self.ask(Tag.HELLO, hello | token)
+        else:
+            self.ask(Tag.HELLO, hello)
+            self.ask(Tag.LOGON, token)
+
+    @property
+    def has_logged_on(self) -> bool:
+        """Whether that was answered."""
+        return not {Tag.HELLO, Tag.LOGON} & {tag for tag, _ in self.owed}
 
     def spoil(self, data: bytes, why: str, *, must_close: bool = False) -> None:
         """Write what is not Bolt: the relay may close from here on, once what came before is answered."""
@@ -364,9 +406,11 @@ class Peer:
                 return
             self.was_offered = True
             offered = bytes(self._head[:4])
-            if offered == bytes(4):
+            wanted = bytes((0, 0, self.version.minor, self.version.major))
+            if offered == bytes(4) or (offered == _MANIFEST and wanted not in _fours(self._head[5:size - 1])):
                 self.excuse = self.excuse or "no version"
-            elif offered not in (_MANIFEST, bytes((0, 0, VERSION.minor, VERSION.major))):
+                self.world.require(self.world.may_differ(self.version), f"{self}: was not offered its version")
+            elif offered not in (_MANIFEST, wanted):
                 self.world.fault(f"{self}: offered {offered!r}")
             data = bytes(self._head[size:])
         try:
@@ -420,20 +464,22 @@ class Peer:
 
     def _difference_at_the_door(self, tag: int, body: bytes, found: Found, shown: str) -> str:
         if found.tag == Tag.SUCCESS:
-            right = tag != Tag.LOGON or fields_of(body)[0]["credentials"] == "right"
+            right = fields_of(body)[0].get("credentials", "right") == "right" if body[0] & 0x0F else True
             return "" if right else shown
         may_fail = self.excuse or tag == Tag.HELLO or self.oracle.stand is not Stand.READY or self.is_refused
         self.excuse = self.excuse or "turned away"
         if not may_fail:
             return f"{shown}, and nothing was wrong"
-        code = fields_of(found.body)[0].get("neo4j_code") if found.tag == Tag.FAILURE else ""
-        allowed = {Tag.HELLO: {*_REFUSALS, INVALID}, Tag.LOGON: {_UNAUTHORIZED.code, INVALID}, Tag.LOGOFF: {INVALID}}
+        code = self._code(found)
+        allowed = {Tag.HELLO: {*_REFUSALS, INVALID, _UNAUTHORIZED.code}, Tag.LOGON: {_UNAUTHORIZED.code, INVALID},
+                   Tag.LOGOFF: {INVALID}}
         is_ignored = found.tag == Tag.IGNORED and (self.is_refused or self.oracle.stand is Stand.FAILED)
         return "" if code in allowed[Tag(tag)] or is_ignored else shown
 
     @staticmethod
     def _code(found: Found) -> str:
-        return str(fields_of(found.body)[0].get("neo4j_code")) if found.tag == Tag.FAILURE else ""
+        said = fields_of(found.body)[0] if found.tag == Tag.FAILURE else {}
+        return str(said.get("neo4j_code") or said.get("code") or "")
 
     def break_down(self) -> None:
         """Have the shell find an error of the machine's own, and end it."""
@@ -479,9 +525,11 @@ class Peer:
         server.holder = self
         if server.is_silent:
             self.mislead()
-        if self.machine.state is not State.CHECKING:
+        if self.machine.state is not State.CHECKING and server.version == self.machine.version:
             self.world.expected_leases += 1
-        self.tell(lambda: self.machine.granted(VERSION))
+        if link.place.version is None:
+            self.world.facts.learn(link.place.address, server.version)
+        self.tell(lambda: self.machine.granted(server.version))
 
     def mislead(self) -> None:
         """Take note that its server does not keep to the protocol."""
@@ -533,7 +581,9 @@ class Peer:
         self._do_abort(act.Abort())
 
     def _do_borrow(self, action: act.Borrow) -> None:
-        link = self.world.pool.lend(self, action.route, self.world.clock.now, must_check=action.must_check)
+        version = self.machine.version
+        link = self.world.pool.lend(self, action.route, self.world.clock.now, must_check=action.must_check,
+                                    version=None if self.world.facts.known.all_speak(version) else version)
         self.world.act()
         if link:
             self.granted(link)
@@ -597,6 +647,9 @@ class Peer:
         self.world.turned_away[action.why] += 1
         if "log on within" in action.why or "stopped within" in action.why or "did not read" in action.why:
             self.excuse = self.excuse or action.why
+        if "the server now speaks" in action.why:
+            self.world.require(self.world.may_differ(self.version), f"{self}: {action.why}")
+            self.excuse = self.excuse or action.why
 
     def _do_report(self, action: act.Report) -> None:
         if not self.is_misled:
@@ -635,15 +688,23 @@ class Peer:
 
 
 class World:
-    """One relay, its clients, its upstream and its time."""
+    """One relay, its clients, its upstream and its time. ``members`` are the servers, and the newest that each speaks.
 
-    def __init__(self, *, is_routed: bool = False, recv_timeout: float | None = None, **limits: Any) -> None:
+    The first of them leads; ``choose`` picks one of those that are equally good.
+    """
+
+    def __init__(self, *, is_routed: bool = False, recv_timeout: float | None = None,
+                 members: dict[str, Version] | None = None,
+                 choose: Callable[[Sequence[Any]], Any] = operator.itemgetter(0), **limits: Any) -> None:
         defaults = {"max_size": 3, "acquisition_timeout": 60.0, "max_lifetime": 3600.0, "idle_timeout": 300.0,
                     "liveness_check": 60.0}
         self.clock = Clock()
-        self.facts = Facts(is_routed=is_routed, recv_timeout=recv_timeout)
+        self.members = members or {SEED: VERSION}
+        # What its servers speak may not be what a client was offered.
+        self._has_differed = len({*self.members.values()}) > 1
+        self.facts = Facts(is_routed=is_routed, recv_timeout=recv_timeout, now=lambda: self.clock.now)
         self.pool = PoolMachine(Limits(**(defaults | limits)), SEED, is_routed=is_routed, answer_seconds=15.0,
-                                choose=lambda members: members[0])
+                                choose=choose)
         self.peers: list[Peer] = []
         self.servers: list[Server] = []
         self.opening: list[Link] = []
@@ -696,7 +757,7 @@ class World:
                 self.granted(link)
 
     def granted(self, link: Link) -> None:
-        self.facts.offers = offers_of(VERSION)
+        self.facts.learn(link.place.address, link.handle.version)
         self.pool.give_back(link, self.clock.now)
         self.act()
         self._tell_asking(None)
@@ -770,7 +831,9 @@ class World:
             self.pool.check_failed(link, "neither SUCCESS nor FAILURE", self.clock.now)
             self.act()
             return
-        roles = [{"role": role, "addresses": [SEED]} for role in ("ROUTE", "READ", "WRITE")]
+        everybody = [*self.members]
+        roles = [{"role": role, "addresses": each} for role, each in (
+            ("ROUTE", everybody), ("READ", everybody[1:] or everybody), ("WRITE", everybody[:1]))]
         self.pool.routed(link, {"ttl": 300.0, "db": database or "home", "servers": roles}, self.clock.now)
         self.act()
 
@@ -812,16 +875,21 @@ class World:
 
     # Steps
 
-    def join(self) -> Peer:
-        """Have a client connect."""
-        peer = Peer(self, len(self.peers))
+    def join(self, version: Version = VERSION) -> Peer:
+        """Have a client of a version connect."""
+        peer = Peer(self, len(self.peers), version)
         self.peers.append(peer)
         return peer
 
     def open(self, at: int = 0) -> None:
         """Have one of the connections that are being opened come about."""
         if self.opening:
-            link = self.opening.pop(at % len(self.opening))
+            at %= len(self.opening)
+            place = self.opening[at].place
+            if place.version and place.version > self.members[place.address]:
+                self.fail_to_open(at)
+                return
+            link = self.opening.pop(at)
             server = Server(self, link)
             self.servers.append(server)
             self.opened += 1
@@ -835,6 +903,18 @@ class World:
             link = self.opening.pop(at % len(self.opening))
             self.pool.open_failed(link, UpstreamFailure(UNREACHABLE, "nobody listens"), self.clock.now)
             self.act()
+
+    def may_differ(self, version: Version) -> bool:
+        """Whether a client of this version may be told that the server does not speak it."""
+        return self._has_differed or self.may_refuse or version not in offers_of(min(self.members.values()))
+
+    def upgrade(self, address: str, version: Version) -> None:
+        """Start a member again with a newer version: its connections end."""
+        self._has_differed = True
+        self.members[address] = max(version, self.members[address])
+        for server in self.living:
+            if server.link.place.address == address:
+                server.die_early()
 
     def stop(self, *, at_once: bool) -> None:
         """Have the host stop: nobody new is served from when it closes."""
