@@ -9,6 +9,7 @@ counts is what it does. A row that no test can mind is in ``EXPLAINED``, with th
 import argparse
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -222,7 +223,7 @@ def main() -> int:
         "A deliberate bug in each row of the relay's tables: do the tests find it, and how soon?"))
     parser.add_argument("--all", action="store_true",
                         help="all that can be left out of a row, and another state after it")
-    parser.add_argument("--only", default="", help="rows whose table, name or bug contains this")
+    parser.add_argument("--only", default="", help="rows in whose table, name and bug this regular expression is found")
     parser.add_argument("--seed", type=int, default=1, help="where the random lives begin (default: 1)")
     parser.add_argument("--lives", type=float, default=10.0, metavar="SECONDS",
                         help="processor time for the random lives of each (default: 10)")
@@ -230,7 +231,7 @@ def main() -> int:
                         help="so many of the rows, drawn by the seed (default: all)")
     arguments = parser.parse_args()
     chosen = [each for each in mutants(every=arguments.all)
-              if arguments.only in f"{each.table} {each.row} {each.what}"]
+              if re.search(arguments.only, f"{each.table} {each.row} {each.what}")]
     chosen = random.Random(arguments.seed).sample(chosen, min(arguments.sample, len(chosen)))
     # A failure is enough, it need not be made short.
     os.environ["HYPOTHESIS_PROFILE"] = "unshrunk"

@@ -581,9 +581,10 @@ class Peer:
         self._do_abort(act.Abort())
 
     def _do_borrow(self, action: act.Borrow) -> None:
-        version = self.machine.version
+        newest = self.world.facts.known.newest
+        version = None if newest is None or newest <= self.machine.version else self.machine.version
         link = self.world.pool.lend(self, action.route, self.world.clock.now, must_check=action.must_check,
-                                    version=None if self.world.facts.known.all_speak(version) else version)
+                                    version=version)
         self.world.act()
         if link:
             self.granted(link)

@@ -1266,3 +1266,52 @@ def test_a_pool_that_closes_waits_for_what_is_being_closed() -> None:
     world.machine.close(world.now)
     world.collect()
     assert gone(world, link)
+
+
+# What the pool last knew of its server, or was told
+
+P = PoolState
+SAYS: dict[str, Callable[[World, Link], None]] = {
+    "a connection is open": lambda world, link: world.machine.opened(link, "a connection", world.now),
+    "none can be opened": lambda world, link: world.machine.open_failed(link, refusal(), world.now),
+    "pause": lambda world, _: world.machine.pause(world.now),
+    "resume": lambda world, _: world.machine.resume(world.now),
+    "drain": lambda world, _: world.machine.drain(world.now),
+    "close": lambda world, _: world.machine.close(world.now)}
+
+
+def with_an_attempt(state: PoolState) -> tuple[World, Link]:
+    """Return a pool in this state, and a connection that is still being opened."""
+    world = World()
+    if state is P.UP:
+        world.lose(lent(world))
+        world.leave("a")
+    if state is P.DOWN:
+        world.lend("refused")
+        world.fail()
+    world.lend("b")
+    world.settle()
+    link = world.opening[0]
+    if end := {P.PAUSED: "pause", P.DRAINING: "drain", P.CLOSED: "close"}.get(state):
+        SAYS[end](world, link)
+    assert world.machine.state is state
+    return world, link
+
+
+@pytest.mark.parametrize("said", SAYS)
+@pytest.mark.parametrize("state", PoolState)
+def test_a_pool_says_what_it_knows_until_it_drains(state: PoolState, said: str) -> None:
+    world, link = with_an_attempt(state)
+    SAYS[said](world, link)
+    if said == "close" or state is P.CLOSED:
+        expected = P.CLOSED
+    elif said == "drain" or state is P.DRAINING:
+        expected = P.DRAINING
+    elif said == "resume":
+        expected = P.NEW if state is P.PAUSED else state
+    elif said == "pause" or state is P.PAUSED:
+        expected = P.PAUSED
+    else:
+        expected = P.UP if said == "a connection is open" else P.DOWN
+    assert world.machine.state is expected
+    assert world.machine.counters.own_faults == 0
