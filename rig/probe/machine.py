@@ -86,7 +86,8 @@ def _difference(before: Look, after: Look, missing: dict[str, str]) -> dict[str,
 
 
 def _share(before: float | None, after: float | None, of: float) -> float | None:
-    return None if before is None or after is None or of <= 0 else (after - before) / of
+    # At most 1: the two clocks are not read at the same moment.
+    return None if before is None or after is None or of <= 0 else min(1.0, (after - before) / of)
 
 
 def _spent(services: Mapping[str, int]) -> dict[str, float]:

@@ -130,6 +130,13 @@ def test_shares_are_shares_of_the_time_between_two_looks() -> None:
     assert found.missing == {}
 
 
+def test_no_share_is_more_than_the_whole() -> None:
+    before = machine.Look(10, {}, None, busy=100, all=200, stolen=0, waited=3, load=1)
+    after = machine.Look(20, {}, None, busy=120, all=220, stolen=0, waited=13.06, load=1)
+
+    assert machine.between(before, after).pressure == 1
+
+
 @pytest.mark.parametrize(("services", "reason"), [({}, machine.NOT_OURS), ({"redis": 2}, machine.RESTARTED)])
 def test_what_is_not_known_is_missing_with_its_reason(services: dict[str, int], reason: str) -> None:
     def look(of: dict[str, int]) -> machine.Look:
