@@ -28,11 +28,11 @@ def native(tmp_path: Path) -> Iterator[NativeStack]:
         log = made.folder / "logs" / f"{name}.log"
         log.write_text("INFO starting\nERROR no memory\nINFO going on\n", encoding="utf-8")
         started = processes.start(["sleep", "600"], env=dict(os.environ), log=log, cwd=tmp_path)
-        services[name] = ServiceState(process=started, url=None, stop_signal=signal.SIGTERM, stop_timeout=5)
+        services[name] = ServiceState(process=started, url=None, stop_signal=signal.SIGTERM, stop_timeout=30)
     states.save(made.folder, stack(tmp_path, services=services))
     yield made
     for service in services.values():
-        processes.stop(service.process, timeout=5)
+        processes.stop(service.process, timeout=30)
 
 
 def end(native: NativeStack, name: str) -> None:
@@ -60,8 +60,8 @@ def test_one_that_is_stopped_keeps_a_command_from_beginning_and_is_ended_all_the
     redis = native.state().services["redis"].process
     pid = redis.pid
     os.kill(pid, signal.SIGSTOP)
-    eventually(lambda: processes.is_stopped(redis), limit=5)
+    eventually(lambda: processes.is_stopped(redis))
     native.require_alive()
     with pytest.raises(ServiceDied, match=rf"^redis does not serve: it is stopped; `kill -CONT {pid}` lets it go on"):
         native.require_running()
-    assert processes.stop(redis, timeout=5), "it had to be killed"
+    assert processes.stop(redis, timeout=30), "it had to be killed"

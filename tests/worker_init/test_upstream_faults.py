@@ -120,10 +120,10 @@ def test_the_lifetime_holds(members: int, tmp_path: Path) -> None:
 def test_the_idle_timeout_holds(members: int, tmp_path: Path) -> None:
     with (servers(members=members) as running, serving(tmp_path, running.uri(), AUTH, idle_timeout=1) as host,
           host.driver() as driver):
-        assert value(driver) == 0
         began = time.monotonic()
+        assert value(driver) == 0
         wait_until(lambda: not running.connections, "it is closed")
-        assert 0.5 < time.monotonic() - began < 2
+        assert time.monotonic() - began >= 1, "it was idle for less than its timeout"
 
 
 class _Swallows(Member):
@@ -152,10 +152,10 @@ def test_a_silent_connection_is_found_before_a_task_meets_it(members: int, tmp_p
           host.driver() as driver):
         assert value(driver) == 0
         running.silent = [*running.connections]     # type: ignore[attr-defined]
-        wait_until(lambda: status(host)["connections"]["open"] == 0, "it is closed")
-        began = time.monotonic()
+        wait_until(lambda: status(host)["connections"]["open"] == 0, "it is closed, and no task has asked")
+        opened = status(host)["connections"]["opened"]
         assert value(driver) == 0
-        assert time.monotonic() - began < 2
+        assert status(host)["connections"]["opened"] == opened + 1
 
 
 @both
