@@ -55,7 +55,7 @@ _PLAIN = ("problematic", "improved")
 
 PROFILES = {profile.name: profile for profile in (
     Profile("quick", "one repeat of 30 tasks: does it work here?", tasks=30, repeats=1,
-            patterns=("problematic", "improved", "worker")),
+            patterns=("problematic", "improved", "worker"), warm=(("worker", "CeleryExecutor"),)),
     Profile("default", "100 tasks of 3 calls, 3 repeats of each cell on celery, cold and warm (hook, and local, once)",
             once=(("hook", "CeleryExecutor"), *((pattern, "LocalExecutor") for pattern in (*_PLAIN, "worker"))),
             left_out=(("hook", "LocalExecutor"),), hook_relays=("none",)),

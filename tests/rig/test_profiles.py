@@ -57,7 +57,7 @@ def test_a_worker_has_a_driver_for_each_process_on_celery_and_one_beside_local()
     assert full["Celery", "hook"] == ["none", "none warm", "process", "process warm"]
 
 
-@pytest.mark.parametrize("name", ["quick", "default", "full"])
+@pytest.mark.parametrize("name", ["default", "full"])
 def test_every_pattern_that_is_repeated_has_a_warm_cell(name: str) -> None:
     profile = PROFILES[name]
     of = [cell for cell in profiles.cells(profile) if cell.executor == "CeleryExecutor" and not cell.control]
