@@ -5,7 +5,7 @@ BIN := .venv/bin
 WHOLE := .venv/.whole
 
 .DEFAULT_GOAL := help
-.PHONY: help compare up up-celery load down status workers env check test chaos pythons driver-tests lint lock docs reference release clean
+.PHONY: help compare up up-celery load down status workers env check test chaos pythons matrix driver-tests lint lock docs reference release clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ chaos: $(WHOLE)  ## faults while DAG runs go on, about two hours: ARGS='--short'
 
 pythons: .venv/.test  ## the tests of worker_init alone on every Python found here, the oldest patch releases among them
 	$(BIN)/python -m tests.pythons $(ARGS)
+
+matrix: .venv/.test  ## what the package runs with, tried by its tests, written into docs/versions.md: half an hour
+	$(BIN)/python -m tests.matrix $(ARGS)
 
 driver-tests: .venv/.test  ## the Neo4j driver's own integration tests through the relay: CHECKOUT=a checkout of the driver
 	WORKER_INIT_TEST_DRIVER_CHECKOUT="$(CHECKOUT)" $(BIN)/pytest tests/worker_init/test_driver_suite.py $(ARGS)

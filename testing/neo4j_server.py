@@ -21,6 +21,7 @@ class StartedNeo4j:
     username: str = "neo4j"
     database: str = "neo4j"
     process: processes.Started | None = None
+    lock_file: Path | None = None       # of another version's jars than the rig's
 
     @property
     def uri(self) -> str:
@@ -29,7 +30,7 @@ class StartedNeo4j:
 
     def start(self) -> None:
         """Return once it serves."""
-        jars = neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None)
+        jars = neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None, self.lock_file)
         service = neo4j.service(self.folder, jars, self.port, heap="512m", password=self.password,
                                 env={**os.environ, MARK: str(self.folder)})
         self.process = processes.start(service.command, env=service.env, log=self.folder / "neo4j.log",

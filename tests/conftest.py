@@ -1,5 +1,6 @@
 """Real servers for the tests: a Neo4j for the session, and, where a test asks for it, the whole stack."""
 
+import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 @starts("neo4j")
 def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedNeo4j]:
+    if port := os.environ.get("TEST_NEO4J_PORT"):       # of `make matrix`, which runs one for many sessions
+        yield StartedNeo4j(tmp_path_factory.mktemp("neo4j"), int(port), os.environ["TEST_NEO4J_PASSWORD"])
+        return
     server = StartedNeo4j(tmp_path_factory.mktemp("neo4j"), ports.choose(0, variable="a test"), uuid.uuid4().hex)
     server.start()
     yield server

@@ -1,0 +1,32 @@
+"""``make matrix``: its rows vary one thing each, and its page has a result for each row."""
+
+from dataclasses import astuple
+
+from tests.matrix import BEGIN, DEFAULT, END, OLDEST, PAGE, VERSIONS, combinations, pins, requirements, row
+
+
+def test_each_row_but_the_corner_varies_one_thing() -> None:
+    for combination in combinations():
+        varied = sum(one != other for one, other in zip(astuple(combination), astuple(DEFAULT), strict=True))
+        assert combination == OLDEST or varied <= 1, combination
+
+
+def test_the_locked_versions_are_replaced_by_those_of_a_row_and_by_nothing_else() -> None:
+    driver = next(each for each in combinations() if each.driver)
+    assert {*pins(driver)} ^ {*pins(DEFAULT)} == {f"neo4j=={driver.driver}", f"neo4j=={VERSIONS['neo4j']}"}
+    without = next(each for each in combinations() if not each.uvloop and each != OLDEST)
+    assert {line.partition("==")[0] for line in {*pins(without)} ^ {*pins(DEFAULT)}} == {"uvloop"}
+
+
+def test_another_airflow_is_resolved_with_its_own_dependencies() -> None:
+    options, wanted = requirements(OLDEST)
+    assert options == []
+    assert {*wanted} >= {f"apache-airflow[celery]=={OLDEST.airflow}", f"celery=={OLDEST.celery}",
+                         f"neo4j=={OLDEST.driver}"}
+
+
+def test_the_page_has_a_result_for_each_row() -> None:
+    table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip().splitlines()[2:]
+    for combination in combinations():
+        beginning = row(combination, "").removesuffix("|").rstrip()
+        assert any(line.startswith(beginning) and line != beginning + " |" for line in table), beginning
