@@ -153,8 +153,8 @@ def _style(change: Change) -> str:
 
 
 def _by_key(summary: Summary) -> dict[tuple[object, ...], CellSummary]:
-    return {(cell.executor, cell.pattern, cell.relay, cell.driver, cell.warm, cell.tasks, cell.calls_per_task,
-             cell.hold_seconds): cell for cell in summary.cells if not cell.is_exhibit}
+    return {(cell.executor, cell.pattern, cell.relay, cell.driver, cell.warm, cell.control, cell.tasks,
+             cell.calls_per_task, cell.hold_seconds): cell for cell in summary.cells if not cell.is_exhibit}
 
 
 def _changes(before: CellSummary, after: CellSummary, level: float) -> Iterator[Change]:

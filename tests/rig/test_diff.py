@@ -86,6 +86,14 @@ def test_cells_that_only_one_run_has_are_named(tmp_path: Path) -> None:
     assert list(diff.remarks(diff.diff(*runs))) == ["only in b: improved on LocalExecutor"]
 
 
+def test_a_cell_and_its_control_are_two(tmp_path: Path) -> None:
+    cells = [builders.cell(), builders.cell().model_copy(update={"control": True})]
+    run = summarise(builders.write(tmp_path, builders.run(builders.plan(*cells))))
+
+    assert [cell.label for cell in diff.diff(run, run).cells] == [
+        "problematic on LocalExecutor", "problematic (control) on LocalExecutor"]
+
+
 def test_runs_without_a_common_cell_cannot_be_compared(tmp_path: Path) -> None:
     cells = {"a": builders.cell(tasks=2), "b": builders.cell(tasks=3)}
     runs = [summarise(builders.write(tmp_path / name, builders.run(builders.plan(cell), run=name)))

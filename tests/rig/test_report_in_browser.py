@@ -52,6 +52,7 @@ def browser() -> Iterator["Browser"]:
 def opened(browser: "Browser", page: Path, **how: Any) -> "Page":
     """Return a page that is open, on a telephone's screen unless another is asked for."""
     shown = browser.new_page(**{"viewport": {"width": 390, "height": 800}, **how})
+    shown.set_default_timeout(0)        # pytest's own limit is enough
     shown.goto(page.as_uri())
     return shown
 
@@ -65,6 +66,7 @@ def test_a_page_is_one_small_file(pages: dict[str, Path], kind: str) -> None:
 def test_a_page_is_shown_without_a_network_and_without_an_error(browser: "Browser", pages: dict[str, Path],
                                                                  kind: str) -> None:
     page = browser.new_page()
+    page.set_default_timeout(0)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))

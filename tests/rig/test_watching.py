@@ -107,7 +107,7 @@ def command(server: StartedNeo4j, *arguments: str) -> "subprocess.Popen[str]":
 
 def test_the_command_looks_once_for_a_program(neo4j_server: StartedNeo4j, opens: Any) -> None:
     opens(SHARED_AGENT)
-    out, err = command(neo4j_server, "--once", "--json").communicate(timeout=60)
+    out, err = command(neo4j_server, "--once", "--json").communicate(timeout=300)
     look = json.loads(out)
 
     assert err == ""
@@ -121,7 +121,7 @@ def test_it_looks_again_and_again_until_it_is_stopped(neo4j_server: StartedNeo4j
     assert process.stdout is not None
     moments = [json.loads(process.stdout.readline())["at"] for _ in range(3)]
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
 
     assert moments == sorted(set(moments))
     assert (process.returncode, err) == (0, "")
