@@ -18,6 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tenacity import RetryError
+
 from benchmarks.common import end_on_sigterm
 from rig.errors import RigError
 from rig.stack import neo4j_jars, ports
@@ -145,12 +147,15 @@ def _uv(*arguments: str | Path) -> None:
 
 @contextmanager
 def running(server: str, folder: Path) -> Iterator[StartedNeo4j]:
-    """Run a Neo4j of a version. Raises CannotInstall where its jars cannot be had."""
+    """Run a Neo4j of a version. Raises CannotInstall where it cannot be downloaded, or does not start."""
     started = StartedNeo4j(folder, ports.choose(0, variable="the matrix"), "matrix-password", lock_file=SERVERS[server])
     try:
         started.start()
     except RigError as error:
         raise CannotInstall(str(error)) from error
+    except RetryError as error:
+        started.stop()
+        raise CannotInstall(f"Neo4j {server} does not start") from error
     try:
         yield started
     finally:
