@@ -12,9 +12,10 @@ import pytest
 
 pytest.importorskip("airflow.sdk.execution_time.task_runner", reason="Airflow is not installed")
 
+from airflow.sdk import configuration
 from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
-from airflow.sdk.configuration import clear_secrets_backends_cache, conf
+from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.connection import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSecretsBackendAccessDenied, ErrorType
 from airflow.sdk.execution_time import task_runner
@@ -30,6 +31,10 @@ from worker_init.control import find_folders, read_status
 
 FILES = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
 HIDDEN = "hidden-7f3a"
+
+
+# Airflow 3.2 keeps none.
+clear_cache: Callable[[], None] = getattr(configuration, "clear_secrets_backends_cache", lambda: None)
 
 
 class Api:
@@ -67,10 +72,10 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in (SETTING, WRAPPED, FOLDER, "WORKER_INIT_CONNECTION_IDS", "AIRFLOW__SECRETS__BACKEND"):
         monkeypatch.delenv(name, raising=False)
-    clear_secrets_backends_cache()
+    clear_cache()
     airflow_connections._say.cache_clear()
     yield
-    clear_secrets_backends_cache()
+    clear_cache()
 
 
 @pytest.fixture(scope="module")
