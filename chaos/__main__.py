@@ -119,7 +119,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--random", type=int, help="random combinations of two faults, after the others")
     parser.add_argument("--tasks", type=int, help="of each DAG run")
     parser.add_argument("--slots", type=int, default=4, help="tasks at once (default: %(default)s)")
-    parser.add_argument("--hold", type=float, default=2.0, help="seconds that each stays within a transaction")
+    parser.add_argument("--hold", type=float, help="seconds that each stays within a transaction")
     parser.add_argument("--seconds", type=float, help="of a fault that ends by itself")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for a DAG run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="of what is random")
@@ -127,6 +127,8 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     small = options.short or options.bugs
     options.tasks = options.tasks or (20 if small else 100)
+    # Long with bugs: the task that is killed has to be within its transaction.
+    options.hold = options.hold if options.hold is not None else 8.0 if options.bugs else 2.0
     options.seconds = options.seconds or (8.0 if small else 20.0)
     options.random = options.random if options.random is not None else 0 if small or options.only else 100
     options.patterns = options.patterns or (["worker"] if small else list(PATTERNS[:2]))

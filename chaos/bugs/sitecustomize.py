@@ -10,7 +10,8 @@ import sys
 
 BUG = os.environ.get("CHAOS_BUG", "")
 COMMAND = " ".join(sys.orig_argv)
-IS_DRIVER_HOST = "worker_init.host_process" in COMMAND
+HOSTS = ("worker_init.host_process", "worker_init.cli serve", "worker-driver serve")
+IS_DRIVER_HOST = any(name in COMMAND for name in HOSTS)
 IS_WORKER = "celery worker" in COMMAND
 
 
@@ -22,8 +23,8 @@ def _lease_kept() -> None:
 
 def _reset_skipped() -> None:
     """Give what is left of a client that died within a transaction to the next one."""
-    session = importlib.import_module("worker_init.session")
-    session.Session._reset_and_give_back = session.Session._give_back
+    pool = importlib.import_module("worker_init.pool")
+    pool.Pool.reset_and_give_back = pool.Pool.give_back
 
 
 def _token_check_removed() -> None:
