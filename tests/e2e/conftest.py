@@ -1,7 +1,9 @@
 """The whole stack, brought up by the real ``rig`` in a folder of its own."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -36,13 +38,17 @@ def stack() -> Iterator[Rig]:
 def celery() -> Iterator[Rig]:
     """Give the tests of a module a stack that is up on CeleryExecutor, whose workers load the hooks. Likewise.
 
-    Its Airflow has a secrets backend: connections in a file, which has none until a test writes some.
+    Its Airflow has a secrets backend: connections in a file, which has none until a test writes some. And it has a
+    plugin by which the execution API denies tasks the connection ``neo4j_denied``; Airflow itself denies none yet.
     """
     with a_rig() as made:
+        (made.home / "plugins").mkdir()
+        shutil.copy(Path(__file__).with_name("denying_plugin.py"), made.home / "plugins")
         made.connections_file.write_text("{}", encoding="utf-8")
         arguments = {"connections_file_path": str(made.connections_file)}
         backend = {"AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
-                   "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(arguments)}
+                   "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(arguments),
+                   "AIRFLOW__CORE__PLUGINS_FOLDER": str(made.home / "plugins")}
         made.settings |= {**backend, "RIG_INHERIT": ",".join((OWNER, *backend))}
         made.run("up", "--executor", "celery").require()
         yield made

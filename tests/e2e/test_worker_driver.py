@@ -270,6 +270,17 @@ def test_a_wrong_password_is_neo4js_own_error_with_the_servers_name(celery: Rig,
     assert "wrong-password" not in log
 
 
+def test_a_denial_of_airflows_stays_a_denial(celery: Rig, api: AirflowApi, connections: Connections) -> None:
+    connections.make("neo4j_denied")
+    before = len(on_demand(celery, connections))
+    result = run_hook(celery, "denied", tasks=1)
+    assert result.code != 0
+    log = said(api, result)
+    assert "AirflowSecretsBackendAccessDenied" in log
+    assert "neo4j_denied" in log
+    assert len(on_demand(celery, connections)) == before
+
+
 def test_a_connection_of_another_type_is_untouched(celery: Rig, connections: Connections) -> None:
     connections.make("neo4j_other", conn_type="generic")
     before = leases(celery, connections)
