@@ -7,10 +7,10 @@ WHOLE := .venv/.whole
 .DEFAULT_GOAL := help
 .PHONY: help compare up up-celery load down status workers env check test chaos pythons matrix driver-tests lint lock docs reference release clean
 
-help:  ## this list
+help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-compare: $(WHOLE)  ## both executors, real servers, one report: ARGS='--profile quick' for the short one
+compare: $(WHOLE)  ## compare both executors on real servers, and write a report: ARGS='--profile quick' for a short one
 	@$(BIN)/rig compare $(ARGS)
 
 up: $(WHOLE)  ## start the stack on LocalExecutor and leave it running
@@ -19,26 +19,26 @@ up: $(WHOLE)  ## start the stack on LocalExecutor and leave it running
 up-celery: $(WHOLE)  ## the same on CeleryExecutor, with Redis, a worker and Flower
 	@$(BIN)/rig up --executor celery $(ARGS)
 
-load: $(WHOLE)  ## Locust's page on the stack, one is started if none runs: ARGS='--headless --rate 0.2' for none
+load: $(WHOLE)  ## a load test with Locust's page, on the running stack or its own: ARGS='--headless --rate 0.2' for no page
 	@$(BIN)/rig load $(ARGS)
 
 down: $(WHOLE)  ## stop the stack
 	@$(BIN)/rig down
 
-workers: $(WHOLE)  ## the shared driver of each pool process
+workers: $(WHOLE)  ## show the shared driver of each pool process
 	@$(BIN)/rig workers $(ARGS)
 
-status: $(WHOLE)  ## what runs, where it listens, how to log in
+status: $(WHOLE)  ## show what runs, where it listens, and how to log in
 	@$(BIN)/rig status $(ARGS)
 
-env:  ## write .env with random secrets for the compose files; what is in it already stays
+env:  ## write .env with random secrets for the compose files; values that are there already stay
 	@$(PYTHON) -m rig.env_file
 
-check: .venv/.test lint  ## style, types, and every test that needs no server: under two minutes
+check: .venv/.test lint  ## check style and types, and run the tests that need no server: under two minutes
 	$(BIN)/python -m tests.server_free -q -n 2 --dist loadfile $(ARGS)
 
 # The tests that need no server go first, on both cores: most mistakes show there, within two minutes.
-test: .venv/.test lint  ## every check: style, types, unit tests, and tests on the real stack
+test: .venv/.test lint  ## run every check: style, types, and all tests, on real servers
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m tests.server_free -q -n 2 --dist loadfile
 	$(BIN)/pytest -m server
@@ -49,13 +49,13 @@ endif
 chaos: $(WHOLE)  ## faults while DAG runs go on, about two hours: ARGS='--short' for ten minutes, '--bugs', '--survival 10'
 	@$(BIN)/python -m chaos $(ARGS)
 
-pythons: .venv/.test  ## the tests of worker_init alone on every Python found here, the oldest patch releases among them
+pythons: .venv/.test  ## run worker_init's tests on every Python found here, old patch releases included
 	$(BIN)/python -m tests.pythons $(ARGS)
 
 matrix: .venv/.test  ## what the package runs with, tried by its tests, written into docs/versions.md: half an hour
 	$(BIN)/python -m tests.matrix $(ARGS)
 
-driver-tests: .venv/.test  ## the Neo4j driver's own integration tests through the relay: CHECKOUT=a checkout of the driver
+driver-tests: .venv/.test  ## run the Neo4j driver's own integration tests through the relay: CHECKOUT=a checkout of the driver
 	WORKER_INIT_TEST_DRIVER_CHECKOUT="$(CHECKOUT)" $(BIN)/pytest tests/worker_init/test_driver_suite.py $(ARGS)
 
 lint: .venv/.test
@@ -78,13 +78,13 @@ lock: $(WHOLE)  ## resolve the requirements again (needs uv)
 
 # What a page of the site loads from elsewhere: nothing.
 FOREIGN := <(script|link|img|iframe)[^>]+(src|href)="?https?://
-docs: .venv/.docs/.made  ## the documentation as a site, links checked: results/site/index.html
+docs: .venv/.docs/.made  ## build the documentation as a site, and check its links: results/site/index.html
 	@NO_MKDOCS_2_WARNING=1 .venv/.docs/bin/mkdocs build --quiet --strict --clean
 	@! grep -rlE '$(FOREIGN)' --include='*.html' results/site || { \
 	    echo "These pages load something from elsewhere." >&2; exit 1; }
 	@echo "The site: results/site/index.html"
 
-reference: .venv/.test  ## write the reference pages again, from the code that they are about
+reference: .venv/.test  ## write the reference pages from the code
 	@$(BIN)/python -m testing.reference_pages
 
 .venv/.docs/.made: requirements/docs.txt
@@ -92,7 +92,7 @@ reference: .venv/.test  ## write the reference pages again, from the code that t
 	@.venv/.docs/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/docs.txt
 	@touch $@
 
-release: .venv/.release/.made  ## wheels, sdists and a list of what is in them, built and checked in dist/; nothing is published
+release: .venv/.release/.made  ## build and check wheels, sdists and lists of their contents in dist/; publish nothing
 	@.venv/.release/bin/python -m testing.release
 
 .venv/.release/.made: requirements/release.txt

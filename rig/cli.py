@@ -52,13 +52,14 @@ ExecutorName = Annotated[str, typer.Option("--executor", help="local or celery")
 StackName = Annotated[str, typer.Option("--stack", help="native (processes of this machine) or compose (containers)")]
 RelayName = Annotated[str | None, typer.Option(
     "--relay", callback=_of_today, help="What tasks find in NEO4J_WORKER_URI: process (a shared driver for each pool "
-                                        "process), shared (one for all), none. [default: process on celery, none on "
+                                        "process), shared (one for all), none. \\[default: process on celery, none on "
                                         "local]")]
 
 
 @app.command()
 def up(executor: ExecutorName = "local", relay: RelayName = None,
-       slots: Annotated[int | None, typer.Option(help="Tasks at once on either executor. [default: RIG_SLOTS, 16]",
+       slots: Annotated[int | None, typer.Option(help="Tasks that run at once, on either executor. "
+                                                      "\\[default: RIG_SLOTS, 16]",
                                                  min=1, max=1000)] = None, on: StackName = NATIVE) -> None:
     """Start the whole stack and leave it running."""
     from rig.stack import lock  # noqa: PLC0415 - importing Celery and the servers' wheels takes a second
@@ -84,7 +85,7 @@ def down(on: StackName = NATIVE) -> None:
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="For a program: pid, URL and health of each.")] = False,
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print pid, URL and health as JSON.")] = False,
            on: StackName = NATIVE) -> None:
     """Show every service, where it listens, whether it serves, and how to log in."""
     stack = named(settings_module.load(), on)
@@ -117,7 +118,7 @@ def restart(services: Annotated[list[str], typer.Argument(help="As `rig status` 
 
 @app.command()
 def switch(executor: Annotated[str, typer.Argument(help="local or celery")], relay: RelayName = None,
-           drain: Annotated[bool, typer.Option("--drain", help="Wait for the DAG runs in progress first.")] = False,
+           drain: Annotated[bool, typer.Option("--drain", help="First wait until no DAG run is in progress.")] = False,
            on: StackName = NATIVE) -> None:
     """Change the executor of the running stack; API server, history and Neo4j stay."""
     from rig import switching  # noqa: PLC0415 - as above
@@ -134,17 +135,20 @@ def switch(executor: Annotated[str, typer.Argument(help="local or celery")], rel
 def compare(
     profile: Annotated[str, typer.Option(help="; ".join(f"{p.name}: {p.about}" for p in profiles.PROFILES.values()))
                        ] = "default",
-    executors: Annotated[str | None, typer.Option(help="Some of local,celery.")] = None,
-    patterns: Annotated[str | None, typer.Option(help=f"Some of {','.join(DAG_OF_PATTERN)}.")] = None,
-    relays: Annotated[str | None, typer.Option(callback=_of_today, help="Some of none,process,shared, for the patterns "
-                                                                        "that can be behind one (worker, hook).")
+    executors: Annotated[str | None, typer.Option(help="One or both of local,celery.")] = None,
+    patterns: Annotated[str | None, typer.Option(help=f"One or more of {','.join(DAG_OF_PATTERN)}.")] = None,
+    relays: Annotated[str | None, typer.Option(callback=_of_today, help="One or more of none,process,shared, "
+                                                                        "for patterns that can be behind one (worker, "
+                                                                        "hook).")
                       ] = None,
     tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run, up to 10000.")] = None,
-    calls: Annotated[int | None, typer.Option(help="Calls of the database in each task.")] = None,
-    hold: Annotated[float | None, typer.Option(help="Seconds a task holds its driver after its calls.")] = None,
+    calls: Annotated[int | None, typer.Option(help="Database calls in each task.")] = None,
+    hold: Annotated[float | None, typer.Option(help="Seconds for which a task holds its driver, after its calls.")
+                    ] = None,
     repeats: Annotated[int | None, typer.Option(help="DAG runs of each cell.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. [default: random, recorded]")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. \\[default: random, and recorded]")
+                    ] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
     on: StackName = NATIVE,
     airflow_url: Annotated[str | None, typer.Option(help="Measure this deployment as it is; --executors says what it "
                                                          "runs on, NEO4J_URI which server its tasks use.")] = None,
@@ -178,20 +182,21 @@ def compare(
 
 @app.command(name="compare-load")
 def compare_load(
-    executors: Annotated[str, typer.Option(help="Some of local,celery.")] = "local,celery",
-    patterns: Annotated[str, typer.Option(help="Some of problematic,improved,hook,worker.")
+    executors: Annotated[str, typer.Option(help="One or both of local,celery.")] = "local,celery",
+    patterns: Annotated[str, typer.Option(help="One or more of problematic,improved,hook,worker.")
                         ] = "problematic,improved,worker",
     tasks: Annotated[int, typer.Option(help="Mapped tasks in each DAG run, up to 10000.")] = 10,
-    calls: Annotated[int, typer.Option(help="Calls of the database in each task.")] = 3,
-    hold: Annotated[float, typer.Option(help="Seconds a task holds its driver after its calls.")] = 0.2,
-    rate: Annotated[float, typer.Option(help="The first rate, and the step to the next, DAG runs per second.",
+    calls: Annotated[int, typer.Option(help="Database calls in each task.")] = 3,
+    hold: Annotated[float, typer.Option(help="Seconds for which a task holds its driver after its calls.")] = 0.2,
+    rate: Annotated[float, typer.Option(help="The first rate, in DAG runs per second, and the step to the next one.",
                                         min=0.001, max=100)] = 0.1,
-    steps: Annotated[int, typer.Option(help="How many rates at most.", min=1, max=100)] = 10,
-    step_time: Annotated[float, typer.Option(help="Seconds of each.", min=5, max=3600)] = 45,
-    held_time: Annotated[float, typer.Option(help="Seconds for which the last rate that held is held.",
+    steps: Annotated[int, typer.Option(help="The most rates to try.", min=1, max=100)] = 10,
+    step_time: Annotated[float, typer.Option(help="Seconds for which each rate is tried.", min=5, max=3600)] = 45,
+    held_time: Annotated[float, typer.Option(help="Seconds for which the highest rate that held is tried again.",
                                              min=5, max=86_400)] = 180,
-    seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. [default: random, recorded]")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. \\[default: random, and recorded]")
+                    ] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
 ) -> None:
     """Find the rate of DAG runs that holds, for each executor and pattern, and write a report.
 
@@ -219,37 +224,38 @@ def compare_load(
 
 @app.command()
 def load(
-    headless: Annotated[bool, typer.Option("--headless", help="Without the web page: one test, to an exit code.")
+    headless: Annotated[bool, typer.Option("--headless", help="Run one test without the web page. The exit code "
+                                                              "is its result.")
                         ] = False,
-    rate: Annotated[float | None, typer.Option(help="DAG runs per second. [default: 0.2]")] = None,
-    seconds: Annotated[float | None, typer.Option("--time", help="Seconds in which DAG runs arrive. [default: 60]")
+    rate: Annotated[float | None, typer.Option(help="DAG runs per second. \\[default: 0.2]")] = None,
+    seconds: Annotated[float | None, typer.Option("--time", help="Seconds in which DAG runs arrive. \\[default: 60]")
                        ] = None,
-    pattern: Annotated[str | None, typer.Option(help="problematic, improved, worker or hook. [default: worker]")
+    pattern: Annotated[str | None, typer.Option(help="problematic, improved, worker or hook. \\[default: worker]")
                        ] = None,
-    tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run. [default: 5]")] = None,
-    calls: Annotated[int | None, typer.Option(help="Queries in each task. [default: 3]")] = None,
-    hold: Annotated[float | None, typer.Option(help="Seconds a task keeps its driver after them. [default: 0.2]")
-                    ] = None,
-    shape: Annotated[str | None, typer.Option(help="steady, step, spike, soak or find-the-knee. [default: steady]")
+    tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run. \\[default: 5]")] = None,
+    calls: Annotated[int | None, typer.Option(help="Queries in each task. \\[default: 3]")] = None,
+    hold: Annotated[float | None, typer.Option(help="Seconds for which a task keeps its driver after its queries. "
+                                                    "\\[default: 0.2]")] = None,
+    shape: Annotated[str | None, typer.Option(help="steady, step, spike, soak or find-the-knee. \\[default: steady]")
                      ] = None,
-    step_time: Annotated[float | None, typer.Option(help="Seconds of each step of find-the-knee. [default: 45]")
+    step_time: Annotated[float | None, typer.Option(help="Seconds of each step of find-the-knee. \\[default: 45]")
                          ] = None,
-    users: Annotated[int | None, typer.Option(help="Closed loop: so many users, each with one DAG run at a time, "
+    users: Annotated[int | None, typer.Option(help="Closed loop: this many users, each with one DAG run at a time, "
                                                    "instead of a rate.", min=1)] = None,
     run_limit: Annotated[float | None, typer.Option(help="Seconds after which a DAG run counts as failed. "
-                                                         "[default: 300]")] = None,
+                                                         "\\[default: 300]")] = None,
     max_failure_share: Annotated[float | None, typer.Option(
-        help="Fails above this share of failed DAG runs, 0 to 1. [default: 0]", min=0, max=1)] = None,
+        help="Fails above this share of failed DAG runs, 0 to 1. \\[default: 0]", min=0, max=1)] = None,
     max_run_p95: Annotated[float | None, typer.Option("--max-run-p95", help="Fails above this 95th percentile of run, "
                                                                             "in s.")] = None,
     max_connections_left: Annotated[int | None, typer.Option(help="Fails above this number of connections that are "
                                                                   "open 5 s after the last DAG run and were not "
                                                                   "before.", min=0)] = None,
     executor: Annotated[str | None, typer.Option(help="local or celery, of a stack that is started for the test. "
-                                                      "[default: that of the running stack, else local]")] = None,
+                                                      "\\[default: that of the running stack, else local]")] = None,
     relay: RelayName = None,
     processes: Annotated[int | None, typer.Option(help="Locust's processes beside its master.", min=1, max=64)] = None,
-    unpause: Annotated[bool, typer.Option("--unpause", help="Take the DAG out of its pause for the test.")] = False,
+    unpause: Annotated[bool, typer.Option("--unpause", help="Unpause the DAG for the test.")] = False,
     port: Annotated[int, typer.Option(help="Port of Locust's web page.", min=1, max=65535)] = 8089,
 ) -> None:
     """Drive the stress DAG with Locust, and watch Neo4j's connections beside it.
@@ -286,8 +292,8 @@ def write_env() -> None:
 
 
 @app.command()
-def dag(name: Annotated[str, typer.Argument(help="The DAG's id, as `neo4j_stress_test`.")],
-        conf: Annotated[str, typer.Option(help="Parameters as JSON, as '{\"tasks\": 10}'.")] = "{}",
+def dag(name: Annotated[str, typer.Argument(help="The DAG's id, for example `neo4j_stress_test`.")],
+        conf: Annotated[str, typer.Option(help="Parameters as JSON, for example '{\"tasks\": 10}'.")] = "{}",
         on: StackName = NATIVE) -> None:
     """Start one DAG run on the running stack and watch it to its end."""
     from rig import one_dag  # noqa: PLC0415 - as above
@@ -301,7 +307,7 @@ def dag(name: Annotated[str, typer.Argument(help="The DAG's id, as `neo4j_stress
 
 
 @app.command()
-def workers(as_json: Annotated[bool, typer.Option("--json", help="For a program: all that the workers tell.")] = False,
+def workers(as_json: Annotated[bool, typer.Option("--json", help="Print all that workers report, as JSON.")] = False,
             on: StackName = NATIVE) -> None:
     """Show the shared driver of each pool process, from Flower's API."""
     from rig import workers as inspection  # noqa: PLC0415 - as above
@@ -318,8 +324,8 @@ def workers(as_json: Annotated[bool, typer.Option("--json", help="For a program:
 
 
 @app.command()
-def logs(service: Annotated[str, typer.Argument(help="As `rig status` names it, as airflow-scheduler.")],
-         lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=1)] = 200,
+def logs(service: Annotated[str, typer.Argument(help="Its name in `rig status`, for example airflow-scheduler.")],
+         lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines to print.", min=1)] = 200,
          on: StackName = NATIVE) -> None:
     """Print the end of a service's log."""
     from rig.stack.service import last_lines  # noqa: PLC0415 - as above
@@ -391,10 +397,10 @@ def export(run: RunName = "latest", as_csv: Annotated[bool, typer.Option(
 
 @app.command()
 def watch(
-    uri: Annotated[str | None, typer.Option(help="The Neo4j to watch. [default: NEO4J_URI, else that of the stack "
+    uri: Annotated[str | None, typer.Option(help="The Neo4j to watch. \\[default: NEO4J_URI, else that of the stack "
                                                  "that is up]")] = None,
-    user: Annotated[str | None, typer.Option(help="Who asks; the password is NEO4J_PASSWORD or is asked for. [default: "
-                                                  "NEO4J_USERNAME, neo4j]")] = None,
+    user: Annotated[str | None, typer.Option(help="Who asks. The password is NEO4J_PASSWORD, or is asked for. "
+                                                  "\\[default: NEO4J_USERNAME, neo4j]")] = None,
     every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1, max=3600)] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For a program: a line for each look.")] = False,
@@ -418,17 +424,19 @@ def plan(
     tasks_per_hour: Annotated[float, typer.Option(help="Tasks that use Neo4j, per hour.")] = 1000,
     at_once: Annotated[int, typer.Option(help="Tasks that become ready at the same moment, as a DAG run's mapped tasks "
                                               "do.")] = 1,
-    calls: Annotated[int, typer.Option(help="Calls of the database in each task.")] = 3,
+    calls: Annotated[int, typer.Option(help="Database calls in each task.")] = 3,
     hold: Annotated[float, typer.Option(help="Seconds for which a task keeps its driver.")] = 2.0,
     task_seconds: Annotated[float | None, typer.Option(help="Seconds for which a task keeps its process busy. "
-                                                            "[default: the hold and 1.5 s]")] = None,
+                                                            "\\[default: the hold and 1.5 s]")] = None,
     pattern: Annotated[str | None, typer.Option(help="Only this one: problematic, improved, hook or worker. "
-                                                     "[default: all]")] = None,
+                                                     "\\[default: all]")] = None,
     scope: Annotated[str | None, typer.Option(help="Only this scope of the shared driver: process or shared. "
-                                                   "[default: both]")] = None,
-    idle_timeout: Annotated[float, typer.Option(help="WORKER_INIT_IDLE_TIMEOUT, in s.")] = 300,
-    lifetime: Annotated[float, typer.Option(help="WORKER_INIT_MAX_LIFETIME, in s.")] = 2700,
-    max_size: Annotated[int, typer.Option(help="WORKER_INIT_MAX_SIZE.")] = 100,
+                                                   "\\[default: both]")] = None,
+    idle_timeout: Annotated[float, typer.Option(help="WORKER_INIT_IDLE_TIMEOUT: seconds until an unused "
+                                                      "connection is closed.")] = 300,
+    lifetime: Annotated[float, typer.Option(help="WORKER_INIT_MAX_LIFETIME: seconds until a connection is "
+                                                  "replaced.")] = 2700,
+    max_size: Annotated[int, typer.Option(help="WORKER_INIT_MAX_SIZE: the most connections of one driver.")] = 100,
     query_ms: Annotated[float, typer.Option(help="What one transaction takes at the server, in ms.")] = 5,
     round_trip_ms: Annotated[float, typer.Option(help="Round trip from a worker to Neo4j, in ms.")] = 1,
     tls: Annotated[bool, typer.Option("--tls", help="Neo4j is reached with TLS.")] = False,
@@ -437,7 +445,7 @@ def plan(
     worth: Annotated[float, typer.Option(help="Seconds for which a connection may be idle to save one opening.")] = 60,
     against: Annotated[str | None, typer.Option(metavar="RUN", help="Show the error of this law for each cell of a "
                                                 "comparison: its id, its folder, or `latest`.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Say what a deployment will do to Neo4j: connections opened, open and idle, and time spent with connecting.
 
@@ -459,7 +467,7 @@ def plan(
 
 @app.command()
 def doctor() -> None:
-    """Look at this machine: disk, memory, ports, Python, wheels, what must be reachable; say how to fix it."""
+    """Look at this machine: disk, memory, ports, Python, wheels, downloads. Say how to fix what is wrong."""
     from rig import doctor as examination  # noqa: PLC0415 - as above
 
     findings = examination.examine(settings_module.load())

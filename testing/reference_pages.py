@@ -59,7 +59,7 @@ def _rig() -> Iterator[str]:
 
 
 def _plain(text: str) -> list[str]:
-    return MARKUP.sub("", text).replace("<", "&lt;").splitlines()
+    return MARKUP.sub("", text).replace("\\[", "[").replace("<", "&lt;").splitlines()
 
 
 def _option(parameter: Any) -> tuple[str, str, str]:

@@ -112,3 +112,9 @@ def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:
     result = rig(tmp_path)
     assert result.returncode == 2
     assert "Usage: rig" in result.stdout + result.stderr
+
+
+def test_the_help_shows_what_an_option_is_without_it() -> None:
+    """Rich takes words in brackets for its own markup, and leaves them out, unless they are escaped."""
+    said = " ".join(rig(Path(), "load", "--help").stdout.replace("│", " ").split())
+    assert "DAG runs per second. [default: 0.2]" in said
