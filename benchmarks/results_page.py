@@ -71,10 +71,10 @@ def conditions(summary: Summary) -> str:
     succeeded = sum(cell.tasks_succeeded for cell in summary.cells)
     planned = sum(cell.tasks * cell.repeats for cell in summary.cells)
     wrong = sum(cell.tasks_wrong for cell in summary.cells)
-    repeats = phrases.enumerate_words([str(count) for count in sorted({cell.repeats for cell in summary.cells})])
+    repeats = sorted({cell.repeats for cell in summary.cells})
     return (f"`{summary.command}` on {phrases.moment(summary.started_at)[:10]}: {first.tasks} tasks in a DAG run, "
-            f"{first.calls_per_task} calls in a task, at most {summary.slots} tasks at once, "
-            f"DAG runs of each kind: {repeats}. "
+            f"{phrases.plural(first.calls_per_task, 'call')} in a task, at most {summary.slots} tasks at once, "
+            f"{' or '.join(map(str, repeats))} of each DAG run. "
             f"{summary.environment['cpu']['cores']} cores, Airflow {versions['airflow']}, Celery {versions['celery']}, "
             f"Neo4j {versions['neo4j server']}, driver {versions['neo4j driver']}, Python {versions['python']}. "
             f"{succeeded:,} of {planned:,} tasks succeeded, {wrong:,} got a wrong answer.")
