@@ -25,6 +25,7 @@ from rig.stack.borrowing import Needs, Start, borrowed
 from rig.stack.interface import Stack
 from rig.stack.state import StackState
 from worker_init import settings as relay_settings
+from worker_init.errors import WorkerInitError
 
 WARM_UP_DAG = DAG_OF_PATTERN["improved"]
 FINISHED = ("success", "failed", "hung", "error")       # recorded results; only an interrupted run is run again
@@ -62,7 +63,7 @@ class Comparison:
                 run=folder.name, profile=request.profile.name, seed=request.seed, slots=slots,
                 repeats=request.profile.repeats, command=request.command, status="running", started_at=time.time(),
                 environment=self._environment(state), plan=planned,
-                idle_timeout=relay_settings.Settings.from_environment(os.environ).idle_timeout)
+                idle_timeout=_idle_timeout())
             return self._go(folder, record, state, planned)
 
     def resume(self, folder: Path, command: str) -> RunRecord:
@@ -184,6 +185,17 @@ class Comparison:
 
 def _ended(record: RunRecord, status: str, reason: str | None) -> RunRecord:
     return record.model_copy(update={"status": status, "reason": reason, "ended_at": time.time()})
+
+
+def _idle_timeout() -> float | None:
+    """Return how long a shared driver keeps an idle connection, None where a setting of worker_init cannot be used.
+
+    Its cells fail by themselves then, with the reason; those of the other patterns do not need it.
+    """
+    try:
+        return relay_settings.Settings.from_environment(os.environ).idle_timeout
+    except WorkerInitError:
+        return None
 
 
 def _require_same_versions(record: RunRecord, now: dict[str, dict[str, str]]) -> None:

@@ -82,8 +82,8 @@ class Panel(NamedTuple):
 
 
 def from_zero(highest: float, title: str, *, room: float = 1.06) -> Axis:
-    """Return an axis from 0 to somewhat above the highest value."""
-    return Axis(0.0, (highest or 1.0) * room, title)
+    """Return an axis from 0 to somewhat above the highest value; to 1 where none is above 0."""
+    return Axis(0.0, (highest if highest > 0 else 1.0) * room, title)
 
 
 def of_powers(values: Iterable[float], title: str) -> Axis:

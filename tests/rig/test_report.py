@@ -606,6 +606,13 @@ def test_one_repeat_of_each_cell_is_bold_and_hues_stand_for_patterns(read: RawRu
 AXIS = plot.Axis(0, 10, "s")
 
 
+@pytest.mark.parametrize("highest", [-0.5, 0.0])
+def test_an_axis_has_a_length_where_all_was_seen_before_its_beginning(highest: float) -> None:
+    axis = plot.from_zero(highest, "s")
+    assert axis.high > axis.low == 0
+    assert axis.ticks[0].text == "0"
+
+
 def test_a_value_holds_until_the_next_one() -> None:
     assert plot.steps([(0, 0), (5, 10), (10, 10)], AXIS, AXIS) == "M0 1000H500V0H1000"
     assert plot.under([(0, 10), (10, 10)], [(0, 0), (10, 0)], AXIS, AXIS) == "M0 0H1000L1000 1000 1000 1000 0 1000Z"
