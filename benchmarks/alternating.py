@@ -8,15 +8,12 @@ CeleryExecutor, for each scope of the shared drivers. It brings the stack up and
 """
 
 import argparse
-import json
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.on_airflow import console, on_a_stack, run_dag
+from benchmarks.on_airflow import console, keep, on_a_stack, run_dag
 from patterns.facts import QUERY_TASK, STRESS_DAG
 from rig.airflow_api import AirflowApi
 from rig.percentile import percentile
@@ -69,7 +66,7 @@ def main() -> int:
 
     def measured(stack: NativeStack, config: Settings) -> None:
         runs = [run for scope in options.scopes for run in _told(measure(stack, scope, options))]
-        concluded(runs, stack.state(), config.data_dir / "benchmarks" / "alternating.json")
+        concluded(runs, stack.state(), config)
     return on_a_stack("alternating", measured)
 
 
@@ -89,17 +86,14 @@ def _spread(name: str, ratios: list[float]) -> str:
     return f"{name} {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def concluded(runs: list[Run], state: StackState, file: Path) -> None:
+def concluded(runs: list[Run], state: StackState, config: Settings) -> None:
     """Print the medians over the runs, and write what was measured."""
     for scope in dict.fromkeys(run.scope for run in runs):
         of = [run for run in runs if run.scope == scope]
         middle, tails = ([run.ratio(statistic) for run in of] for statistic in (statistics.median, tail))
         console.print(f"[bold]scope {scope}, {len(of)} runs, {state.slots} slots: {_spread('median', middle)}, "
                       f"{_spread('p90', tails)}")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"at": time.time(), "slots": state.slots, "runs": [run._asdict() for run in runs]}),
-                    encoding="utf-8")
-    console.print(f"written to {file}", soft_wrap=True)
+    keep(config, "alternating", {"slots": state.slots, "runs": [run._asdict() for run in runs]})
 
 
 if __name__ == "__main__":

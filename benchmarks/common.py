@@ -17,6 +17,7 @@ import neo4j
 import psutil
 
 from rig.stack import ports
+from rig.whole_file import write_whole
 from testing.neo4j_server import StartedNeo4j
 from testing.servers import Neo4jServer, redis_server
 
@@ -82,7 +83,7 @@ def write(out: Path | None, result: dict[str, Any]) -> None:
     """Write the result where it was asked for."""
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_whole(out, json.dumps(result, indent=2) + "\n")
 
 
 def read_seconds(pid: int) -> float:

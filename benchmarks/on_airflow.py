@@ -1,5 +1,7 @@
 """What the benchmarks on a whole stack have in common: the stack, and a DAG run to its end."""
 
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +17,7 @@ from rig.settings import Settings
 from rig.stack import lock, processes
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
+from rig.whole_file import write_whole
 
 console = Console()
 # A benchmark that takes minutes does not end because a busy machine took long for one answer.
@@ -48,6 +51,14 @@ def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None],
         console.print(f"benchmarks/{name}: {error}", style="red", soft_wrap=True)
         return error.exit_code
     return 0
+
+
+def keep(config: Settings, name: str, figures: dict[str, Any]) -> None:
+    """Write what a benchmark has measured into the data folder, and say where."""
+    file = config.data_dir / "benchmarks" / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps({"at": time.time(), **figures}))
+    console.print(f"written to {file}", soft_wrap=True)
 
 
 def project_with(folder: Path) -> Path:

@@ -9,12 +9,10 @@ the scheduler and the worker restarted before each, and one on LocalExecutor bes
 """
 
 import argparse
-import json
 import statistics
 import sys
-import time
 
-from benchmarks.on_airflow import console, on_a_stack, run_dag
+from benchmarks.on_airflow import console, keep, on_a_stack, run_dag
 from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
@@ -46,10 +44,7 @@ def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -
         ratios = [one / other for one, other in zip(found[name], found[baseline], strict=True)]
         console.print(f"[bold]{name} / {baseline}: {statistics.median(ratios):.2f} "
                       f"({min(ratios):.2f} to {max(ratios):.2f})")
-    file = config.data_dir / "benchmarks" / "parallelism.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"at": time.time(), "slots": config.slots, "makespan_seconds": found}), encoding="utf-8")
-    console.print(f"written to {file}", soft_wrap=True)
+    keep(config, "parallelism", {"slots": config.slots, "makespan_seconds": found})
 
 
 def main() -> int:

@@ -11,21 +11,20 @@ The end of the task is Airflow's ``end_date``; the end of the pool process's wor
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import psycopg2
 
-from benchmarks.on_airflow import Configured, console, on_a_stack, project_with, run_dag
+from benchmarks.on_airflow import Configured, console, keep, on_a_stack, project_with, run_dag
 from rig.settings import Settings
 from rig.stack import postgres
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
+from testing.waiting import comes_true
 
 DAG = "benchmark_task_end"
 SETTING = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
@@ -50,17 +49,15 @@ def run_once(stack: NativeStack, interval: int, tasks: int) -> list[float]:
 def held(state: StackState, run_id: str, tasks: int) -> list[float]:
     """Wait until Celery has noted the end of each task; return the seconds between Airflow's end and Celery's."""
     url = postgres.url(state.ports["postgres"], state.secrets.postgres.get_secret_value(), "postgresql")
-    ends_at = time.monotonic() + 60
     connection = psycopg2.connect(url)
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            while True:
+            def ended() -> list[float]:
                 cursor.execute(_HELD, (DAG, run_id))
-                found = [float(row[0]) for row in cursor.fetchall()]
-                if len(found) == tasks or time.monotonic() > ends_at:
-                    return found
-                time.sleep(0.5)
+                return [float(row[0]) for row in cursor.fetchall()]
+            comes_true(lambda: len(ended()) == tasks, every=0.5)
+            return ended()
     finally:
         connection.close()
 
@@ -77,10 +74,7 @@ def measure(stack: NativeStack, config: Settings, runs: int, tasks: int) -> None
         console.print(f"[bold]interval {interval} s: {long} of {len(every)} tasks held their pool process for it "
                       f"({[sum(value >= NEARLY * interval for value in run) for run in found]} by run); held in the "
                       f"median {statistics.median(every):.2f} s, at most {every[-1]:.2f} s", soft_wrap=True)
-    file = config.data_dir / "benchmarks" / "task_end.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"at": time.time(), "slots": stack.state().slots, "held": seconds}), encoding="utf-8")
-    console.print(f"written to {file}", soft_wrap=True)
+    keep(config, "task_end", {"slots": stack.state().slots, "held": seconds})
 
 
 def main() -> int:

@@ -13,17 +13,15 @@ the tasks had to import by themselves although modules were preloaded: add what 
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks.on_airflow import Configured, console, on_a_stack, project_with, run_dag
+from benchmarks.on_airflow import Configured, console, keep, on_a_stack, project_with, run_dag
 from patterns.facts import Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
@@ -73,10 +71,7 @@ def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -
         console.print(f"[bold]{name}: on {_spread(on)} {unit}, off {_spread(off)} {unit}, on / off {_spread(ratios)}")
     if options.imports:
         _print_imports(found["preload on"][-1])
-    file = config.data_dir / "benchmarks" / f"task_start-{options.executor}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"at": time.time(), "slots": config.slots, "rows": found}), encoding="utf-8")
-    console.print(f"written to {file}", soft_wrap=True)
+    keep(config, f"task_start-{options.executor}", {"slots": config.slots, "rows": found})
 
 
 def _median(rows: Rows, key: str) -> float:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import psutil
-
 from chaos.ground import Ground
 from patterns.facts import Executor
+from testing.alive import is_alive
 from testing.waiting import wait_until
 
 Kind = Literal["kill -9", "stopped", "restart", "cut", "delayed", "black hole", "calm"]
@@ -94,7 +93,7 @@ def _strike_process(ground: Ground, fault: Fault, seconds: float, chance: random
             os.kill(pid, signal.SIGCONT)
         return
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, "it is dead")
+    wait_until(lambda: not is_alive(pid), "it is dead")
     while_it_lasts()
     if fault.target in SERVICES and not (fault.target == "driver host" and ground.state.executor == "CeleryExecutor"):
         _restart(ground, fault.target)      # the driver host of a worker is started again by the worker

@@ -13,7 +13,7 @@ from chaos.ground import STATUS_WITHIN, Ground
 from patterns.facts import Executor
 from rig.errors import RigError
 from rig.records import Relay
-from testing.waiting import LIMIT
+from testing.waiting import comes_true
 
 BACK_WITHIN = 30.0      # seconds for connections to be back at their floor
 POLL = 1.0
@@ -87,9 +87,10 @@ def _run(ground: Ground, plan: Plan, outcome: Outcome) -> None:
     run_id = ground.trigger(plan.tasks, plan.pattern, plan.hold)
     chance = random.Random(plan.seed)      # noqa: S311 - which of several is struck, no secret
     for fault in plan.faults:
-        _until(lambda: (ground.counts(run_id) or {}).get("running", 0) > 0 or ground.has_ended(run_id), plan.limit)
+        comes_true(lambda: (ground.counts(run_id) or {}).get("running", 0) > 0 or ground.has_ended(run_id), plan.limit,
+                   POLL)
         strike(ground, fault, plan.seconds, chance, partial(_look_at_status, ground, fault, outcome))
-    if not _until(lambda: ground.has_ended(run_id), plan.limit):
+    if not comes_true(lambda: ground.has_ended(run_id), plan.limit, POLL):
         outcome.look(account.ENDS, f"the DAG run had not ended after {plan.limit:g} s: {ground.counts(run_id)}")
         ground.give_up(run_id)
     _judge(ground, plan, outcome, run_id)
@@ -141,14 +142,5 @@ def _more(found: int | None, floor: int, what: str) -> str | None:
 
 
 def _held_within(outcome: Outcome, invariant: str, question: Callable[[], str | None]) -> None:
-    held = _until(lambda: question() is None, BACK_WITHIN)
+    held = comes_true(lambda: question() is None, BACK_WITHIN, POLL)
     outcome.look(invariant, None if held else question())
-
-
-def _until(question: Callable[[], bool], limit: float = LIMIT) -> bool:
-    until = time.monotonic() + limit
-    while not question():
-        if time.monotonic() > until:
-            return False
-        time.sleep(POLL)    # between two questions
-    return True

@@ -21,6 +21,12 @@ def eventually(question: Callable[[], Answer], limit: float = LIMIT, every: floa
                              f"{error.last_attempt.result()!r}") from None
 
 
+def comes_true(question: Callable[[], object], limit: float = LIMIT, every: float = 0.1) -> bool:
+    """Say whether there is a truthy answer within ``limit`` seconds."""
+    return bool(Retrying(retry=retry_if_result(lambda answer: not answer), stop=stop_after_delay(limit),
+                         wait=wait_fixed(every), retry_error_callback=lambda _: False)(question))
+
+
 def wait_until(check: Callable[[], Answer], what: str, seconds: float = LIMIT) -> Answer:
     """Return the check's first true answer; fail where there is none in time."""
     return eventually(check, seconds, 0.02, what)

@@ -21,6 +21,7 @@ from patterns.facts import EXECUTORS
 from rig.airflow_api import AirflowApi
 from rig.records import DagRunRecord
 from rig.stack import ports
+from testing.alive import is_alive
 from testing.waiting import eventually
 from tests.e2e.conftest import listening
 from tests.e2e.rig_command import Result, Rig
@@ -499,8 +500,7 @@ def test_what_died_and_what_is_stopped_is_told_in_time_from_what_is_only_not_kno
     for process in (postmaster, *postmaster.children()):
         process.suspend()
     os.kill(services["redis"].process.pid, signal.SIGKILL)
-    eventually(lambda: not psutil.pid_exists(services["redis"].process.pid) or psutil.Process(
-        services["redis"].process.pid).status() == psutil.STATUS_ZOMBIE, limit=10)
+    eventually(lambda: not is_alive(services["redis"].process.pid), limit=10)
     began = time.monotonic()
     shown = json.loads(stack.run("status", "--json").require(1).out)["services"]
     assert time.monotonic() - began < 15

@@ -14,6 +14,7 @@ from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from rig.stack import processes
 from rig.stack.processes import MARK, Started
+from testing.alive import is_alive
 from tests.patterns.task_process import forked
 
 WAIT = "import signal; print('ready', flush=True); signal.pause()\n"
@@ -75,13 +76,6 @@ def eventually(true: Callable[[], bool]) -> None:
 def told_pids(log: Path) -> list[int]:
     """Return the pids that the program's processes have told beside their log."""
     return [int(path.name.removeprefix("pid-")) for path in log.parent.glob("pid-*")]
-
-
-def runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 # --- start and find --------------------------------------------------------------------------------
@@ -172,7 +166,7 @@ def test_the_calling_process_finds_itself() -> None:
 def test_stop_lets_a_process_end_by_itself(run: Run) -> None:
     started = run("")
     assert processes.stop(started, timeout=30)
-    assert not runs(started.pid)
+    assert not is_alive(started.pid)
 
 
 def test_stop_sends_the_signal_that_the_service_wants(run: Run, log: Path) -> None:
@@ -184,7 +178,7 @@ def test_stop_sends_the_signal_that_the_service_wants(run: Run, log: Path) -> No
 def test_stop_kills_what_ignores_its_signal_and_says_so(run: Run) -> None:
     started = run(IGNORES_SIGTERM)
     assert not processes.stop(started, timeout=0.2)
-    assert not runs(started.pid)
+    assert not is_alive(started.pid)
 
 
 def test_stop_ends_children_and_grandchildren_too(run: Run, log: Path) -> None:
@@ -194,14 +188,14 @@ def test_stop_ends_children_and_grandchildren_too(run: Run, log: Path) -> None:
     assert told_pids(log)[0] == family[-1].pid
     assert len(family) == 2
     processes.stop(started, timeout=30)
-    assert not [process for process in family if runs(process.pid)]
+    assert not [process for process in family if is_alive(process.pid)]
 
 
 def test_stop_ends_what_a_killed_process_leaves_behind(run: Run, log: Path) -> None:
     started = run(FAMILY + IGNORES_SIGTERM)
     eventually(lambda: len(told_pids(log)) == 1)
     assert not processes.stop(started, timeout=0.2)
-    assert not runs(told_pids(log)[0])
+    assert not is_alive(told_pids(log)[0])
 
 
 def test_a_process_that_is_run_to_its_end_gives_its_exit_code(log: Path) -> None:
@@ -221,7 +215,7 @@ def test_kill_takes_those_that_have_ended_meanwhile(run: Run) -> None:
     assert process
     processes.kill([process])
     processes.kill([process])
-    assert not runs(process.pid)
+    assert not is_alive(process.pid)
 
 
 # --- marked ----------------------------------------------------------------------------------------

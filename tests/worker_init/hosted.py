@@ -10,6 +10,7 @@ from typing import Any
 
 import neo4j
 
+from testing.alive import is_alive
 from testing.waiting import wait_until
 from worker_init.lifecycle import Worker
 from worker_init.supervisor import Supervisor
@@ -29,13 +30,6 @@ def opened(environment: dict[str, str], slots: int = 1) -> Iterator[tuple[Worker
         assert not supervisor._watcher.is_alive()
         assert not [*Path(environment["WORKER_INIT_RUNTIME_DIR"]).iterdir()]
         wait_until(lambda: not is_alive(supervisor._pid), "the host is gone")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def is_served(found: dict[str, str]) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from testing.alive import is_alive
 from testing.servers import Neo4jServer
 from testing.waiting import LIMIT, wait_until
 from testing.workers import celery_worker
-from tests.worker_init.hosted import is_alive, is_served, status_of
+from tests.worker_init.hosted import is_served, status_of
 from tests.worker_init.test_commands import run
 from tests.worker_init.test_metrics import scrape
 from worker_init.address_request import AddressRequest, ask

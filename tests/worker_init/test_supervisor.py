@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 import worker_init
+from testing.alive import is_alive
 from testing.waiting import wait_until
-from tests.worker_init.hosted import connect, is_alive, is_served, kill_host, opened, serves, status_of
+from tests.worker_init.hosted import connect, is_served, kill_host, opened, serves, status_of
 from worker_init import spawned
 from worker_init.address_request import AddressRequest, NoAddress, ask
 from worker_init.control import CONTROL_SOCKET, find_folders

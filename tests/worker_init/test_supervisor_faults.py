@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from testing.alive import is_alive
 from testing.waiting import wait_until
-from tests.worker_init.hosted import connect, is_alive, is_served, kill_host, opened, serves, status_of
+from tests.worker_init.hosted import connect, is_served, kill_host, opened, serves, status_of
 from worker_init.lifecycle import Worker
 
 pytestmark = pytest.mark.host
