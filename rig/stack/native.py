@@ -186,8 +186,10 @@ class NativeStack:
         wanted = {"airflow": (settings.airflow_port, settings.host), "flower": (settings.flower_port, settings.host),
                   "postgres": (settings.postgres_port, "127.0.0.1"), "redis": (settings.redis_port, "127.0.0.1"),
                   "neo4j": (settings.neo4j_port, "127.0.0.1")}
-        return {name: ports.choose(port, variable=f"RIG_{name.upper()}_PORT", host=host)
-                for name, (port, host) in wanted.items()}
+        chosen: dict[str, int] = {}
+        for name, (port, host) in wanted.items():
+            chosen[name] = ports.choose(port, variable=f"RIG_{name.upper()}_PORT", host=host, given=chosen.values())
+        return chosen
 
     def _start_all(self, state: StackState, jars: Path | None) -> None:
         # Another user's server and sockets are in it: they have to get through, and may not look around.

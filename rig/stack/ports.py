@@ -1,24 +1,43 @@
 """Ports: a free one is chosen, unless the user has set one."""
 
 import errno
+import random
 import socket
+from collections.abc import Collection
+from contextlib import suppress
 
 from rig.errors import BadInput
 
+# A system takes the ports of outgoing connections from above: Linux from 32768 (ip_local_port_range), macOS from 49152.
+# One from there may be taken between the choice and the moment in which its service opens it.
+_NOBODY_ELSES = range(20_000, 32_768)
+_TRIES = 50
 
-def choose(wanted: int, *, variable: str, host: str = "127.0.0.1") -> int:
-    """Return ``wanted``, or a free port where it is 0.
+
+def choose(wanted: int, *, variable: str, host: str = "127.0.0.1", given: Collection[int] = ()) -> int:
+    """Return ``wanted``, or a free port where it is 0: none of those that were ``given`` to others.
 
     Raises BadInput where the wanted port is in use, or where this user may not open it.
     """
+    if wanted == 0:
+        for port in random.SystemRandom().sample(_NOBODY_ELSES, _TRIES):
+            if port in given:
+                continue
+            with suppress(OSError):
+                return _opened(host, port)
+    try:
+        return _opened(host, wanted)
+    except OSError as error:
+        raise BadInput(f"port {wanted} on {host} cannot be opened: {_why(error)}",
+                       f"set {variable} to another port, or to 0 for a free one") from error
+
+
+def _opened(host: str, port: int) -> int:
+    """Open a port for a moment and return it, a free one for 0. Raises OSError where it cannot be opened."""
     with socket.socket() as probe:
         # Without it a port whose last connections are in TIME_WAIT would count as in use.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, wanted))
-        except OSError as error:
-            raise BadInput(f"port {wanted} on {host} cannot be opened: {_why(error)}",
-                           f"set {variable} to another port, or to 0 for a free one") from error
+        probe.bind((host, port))
         return int(probe.getsockname()[1])
 
 

@@ -19,6 +19,17 @@ def test_a_free_one_can_be_opened() -> None:
         assert port > 0
 
 
+def test_a_free_one_is_none_that_linux_or_macos_gives_to_an_outgoing_connection() -> None:
+    assert all(ports.choose(0, variable="RIG_AIRFLOW_PORT") < 32_768 for _ in range(20))
+
+
+def test_a_port_is_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = range(31_000, 31_050)
+    monkeypatch.setattr(ports, "_NOBODY_ELSES", few)
+    free = ports.choose(0, variable="RIG_AIRFLOW_PORT")
+    assert ports.choose(0, variable="RIG_FLOWER_PORT", given={*few} - {free}) == free
+
+
 def test_the_one_that_was_set_is_kept() -> None:
     wanted = ports.choose(0, variable="RIG_REDIS_PORT")
     assert ports.choose(wanted, variable="RIG_REDIS_PORT") == wanted
