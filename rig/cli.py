@@ -344,11 +344,12 @@ def report(run: Annotated[str, typer.Argument(help="A run's id, its folder, or `
 
 @app.command(name="runs")
 def list_runs() -> None:
-    """List the runs that were made here."""
+    """List the runs that were made here. A run whose record cannot be read is left out, with one line that says why."""
     from rig import runs as all_runs  # noqa: PLC0415 - as above
 
     table = Table("run", "profile", "started", "DAG runs", "status", box=None)
-    for run in all_runs.listed(settings_module.load().data_dir):
+    for run in all_runs.listed(settings_module.load().data_dir,
+                               lambda line: errors.print(line, style="yellow", soft_wrap=True)):
         table.add_row(run.name, run.kind, time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_at)),
                       str(run.dag_runs), run.status)
     console.print(table if table.row_count else "There are no runs yet: `rig compare` makes one.")

@@ -1,13 +1,14 @@
 """The runs of a data folder: made, found by name, listed."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from rig import records
 from rig.errors import BadInput
 from rig.load import records as load_records
-from rig.records import COMPARISON_FILE, LOAD_FILE, RunRecord
+from rig.records import COMPARISON_FILE, LOAD_FILE
 from rig.whole_file import replacing
 
 LATEST = "latest"
@@ -45,18 +46,25 @@ class Listed(NamedTuple):
     status: str
 
 
-def listed(data_dir: Path) -> list[Listed]:
+def listed(data_dir: Path, tell: Callable[[str], None]) -> list[Listed]:
     """Return the comparisons, the load tests and the comparisons of loads of a folder, oldest first.
 
-    Raises BadInput where the record of one cannot be read.
+    A record that cannot be read does not hide the others: ``tell`` is given one line about it.
     """
-    found = [_comparison(records.read_run(folder)) for folder in _folders(data_dir)]
-    found += [_load_test(folder) for folder in load_folders(data_dir)]
-    found += [_loads(folder) for folder in _folders(data_dir, COMPARISON_FILE)]
+    kinds: list[tuple[str, Callable[[Path], Listed]]] = [
+        (records.RUN_FILE, _comparison), (LOAD_FILE, _load_test), (COMPARISON_FILE, _loads)]
+    found = []
+    for file, read in kinds:
+        for folder in _folders(data_dir, file):
+            try:
+                found.append(read(folder))
+            except (BadInput, OSError) as error:
+                tell(f"{folder.name} is left out: {error}")
     return sorted(found, key=lambda run: (run.started_at, run.name))
 
 
-def _comparison(record: RunRecord) -> Listed:
+def _comparison(folder: Path) -> Listed:
+    record = records.read_run(folder)
     return Listed(record.run, record.profile, record.started_at, len(record.plan), record.status)
 
 

@@ -4,8 +4,10 @@ The environment wins over ``.env``. ``.env.example`` documents each name; a test
 missing there.
 """
 
+import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +22,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 NEO4J_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 SHORTEST_PASSWORD = 8       # Neo4j's own rule; a server of the rig's own would never be ready with less
 PORTS = ("airflow_port", "flower_port", "postgres_port", "redis_port", "neo4j_port")
+# Variables of worker_init: each driver host of a worker takes the next port.
+METRICS_PORT, HOSTS = "WORKER_INIT_METRICS_PORT", "WORKER_INIT_HOSTS"
 FIX = "fix it in .env or in the environment; .env.example explains each setting"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -111,10 +115,23 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _ports_of_their_own(self) -> "Settings":
-        taken = Counter(port for field in PORTS if (port := getattr(self, field)))
-        if twice := [variable_of(field) for field in PORTS if taken[getattr(self, field)] > 1]:
-            raise ValueError(f"{' and '.join(twice)} are the same: expected a port for each, or 0 for a free one")
+        if problem := one_port_twice(self.set_ports):
+            raise ValueError(problem)
         return self
+
+    @property
+    def set_ports(self) -> dict[str, int]:
+        """The ports that the user has set, by variable; those of metrics too, where services inherit them."""
+        own = {variable_of(field): int(getattr(self, field)) for field in PORTS}
+        return {name: port for name, port in {**own, **self._metrics_ports()}.items() if port}
+
+    def _metrics_ports(self) -> dict[str, int]:
+        first, hosts = (os.environ.get(name, "") if name in self.inherited else "" for name in (METRICS_PORT, HOSTS))
+        if not first.isdecimal():       # what cannot be used at all worker_init says itself
+            return {}
+        more = range(1, int(hosts) if hosts.isdecimal() else 1)
+        return {METRICS_PORT: int(first)} | ({f"{METRICS_PORT} + {each}": int(first) + each for each in more}
+                                             if int(first) else {})
 
     @property
     def inherited(self) -> tuple[str, ...]:
@@ -135,6 +152,13 @@ class Settings(BaseSettings):
     def downloads_dir(self) -> Path:
         """Downloads, kept for the next time."""
         return self.cache_dir or self.data_dir / ".cache"
+
+
+def one_port_twice(wanted: Mapping[str, int]) -> str | None:
+    """Say which of these variables and options name the same port, and what was expected; None where none do."""
+    taken = Counter(wanted.values())
+    twice = [name for name, port in wanted.items() if taken[port] > 1]
+    return f"{' and '.join(twice)} are the same: expected a port for each, or 0 for a free one" if twice else None
 
 
 def variable_of(field: str) -> str:

@@ -19,7 +19,7 @@ from rig.airflow_api import AirflowApi
 from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, BadInput, RigError
 from rig.experiment.progress import Notes
 from rig.records import SERIES_FILE, Relay
-from rig.settings import PROJECT, Settings
+from rig.settings import PROJECT, Settings, one_port_twice
 from rig.stack import airflow, inherited, lock, ports, processes
 from rig.stack.borrowing import Needs, Start, borrowed
 from rig.stack.interface import Stack
@@ -64,6 +64,8 @@ def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
 
     Raises BadInput where nothing can be started, a RigError of the stack's start as it is.
     """
+    if problem := one_port_twice({**settings.set_ports, "--port": wish.port}):
+        raise BadInput(problem, "choose another --port for Locust's page")
     ports.choose(wish.port, variable="--port", host=HOST)
     needs = Needs({STRESS_DAG}, executor=wish.executor, relay=wish.relay)
     with lock.hold(settings.data_dir, wish.command), borrowed(stack, _start(wish), needs) as state, \

@@ -188,7 +188,8 @@ class NativeStack:
                   "neo4j": (settings.neo4j_port, "127.0.0.1")}
         chosen: dict[str, int] = {}
         for name, (port, host) in wanted.items():
-            chosen[name] = ports.choose(port, variable=f"RIG_{name.upper()}_PORT", host=host, given=chosen.values())
+            chosen[name] = ports.choose(port, variable=f"RIG_{name.upper()}_PORT", host=host,
+                                        given={*settings.set_ports.values(), *chosen.values()})
         return chosen
 
     def _start_all(self, state: StackState, jars: Path | None) -> None:

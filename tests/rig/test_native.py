@@ -1,15 +1,16 @@
-"""What the native stack says of a service that has ended, and of one that somebody has stopped."""
+"""What the native stack says of a service that has ended, and of one that somebody has stopped; its ports."""
 
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from rig.errors import ServiceDied
-from rig.stack import processes
+from rig.stack import ports, processes
 from rig.stack import state as states
 from rig.stack.native import NativeStack
 from rig.stack.state import ServiceState
@@ -65,3 +66,15 @@ def test_one_that_is_stopped_keeps_a_command_from_beginning_and_is_ended_all_the
     with pytest.raises(ServiceDied, match=rf"^redis does not serve: it is stopped; `kill -CONT {pid}` lets it go on"):
         native.require_running()
     assert processes.stop(redis, timeout=30), "it had to be killed"
+
+
+def test_a_free_port_is_none_that_the_user_has_set_for_another_service(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[set[int]] = []
+
+    def choose(wanted: int, **named: Any) -> int:
+        given.append(named["given"])
+        return wanted or 20_000 + len(given)
+    monkeypatch.setattr(ports, "choose", choose)
+    NativeStack(PlainSettings(data_dir=tmp_path, neo4j_port=25_000))._ports()
+    assert all(25_000 in others for others in given)

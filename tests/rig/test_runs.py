@@ -23,22 +23,28 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def listed(data_dir: Path) -> tuple[list[runs.Listed], list[str]]:
+    """Return what is listed, and what is said of the rest."""
+    told: list[str] = []
+    return runs.listed(data_dir, told.append), told
+
+
 def test_they_are_listed_oldest_first(data: Path) -> None:
-    assert [run.name for run in runs.listed(data)] == ["20260101-235959-default", "20260102-000000-quick"]
+    assert [run.name for run in listed(data)[0]] == ["20260101-235959-default", "20260102-000000-quick"]
 
 
 def test_load_tests_and_comparisons_of_loads_are_listed_too(data: Path) -> None:
     loads = folders.comparison(data / "20260103-000000-load-comparison")
     shutil.copytree(loads / folders.HELD, data / "20260104-000000-load")
 
-    assert [(run.name, run.kind, run.dag_runs, run.status) for run in runs.listed(data)] == [
+    assert [(run.name, run.kind, run.dag_runs, run.status) for run in listed(data)[0]] == [
         ("0-held", "load, improved", 19, "complete"),
         ("20260103-000000-load-comparison", "loads, 1 cell", 38, "complete"),
         ("20260101-235959-default", "quick", 1, "complete"), ("20260102-000000-quick", "quick", 1, "complete")]
 
 
 def test_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
-    assert runs.listed(tmp_path / "results") == []
+    assert listed(tmp_path / "results") == ([], [])
 
 
 def test_one_is_found_by_its_id(data: Path) -> None:
@@ -75,12 +81,30 @@ def test_without_any_run_the_message_says_how_to_make_one(name: str, tmp_path: P
         runs.find(tmp_path, name)
 
 
-def test_a_damaged_run_is_named_and_does_not_hide_the_others(data: Path) -> None:
-    damaged = data / "20260101-235959-default" / records.RUN_FILE
-    damaged.write_text("{")
-    with pytest.raises(BadInput, match=str(damaged)):
-        runs.listed(data)
-    assert runs.find(data, "latest") == data / "20260102-000000-quick"
+@pytest.mark.parametrize("foreign", ["{", '{"run": "of another program"}', '{"schema_version": 999}', "\xff\xfe"])
+@pytest.mark.parametrize("file", [records.RUN_FILE, records.LOAD_FILE, records.COMPARISON_FILE])
+def test_a_record_that_is_none_of_ours_is_named_in_one_line_and_does_not_hide_the_others(
+        file: str, foreign: str, data: Path) -> None:
+    strange = data / "20260101-120000-of-another"
+    strange.mkdir()
+    (strange / file).write_text(foreign, encoding="latin-1")
+
+    found, told = listed(data)
+
+    assert [run.name for run in found] == ["20260101-235959-default", "20260102-000000-quick"]
+    assert len(told) == 1
+    assert told[0].startswith(f"{strange.name} is left out: ")
+    assert "\n" not in told[0]
+
+
+def test_a_record_that_may_not_be_read_does_not_hide_the_others(data: Path) -> None:
+    (data / "20260101-235959-default" / records.RUN_FILE).unlink()
+    (data / "20260101-235959-default" / records.RUN_FILE).mkdir()
+
+    found, told = listed(data)
+
+    assert [run.name for run in found] == ["20260102-000000-quick"]
+    assert len(told) == 1
 
 
 def test_a_new_folder_is_named_by_time_and_profile_and_is_the_latest_once_it_holds_a_run(

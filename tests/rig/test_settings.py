@@ -244,6 +244,23 @@ def test_one_port_for_two_services_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert line.startswith("RIG_AIRFLOW_PORT and RIG_FLOWER_PORT are the same")
 
 
+@pytest.mark.parametrize(("metrics", "hosts", "named"), [
+    ("8080", "", "WORKER_INIT_METRICS_PORT"), ("8079", "2", "WORKER_INIT_METRICS_PORT + 1"), ("8079", "", None),
+    ("0", "2", None), ("of no use", "2", None)])
+def test_metrics_that_services_inherit_have_a_port_of_their_own(
+        metrics: str, hosts: str, named: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"WORKER_INIT_METRICS_PORT": metrics, "WORKER_INIT_HOSTS": hosts, "RIG_AIRFLOW_PORT": "8080"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert settings.load().airflow_port == 8080, "no service inherits it"
+    settings.load.cache_clear()
+    monkeypatch.setenv("RIG_INHERIT", "WORKER_INIT_METRICS_PORT,WORKER_INIT_HOSTS")
+    if named is None:
+        assert settings.load().airflow_port == 8080
+    else:
+        assert refused(monkeypatch).startswith(f"RIG_AIRFLOW_PORT and {named} are the same")
+
+
 def test_the_right_addresses_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEO4J_PASSWORD", SECRET)
     for scheme in ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc"):

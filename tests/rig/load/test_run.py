@@ -3,12 +3,15 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rig.errors import BadInput
 from rig.load import run
 from rig.load.run import Wish
+from rig.stack.native import NativeStack
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack
 
@@ -56,6 +59,13 @@ def test_the_page_is_on_loopback_or_not_there(headless: bool, there: str, missin
     assert there in line
     assert missing not in line
     assert line.endswith("--tasks=3")
+
+
+def test_a_page_on_a_port_that_a_service_will_have_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    settings = PlainSettings(data_dir=tmp_path, flower_port=8089)
+    with pytest.raises(BadInput, match=r"^RIG_FLOWER_PORT and --port are the same: expected a port for each"):
+        run.run(settings, NativeStack(settings), wish(port=8089), SimpleNamespace())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("log", "said"), [
