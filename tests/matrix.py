@@ -8,6 +8,7 @@ environment of its own, made by uv, which is kept for the next time. What cannot
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -117,6 +118,11 @@ def requirements(combination: Combination) -> tuple[list[str], list[str]]:
                 f"neo4j=={combination.driver or VERSIONS['neo4j']}", *TOOLS]
 
 
+def file_name(combination: Combination) -> str:
+    """Return what the files of a combination are called."""
+    return re.sub(r"[^a-z0-9.]+", "-", str(combination).lower()).strip("-")
+
+
 def environment(combination: Combination) -> Path:
     """Return the Python of a combination's environment. Raises CannotInstall."""
     interpreters = [path for version, path in pythons.find().items() if version.startswith(f"{combination.python}.")]
@@ -124,7 +130,7 @@ def environment(combination: Combination) -> Path:
         raise CannotInstall(f"Python {combination.python} is not installed here (uv python install "
                             f"{combination.python})")
     options, wanted = requirements(combination)
-    folder = CACHE / re.sub(r"[^a-z0-9.]+", "-", str(combination).lower())
+    folder = CACHE / file_name(combination)
     made, note = folder / "bin" / "python", folder / "installed.txt"
     text = "\n".join([str(interpreters[-1]), *options, *wanted])
     if not note.exists() or note.read_text(encoding="utf-8") != text:
@@ -224,13 +230,20 @@ def write(results: Mapping[Combination, str]) -> None:
 
 
 def main() -> int:
-    """Try every combination, one after the other, and write the table; exit code 1 if the tests failed on one."""
+    """Try every combination, one after the other, and write the table.
+
+    Return exit code 1 if the tests failed on one. Exit with code 2 if none can be tried.
+    """
     parser = argparse.ArgumentParser(prog="make matrix", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", metavar="TEXT", help="only rows that have this in them; the others stay as they are")
     arguments, options = parser.parse_known_args()
+    wanted = [each for each in combinations() if not arguments.only or arguments.only in row(each, "")]
+    if not wanted:
+        parser.error(f"no row has {arguments.only!r} in it; {PAGE.relative_to(CHECKOUT)} has all rows")
+    if any(each.python != OLDEST_PYTHON for each in wanted) and not shutil.which("uv"):
+        parser.error("uv is not installed, and makes the environments: https://docs.astral.sh/uv/")
     end_on_sigterm()
     CACHE.mkdir(parents=True, exist_ok=True)
-    wanted = [each for each in combinations() if not arguments.only or arguments.only in row(each, "")]
     results: dict[Combination, str] = {}
     for server in dict.fromkeys(each.server for each in wanted):
         with TemporaryDirectory() as folder:
@@ -242,8 +255,8 @@ def _try_with(server: str, folder: Path, wanted: Sequence[Combination], options:
               results: dict[Combination, str]) -> None:
     try:
         with running(server, folder) as started:
-            for number, combination in enumerate(wanted):
-                log = CACHE / f"{'rig' if server == DEFAULT.server else 'lts'}-{number}.log"
+            for combination in wanted:
+                log = CACHE / f"{file_name(combination)}.log"
                 results[combination] = check(combination, started, log, options)
                 print(f"{row(combination, results[combination])}  {log}", flush=True)
                 write(results)

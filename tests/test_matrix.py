@@ -2,7 +2,9 @@
 
 from dataclasses import astuple
 
-from tests.matrix import BEGIN, DEFAULT, END, OLDEST, PAGE, VERSIONS, combinations, pins, requirements, row
+import pytest
+
+from tests.matrix import BEGIN, DEFAULT, END, OLDEST, PAGE, VERSIONS, combinations, main, pins, requirements, row
 
 
 def test_each_row_but_the_corner_varies_one_thing() -> None:
@@ -30,3 +32,14 @@ def test_the_page_has_a_result_for_each_row() -> None:
     for combination in combinations():
         beginning = row(combination, "").removesuffix("|").rstrip()
         assert any(line.startswith(beginning) and line != beginning + " |" for line in table), beginning
+
+
+@pytest.mark.parametrize(("argument", "said"), [("3.9.9", "no row has '3.9.9' in it"), ("3.12", "uv is not installed")])
+def test_what_cannot_be_tried_is_said_in_one_line(
+        argument: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.argv", ["matrix", "--only", argument])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
