@@ -123,13 +123,14 @@ def result(load: float, ran: list[Ran], processes: int, length: float) -> dict[s
 def main() -> None:
     """Run it."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--processes", type=int, default=16, help="of the worker's pool (default: %(default)s)")
-    options.add_argument("--tasks", type=int, default=400, help="for each load (default: %(default)s)")
-    options.add_argument("--length", type=float, default=0.5, help="of a task, in seconds (default: %(default)s)")
+    options.add_argument("--processes", type=int, default=16,
+                         help="processes of the worker's pool (default: %(default)s)")
+    options.add_argument("--tasks", type=int, default=400, help="tasks for each load (default: %(default)s)")
+    options.add_argument("--length", type=float, default=0.5, help="seconds that a task takes (default: %(default)s)")
     options.add_argument("--loads", default="0.05,0.2,0.5,0.8",
                          help="shares of the processes that are busy (default: %(default)s)")
     options.add_argument("--seed", type=int, default=14)
-    options.add_argument("--out", type=Path, help="where the result goes, as JSON")
+    options.add_argument("--out", type=Path, help="file for the result, as JSON")
     given = options.parse_args()
     end_on_sigterm()
     began, order, results = time.time(), random.Random(given.seed), []  # noqa: S311 - arrivals, not secrets

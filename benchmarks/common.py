@@ -25,9 +25,10 @@ from testing.servers import Neo4jServer, redis_server
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options that every benchmark has."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--uri", help="a Neo4j that runs, its password in NEO4J_PASSWORD; without it one is started")
-    made.add_argument("--user", default="neo4j", help="who logs on there (default: %(default)s)")
-    made.add_argument("--out", type=Path, help="where the result goes, as JSON")
+    made.add_argument("--uri", help="address of a running Neo4j, with its password in NEO4J_PASSWORD; without it, one "
+                                    "is started")
+    made.add_argument("--user", default="neo4j", help="the user who logs on (default: %(default)s)")
+    made.add_argument("--out", type=Path, help="file for the result, as JSON")
     return made
 
 

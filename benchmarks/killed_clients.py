@@ -116,7 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run, print a table, write the file. The exit code is 1 where something was left behind."""
     options_of = parser(__doc__)
     options_of.add_argument("--times", type=int, default=1000, help="clients of the relay, a quarter of each kind")
-    options_of.add_argument("--limit", type=float, default=100.0, help="milliseconds (default: %(default)s)")
+    options_of.add_argument("--limit", type=float, default=100.0,
+                            help="what a client's end may take at most, in milliseconds (default: %(default)s)")
     options = options_of.parse_args(arguments)
     began, cases = time.time(), []
     multiprocessing.get_context("forkserver").set_forkserver_preload(["neo4j"])

@@ -203,9 +203,9 @@ def table(cases: list[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table, write the file."""
     options_of = parser(__doc__)
-    options_of.add_argument("--scale", type=float, default=1.0, help="0.1 for a tenth of the repeats")
+    options_of.add_argument("--scale", type=float, default=1.0, help="factor for the repeats: 0.1 for a tenth")
     options_of.add_argument("--rows", type=int, default=100_000, help="rows of the large result")
-    options_of.add_argument("--only", default="", help="measure only what has this in its name")
+    options_of.add_argument("--only", default="", help="measure only cases with this in their names")
     options = options_of.parse_args(arguments)
     began, cases = time.time(), []
     with neo4j_of(options) as server, tempfile.TemporaryDirectory() as folder:

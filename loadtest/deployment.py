@@ -22,7 +22,7 @@ def require_ready(target: Target, *, unpause: bool) -> None:
         raise _explained(error) from error
     if paused and not unpause:
         raise BadInput(f"{STRESS_DAG} is paused: its runs would wait for ever",
-                       f"unpause it in Airflow (`airflow dags unpause {STRESS_DAG}`), or let --unpause do it")
+                       f"unpause it in Airflow (`airflow dags unpause {STRESS_DAG}`), or add --unpause")
 
 
 def _explained(error: ApiError) -> BadInput:
@@ -31,4 +31,4 @@ def _explained(error: ApiError) -> BadInput:
                         "put dags/ of this project there, and install the project where its tasks run")
     if error.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         return BadInput(error.what, "check LOADTEST_AIRFLOW_USERNAME and LOADTEST_AIRFLOW_PASSWORD")
-    return BadInput(error.what, "is LOADTEST_AIRFLOW_URL the address of an API server that runs?")
+    return BadInput(error.what, "check that LOADTEST_AIRFLOW_URL is the address of a running API server")

@@ -32,30 +32,31 @@ def add(parser: Any) -> None:
     parser.add_argument("--pattern", choices=CHOICES["pattern"], default="worker",
                         help="how a task gets its Neo4j driver")
     parser.add_argument("--shape", choices=CHOICES["shape"], default=schedule.STEADY,
-                        help="how the arrival rate goes: steady, up in 4 steps, 3 times as high in the middle, steady "
-                             "for long, or up until it no longer holds")
+                        help="how the arrival rate changes: steady, up in 4 steps, 3 times as high in the middle, "
+                             "steady for long, or up until it no longer holds")
     parser.add_argument("--load-model", choices=MODELS, default=OPEN,
-                        help="open: DAG runs arrive at the rate, whatever became of earlier ones; closed: each user "
-                             "starts one when its last one has ended")
+                        help="open: DAG runs arrive at the rate, whether earlier ones have ended or not; closed: each "
+                             "user starts one when its last one has ended")
     for flag, number in {
             "--arrival-rate": {"type": float, "default": 0.2, "help": "DAG runs per second, of the open model"},
             "--duration": {"type": float, "default": 60.0, "help": "seconds in which DAG runs arrive"},
             "--tasks": {"type": int, "default": 5, "help": "mapped tasks in each DAG run"},
             "--calls": {"type": int, "default": 3, "help": "queries in each task"},
-            "--hold": {"type": float, "default": 0.2, "help": "seconds that a task keeps its driver after them"},
+            "--hold": {"type": float, "default": 0.2, "help": "seconds for which a task keeps its driver"},
             "--step-time": {"type": float, "default": 45.0, "help": "seconds of each step of find-the-knee"},
             "--run-limit": {"type": float, "default": 300.0, "help": "seconds after which a DAG run counts as failed"},
     }.items():
         parser.add_argument(flag, **number)
     parser.add_argument("--unpause", action="store_true", default=False,
-                        help="take neo4j_stress_test out of its pause for the test")
+                        help="unpause neo4j_stress_test for the test")
     hidden: dict[str, Any] = {"include_in_web_ui": False}
-    parser.add_argument("--max-failure-share", type=float, default=0.0, help="limit of failed DAG runs, 0 to 1",
-                        **hidden)
-    parser.add_argument("--max-run-seconds", type=float, default=None, help="limit of run's 95th percentile",
-                        **hidden)
+    parser.add_argument("--max-failure-share", type=float, default=0.0,
+                        help="limit of the share of failed DAG runs, 0 to 1", **hidden)
+    parser.add_argument("--max-run-seconds", type=float, default=None,
+                        help="limit of the 95th percentile of the DAG runs' duration, in seconds", **hidden)
     parser.add_argument("--max-connections-left", type=int, default=None,
-                        help="limit of connections open 5 s after the last DAG run and not before", **hidden)
+                        help="limit of connections that are open 5 s after the last DAG run and were not before",
+                        **hidden)
     parser.add_argument("--results", default="results", help="folder in which each test leaves a folder", **hidden)
 
 
@@ -64,7 +65,7 @@ def load_of(options: Namespace, users: int) -> Load:
     values = vars(options)
     for name, known in CHOICES.items():
         if values[name] not in known:
-            raise BadInput(f"{_flag(name)} is {values[name]!r}", f"take one of {', '.join(known)}")
+            raise BadInput(f"{_flag(name)} is {values[name]!r}", f"choose one of {', '.join(known)}")
     for name, (least, most) in BOUNDS.items():
         within(_flag(name), values[name], least, most)
     load = Load(
@@ -102,11 +103,11 @@ def problem_with(form: Mapping[str, str], options: Namespace) -> str | None:
 
 def _require_sense(load: Load) -> None:
     if load.users is not None and load.shape not in {schedule.STEADY, schedule.SOAK}:
-        raise BadInput(f"--shape is {load.shape}, and users of the closed model have no arrival rate that could change",
-                       "take --load-model open, or the shape steady")
+        raise BadInput(f"--shape is {load.shape}, and the closed load model has no arrival rate that could change",
+                       "use --load-model open, or --shape steady")
     if load.shape == schedule.KNEE and load.seconds < load.step_seconds:
         raise BadInput(f"--duration is {load.seconds:g} s and a step of find-the-knee takes {load.step_seconds:g} s",
-                       "give it time for several steps")
+                       "make --duration long enough for several steps")
     if sum(stage.seconds * stage.rate for stage in schedule.stages_of(load)) > MOST_ARRIVALS:
         raise BadInput(f"that is more than {MOST_ARRIVALS} DAG runs", "lower --arrival-rate or --duration")
 

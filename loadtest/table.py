@@ -61,15 +61,15 @@ def table(live: list[LoadSample]) -> list[Row]:
     now, rates = series[-1], opened_per_second(series)
     rows = [
         _row("open", [sample.open for sample in series], "Bolt connections that Neo4j has open now"),
-        _row("idle", [sample.idle for sample in series], "of these, without a transaction: kept, and doing nothing"),
+        _row("idle", [sample.idle for sample in series], "of these, without a transaction: kept but idle"),
         _row("in a transaction", [sample.running for sample in series], "of these, at work"),
         {"what": "opened per second", "now": rates[-1] if rates else None, "most": max(rates, default=None),
          "meaning": "new connections, each with a handshake and a login; mean of 10 s"},
         _row("opened since the start", [sample.opened for sample in series],
-             "counted at the server, the probe left out"),
+             "counted at the server, without the probe's own"),
         _row("DAG runs in flight", [sample.in_flight for sample in series], "started and not ended"),
         _row("DAG runs queued", [sample.runs_queued for sample in series],
-             "of these, not begun by Airflow: growing means that the rate does not hold")]
+             "of these, not started by Airflow yet: if this grows, the rate does not hold")]
     rows += [_row(f"open · {name}", [_open(sample, name) for sample in series], f"by pattern {name}")
              for name in sorted({name for sample in series for name in sample.patterns})]
     rows += [{"what": f"{name}: drivers' connections", "now": one.open, "most": most_open(series, name),

@@ -133,7 +133,7 @@ def _list(driver: Driver, target: Target) -> list[Connection]:
             running = set(session.run(TRANSACTIONS).value())
         except Forbidden as error:
             raise NotAllowedError(
-                f"user {target.username!r} may not list the connections of {target.uri}: expected the rights to "
+                f"user {target.username!r} may not list the connections of {target.uri}: expected permission to "
                 "run dbms.listConnections and SHOW TRANSACTIONS — grant EXECUTE PROCEDURE and SHOW TRANSACTION, "
                 "or give the monitor a user of its own through another alias") from error
     return [Connection(agent, _host(address), identifier in running) for identifier, agent, address in connections]

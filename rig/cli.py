@@ -103,9 +103,9 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print pid, URL 
 
 
 @app.command()
-def restart(services: Annotated[list[str], typer.Argument(help="As `rig status` names them, as airflow-worker.")],
+def restart(services: Annotated[list[str], typer.Argument(help="Names from `rig status`, such as airflow-worker.")],
             ) -> None:
-    """Stop services of the running native stack and start them again, as one that has died or hangs."""
+    """Restart services of the running native stack, for example one that died or hangs."""
     from rig.stack import lock  # noqa: PLC0415 - as above
 
     config = settings_module.load()
@@ -138,8 +138,7 @@ def compare(
     executors: Annotated[str | None, typer.Option(help="One or both of local,celery.")] = None,
     patterns: Annotated[str | None, typer.Option(help=f"One or more of {','.join(DAG_OF_PATTERN)}.")] = None,
     relays: Annotated[str | None, typer.Option(callback=_of_today, help="One or more of none,process,shared, "
-                                                                        "for patterns that can be behind one (worker, "
-                                                                        "hook).")
+                                                                        "for patterns that can use one (worker, hook).")
                       ] = None,
     tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run, up to 10000.")] = None,
     calls: Annotated[int | None, typer.Option(help="Database calls in each task.")] = None,
@@ -152,12 +151,12 @@ def compare(
     on: StackName = NATIVE,
     airflow_url: Annotated[str | None, typer.Option(help="Measure this deployment as it is; --executors says what it "
                                                          "runs on, NEO4J_URI which server its tasks use.")] = None,
-    token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of its API. Others on this "
-                                              "machine can read arguments, not the variable.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of its API. Set the variable "
+                                              "instead: other users can read arguments.")] = None,
 ) -> None:
     """Run the DAGs on both executors, count connections at the server, and write a report.
 
-    Ctrl-C stops it cleanly and still writes the report of what was run; --resume goes on.
+    Ctrl-C stops it cleanly and still writes the report of what was run; --resume continues it.
     """
     from rig import closing, runs  # noqa: PLC0415 - as above
     from rig import compare as comparing  # noqa: PLC0415 - as above
@@ -201,7 +200,7 @@ def compare_load(
     """Find the rate of DAG runs that holds, for each executor and pattern, and write a report.
 
     Uses the stack that is up, or brings one up for as long as it takes. Ctrl-C stops it cleanly and still writes the
-    report of what was run; --resume goes on.
+    report of what was run; --resume continues it.
     """
     from rig import closing, runs  # noqa: PLC0415 - as above
     from rig.load import comparison as comparing  # noqa: PLC0415 - as above
@@ -245,16 +244,16 @@ def load(
     run_limit: Annotated[float | None, typer.Option(help="Seconds after which a DAG run counts as failed. "
                                                          "\\[default: 300]")] = None,
     max_failure_share: Annotated[float | None, typer.Option(
-        help="Fails above this share of failed DAG runs, 0 to 1. \\[default: 0]", min=0, max=1)] = None,
-    max_run_p95: Annotated[float | None, typer.Option("--max-run-p95", help="Fails above this 95th percentile of run, "
-                                                                            "in s.")] = None,
-    max_connections_left: Annotated[int | None, typer.Option(help="Fails above this number of connections that are "
-                                                                  "open 5 s after the last DAG run and were not "
+        help="Fail if a larger share of the DAG runs failed, 0 to 1. \\[default: 0]", min=0, max=1)] = None,
+    max_run_p95: Annotated[float | None, typer.Option(
+        "--max-run-p95", help="Fail if the 95th percentile of the DAG runs' duration is above this, in s.")] = None,
+    max_connections_left: Annotated[int | None, typer.Option(help="Fail if more connections than this are open "
+                                                                  "5 s after the last DAG run and were not open "
                                                                   "before.", min=0)] = None,
     executor: Annotated[str | None, typer.Option(help="local or celery, of a stack that is started for the test. "
                                                       "\\[default: that of the running stack, else local]")] = None,
     relay: RelayName = None,
-    processes: Annotated[int | None, typer.Option(help="Locust's processes beside its master.", min=1, max=64)] = None,
+    processes: Annotated[int | None, typer.Option(help="Number of Locust workers.", min=1, max=64)] = None,
     unpause: Annotated[bool, typer.Option("--unpause", help="Unpause the DAG for the test.")] = False,
     port: Annotated[int, typer.Option(help="Port of Locust's web page.", min=1, max=65535)] = 8089,
 ) -> None:
@@ -402,9 +401,9 @@ def watch(
                                                  "that is up]")] = None,
     user: Annotated[str | None, typer.Option(help="Who asks. The password is NEO4J_PASSWORD, or is asked for. "
                                                   "\\[default: NEO4J_USERNAME, neo4j]")] = None,
-    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1, max=3600)] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For a program: a line for each look.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two updates.", min=0.1, max=3600)] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one update and exit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each update.")] = False,
 ) -> None:
     """Show who has connections open at a Neo4j, by user agent, client and Airflow task where it is known.
 
@@ -440,7 +439,7 @@ def plan(
     max_size: Annotated[int, typer.Option(help="WORKER_INIT_MAX_SIZE: the most connections of one driver.")] = 100,
     query_ms: Annotated[float, typer.Option(help="What one transaction takes at the server, in ms.")] = 5,
     round_trip_ms: Annotated[float, typer.Option(help="Round trip from a worker to Neo4j, in ms.")] = 1,
-    tls: Annotated[bool, typer.Option("--tls", help="Neo4j is reached with TLS.")] = False,
+    tls: Annotated[bool, typer.Option("--tls", help="Workers connect to Neo4j with TLS.")] = False,
     limit: Annotated[int, typer.Option(help="Connections that Neo4j works on at once, its "
                                             "server.bolt.thread_pool_max_size.")] = 400,
     worth: Annotated[float, typer.Option(help="Seconds for which a connection may be idle to save one opening.")] = 60,
@@ -448,7 +447,7 @@ def plan(
                                                 "comparison: its id, its folder, or `latest`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Say what a deployment will do to Neo4j: connections opened, open and idle, and time spent with connecting.
+    """Compute what a deployment will do to Neo4j: connections opened, open and idle, and time spent on connecting.
 
     Nothing is started, and no Neo4j is asked. docs/capacity.md explains the law and its limits.
     """
@@ -492,8 +491,8 @@ def main() -> None:
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror} — `rig doctor` looks at room and rights; what was recorded stays, and "
-              "`rig compare --resume` goes on with it", BROKEN)
+        _fail(f"{where}{error.strerror} — `rig doctor` checks disk space and permissions. What was recorded is kept: "
+              "`rig compare --resume` continues it", BROKEN)
     except TyperException as error:     # what was typed is no command of ours
         _fail(_usage(error), error.exit_code)
     if code == INTERRUPTED:     # Typer makes this of a KeyboardInterrupt
@@ -516,7 +515,7 @@ def _fail(message: str, code: int) -> NoReturn:
 def _usage(error: TyperException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "rig"
-    return f"{' '.join(error.format_message().split())} — `{command} --help` shows what there is"
+    return f"{' '.join(error.format_message().split())} — `{command} --help` shows the usage"
 
 
 def command_line() -> str:

@@ -29,7 +29,7 @@ def of_comparison(config: Settings, record: RunRecord) -> None:
     console.print(reporting.table(summary))
     console.print(f"Report: {folder / REPORT_FILE}", soft_wrap=True)
     if record.status == "interrupted":
-        console.print(f"Stopped; `rig compare --resume {record.run}` goes on.", soft_wrap=True)
+        console.print(f"Stopped; `rig compare --resume {record.run}` continues it.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if record.status != "complete":
         raise RigError(f"the comparison failed: {record.reason}")
@@ -57,11 +57,11 @@ def of_loads(folder: Path) -> None:
     console.print(f"Report: {written}", soft_wrap=True)
     record = load_records.read_comparison(folder)
     if record.status == "interrupted":
-        console.print(f"Stopped; `rig compare-load --resume {record.run}` goes on.", soft_wrap=True)
+        console.print(f"Stopped; `rig compare-load --resume {record.run}` continues it.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if record.status == "failed":
         raise RigError(f"the comparison failed: {record.reason}",
-                       f"`rig compare-load --resume {record.run}` goes on")
+                       f"`rig compare-load --resume {record.run}` continues it")
 
 
 def of_load_test(ended: Ended, *, headless: bool) -> None:

@@ -15,5 +15,5 @@ def main() -> None:
         name = (error.name or "").partition(".")[0]
         if name in _OURS:
             raise
-        sys.stderr.write(f"rig: the package {name} is not installed — pip install '{_EXTRA}' brings what rig needs\n")
+        sys.stderr.write(f"rig: the package {name} is not installed — pip install '{_EXTRA}' installs what rig needs\n")
         sys.exit(2)

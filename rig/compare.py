@@ -76,7 +76,7 @@ class Comparison:
                 if line.state in FINISHED}
         left = [planned for planned in record.plan if planned.index not in done]
         if not left:
-            raise BadInput(f"nothing is left of {record.run}: all of its {len(done)} DAG runs were run",
+            raise BadInput(f"{record.run} is complete: all of its {len(done)} DAG runs are done",
                            "`rig report` makes its report again")
         with lock.hold(self._settings.data_dir, command), self._stack_for(left, record.slots) as state:
             _require_same_versions(record, self._environment(state))
@@ -203,5 +203,5 @@ def _require_same_versions(record: RunRecord, now: dict[str, dict[str, str]]) ->
     changed = [f"{name} {then.get(name)} → {version}" for name, version in now["versions"].items()
                if then.get(name) != version]
     if changed:
-        raise BadInput(f"{record.run} was begun with other versions ({', '.join(changed)})",
-                       "start a new run: figures of two versions are not one comparison")
+        raise BadInput(f"{record.run} was started with other versions ({', '.join(changed)})",
+                       "start a new run: one comparison needs the same versions throughout")

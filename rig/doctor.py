@@ -75,7 +75,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
 def _python(found: tuple[int, int]) -> Finding:
     fits = PYTHONS[0] <= found <= PYTHONS[1]
     return Finding("Python", f"{found[0]}.{found[1]}",
-                   None if fits else "make the .venv with Python 3.11, 3.12 or 3.13")
+                   None if fits else "create .venv with Python 3.11, 3.12 or 3.13")
 
 
 def _wheels(system: str, machine: str) -> Finding:
@@ -90,7 +90,7 @@ def _wheels(system: str, machine: str) -> Finding:
 def _memory(available: int) -> Finding:
     fits = available >= MEMORY_NEEDED
     return Finding("memory", f"{available / GIB:.1f} GiB free of the {MEMORY_NEEDED / GIB:.0f} GiB needed",
-                   None if fits else "close other programs, or take fewer slots with RIG_SLOTS")
+                   None if fits else "close other programs, or use fewer slots (RIG_SLOTS)")
 
 
 def _available() -> int:
@@ -118,7 +118,7 @@ def _disk(folder: Path, needed: int, variable: str) -> Finding:
 def _open_files(slots: int) -> Finding:
     limit, needed = open_files.allowed(), open_files.needed(slots)
     found = f"{'no limit' if limit is None else limit} for the {needed} needed with {slots} slots"
-    return Finding("open files", found, f"`ulimit -n {needed}`, or take fewer slots with RIG_SLOTS"
+    return Finding("open files", found, f"`ulimit -n {needed}`, or use fewer slots (RIG_SLOTS)"
                    if open_files.problem(slots) else None)
 
 
@@ -136,7 +136,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     for name in ("airflow", "flower", "postgres", "redis", "neo4j"):
         wanted = getattr(settings, f"{name}_port")
         if wanted and wanted in own:
-            yield Finding(f"port of {name}", f"{wanted}, in use by the stack that is up here")
+            yield Finding(f"port of {name}", f"{wanted}, in use by the stack that runs here")
             continue
         host = settings.host if name in {"airflow", "flower"} else "127.0.0.1"
         yield _asked(f"port of {name}", "a free one is chosen" if wanted == 0 else str(wanted),

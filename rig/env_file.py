@@ -57,8 +57,8 @@ def values(text: str) -> dict[str, str]:
 def _missing(there: str | None) -> dict[str, str]:
     known = values(there or "")
     if "NEO4J_URI" in known and "NEO4J_PASSWORD" not in known:
-        raise BadInput("NEO4J_URI is set in .env and NEO4J_PASSWORD is not: the password of a server that is there "
-                       "cannot be made up", "put it into .env, or take NEO4J_URI out for a server of its own")
+        raise BadInput("NEO4J_URI is set in .env and NEO4J_PASSWORD is not: the password of an existing server "
+                       "cannot be generated", "add it to .env, or remove NEO4J_URI to get a new server")
     made = {} if "AIRFLOW_UID" in known else {"AIRFLOW_UID": str(os.getuid() or AIRFLOWS_UID)}
     return {**made, **{name: make() for name, make in SECRETS.items() if name not in known}}
 

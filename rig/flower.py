@@ -22,6 +22,6 @@ def drivers(url: str, login: tuple[str, str]) -> Inspected:
         answer.raise_for_status()
         workers: dict[str, Any] = answer.json()
     except (httpx.HTTPError, ValueError) as error:
-        raise RigError(f"Flower at {url} does not tell about the workers: {error or type(error).__name__}",
+        raise RigError(f"Flower at {url} gives no information about the workers: {error or type(error).__name__}",
                        "`rig logs flower` shows its log") from error
     return {name: worker.get("stats", {}).get("neo4j", {"state": "not loaded"}) for name, worker in workers.items()}

@@ -101,16 +101,16 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _a_server_needs_a_password(self) -> "Settings":
         if self.neo4j_uri and self.neo4j_password is None:
-            raise ValueError("NEO4J_URI is set and NEO4J_PASSWORD is not: set both, or neither for a server of "
-                             "the rig's own")
+            raise ValueError("NEO4J_URI is set and NEO4J_PASSWORD is not: set both, or neither, and the rig "
+                             "starts a server itself")
         return self
 
     @model_validator(mode="after")
     def _an_own_server_takes_the_password(self) -> "Settings":
         password = self.neo4j_password
         if not self.neo4j_uri and password and len(password.get_secret_value()) < SHORTEST_PASSWORD:
-            raise ValueError(f"NEO4J_PASSWORD: a server of the rig's own takes none of fewer than {SHORTEST_PASSWORD} "
-                             "characters")
+            raise ValueError("NEO4J_PASSWORD: expected at least "
+                             f"{SHORTEST_PASSWORD} characters, for the server that the rig starts")
         return self
 
     @model_validator(mode="after")

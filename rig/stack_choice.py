@@ -26,7 +26,7 @@ def named(config: Settings, on: str, on_step: "OnStep" = lambda *_: None) -> "St
 
         compose_command.require()
         return ComposeStack(config, on_step)
-    raise BadInput(f"there is no stack {on!r}", f"take {NATIVE} or {COMPOSE}")
+    raise BadInput(f"there is no stack {on!r}", f"choose {NATIVE} or {COMPOSE}")
 
 
 def existing(config: Settings, url: str, token: str | None, wanted: profiles.Profile) -> "Stack":
@@ -36,7 +36,7 @@ def existing(config: Settings, url: str, token: str | None, wanted: profiles.Pro
     if token is None:
         raise BadInput("--airflow-url needs a token of that deployment", "give --token, or set RIG_AIRFLOW_TOKEN")
     if len(wanted.executors) != 1:
-        raise BadInput("an existing deployment has one executor", "say which with --executors local or celery")
+        raise BadInput("an existing deployment has one executor", "name it with --executors local or celery")
     depends = any(pattern in profiles.RELAYS_OF_PATTERN for pattern in wanted.patterns)
     if depends and len(wanted.relays) != 1:     # nobody else can tell what its tasks go through
         raise BadInput("the workers of an existing deployment are as they are",

@@ -21,8 +21,8 @@ def switch(stack: Stack, executor: Executor, relay: Relay, *, drain: bool, tell:
         busy = api.active_runs()
         if busy and not drain:
             raise BadInput(f"DAG runs are in progress: {', '.join(busy)}",
-                           "LocalExecutor adopts no task of another scheduler, they would run twice: wait for them, "
-                           "or `rig switch --drain` does")
+                           "LocalExecutor does not adopt the tasks of another scheduler, and would run them twice: "
+                           "wait for them, or use `rig switch --drain`, which waits")
         if busy:
             tell(f"waiting for {', '.join(busy)}")
         if left := until_idle(api, stack.settings.drain_timeout):

@@ -135,7 +135,7 @@ class Watcher:
         try:
             found = session.run(_TRANSACTIONS).values()
         except neo4j.exceptions.ClientError as error:
-            return None, (f"which connections are in a transaction is not known: {one_line(error)} — the right SHOW "
+            return None, (f"which connections are in a transaction cannot be told: {one_line(error)} — the right SHOW "
                           "TRANSACTION is missing")
         return {connection: metadata or {} for connection, metadata in found if connection}, None
 
@@ -156,8 +156,8 @@ def _missing_role(username: str, roles: list[str] | None) -> str | None:
     """Return what a user that is no administrator does not see; the Community Edition has no roles."""
     if roles is None or _ADMIN in roles:
         return None
-    return (f"user {username!r} has not the role {_ADMIN} (it has: {', '.join(roles) or 'none'}): Neo4j shows it only "
-            "its own connections and transactions")
+    return (f"user {username!r} does not have the role {_ADMIN} (it has: {', '.join(roles) or 'none'}): Neo4j shows it "
+            "only its own connections and transactions")
 
 
 def _look(uri: str, rows: list[dict[str, Any]], running: Mapping[str, Mapping[str, Any]] | None, seen: int,
@@ -199,20 +199,20 @@ def target(config: Settings, uri: str | None, username: str | None, stack: Calla
         try:
             state = stack()
         except BadInput as error:
-            raise BadInput("no Neo4j is named, and no stack of the rig is up",
+            raise BadInput("no Neo4j is named, and no stack is running",
                            "give --uri, or set NEO4J_URI and NEO4J_PASSWORD") from error
         return Target(state.neo4j_uri, state.neo4j_username, state.secrets.neo4j)
     try:
         address = neo4j_address(uri or config.neo4j_uri or "")
     except ValueError as error:
-        raise BadInput(f"--uri: {error}", "name one server, as bolt://127.0.0.1:7687") from None
+        raise BadInput(f"--uri: {error}", "name one server, such as bolt://127.0.0.1:7687") from None
     name = username or config.neo4j_username
     return Target(address, name, config.neo4j_password or _asked_for(name, address))
 
 
 def _asked_for(username: str, address: str) -> SecretStr:
     if not sys.stdin.isatty():
-        raise BadInput("the password is not known, and there is no terminal to ask at", "set NEO4J_PASSWORD")
+        raise BadInput("no password is set, and there is no terminal to ask for it", "set NEO4J_PASSWORD")
     return SecretStr(getpass.getpass(f"Password of {username} at {address}: "))
 
 

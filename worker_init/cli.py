@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"worker-driver: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadSetting) else 1
     except OSError as error:
-        print(f"worker-driver: the system refuses: {error}", file=sys.stderr)
+        print(f"worker-driver: the system reports: {error}", file=sys.stderr)
         return 1
     return code
 
@@ -69,11 +69,11 @@ def _parser() -> argparse.ArgumentParser:
                             "backend; the environment file then switches this package's secrets backend on")
     serve.set_defaults(run=_serve)
     status = verbs.add_parser("status", help="show this user's driver hosts: connections, waits and faults")
-    status.add_argument("--json", action="store_true", help="print everything that is known of them, as JSON")
+    status.add_argument("--json", action="store_true", help="print all details as JSON")
     status.set_defaults(run=_status)
     for command, meaning in _MEANINGS.items():
-        verb = verbs.add_parser(command.value, help=meaning, description=f"{meaning}. Every driver host of this user "
-                                "obeys, or the one of --pid. The exit code is 0 where all have.")
+        verb = verbs.add_parser(command.value, help=meaning, description=f"{meaning}. It is for every driver host of "
+                                "this user, or the one of --pid. The exit code is 0 if all have done it.")
         verb.add_argument("--pid", type=int, help="only the host with this pid, as `worker-driver status` shows it")
         if command is Command.PAUSE:
             verb.add_argument("--timeout", type=float, default=_PAUSE_SECONDS, metavar="SECONDS",

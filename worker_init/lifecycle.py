@@ -71,7 +71,7 @@ class Worker:
     def _look_at_open_files(self, slots: int) -> None:
         if problem := open_files.problem(slots):
             self._notes.append((logging.WARNING, f"{problem}: raise the limit (`ulimit -n {open_files.needed(slots)}`, "
-                                                 "LimitNOFILE of systemd), or take fewer processes"))
+                                                 "LimitNOFILE of systemd), or use fewer pool processes"))
 
     def _airflow_connections(self) -> ModuleType | None:
         """Return the secrets backend's module in a worker of Airflow; None in another, or where it cannot be used."""

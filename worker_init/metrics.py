@@ -50,7 +50,7 @@ class _Times(NamedTuple):
 _GAUGES = (
     _Gauge(f"{_CONNECTION}_count", "Open connections to Neo4j, by state: used in a transaction, or idle.", _STATE,
            lambda measured: {"idle": measured.gauges.idle, "used": measured.gauges.used}),
-    _Gauge(f"{_CONNECTION}_max", "Open connections that are allowed at most.", None,
+    _Gauge(f"{_CONNECTION}_max", "The most open connections that are allowed.", None,
            lambda measured: {"": measured.gauges.most}),
     _Gauge(f"{_CONNECTION}_pending_requests", "Transactions that wait for a connection.", None,
            lambda measured: {"": measured.gauges.pending}),
@@ -60,7 +60,7 @@ _GAUGES = (
            lambda measured: {str(state): measured.gauges.states[str(state)] for state in PoolState}),
 )
 _COUNTERS = (
-    _Counter(f"{_CONNECTION}_timeouts", "Transactions that waited for a connection in vain.",
+    _Counter(f"{_CONNECTION}_timeouts", "Transactions that got no connection in time.",
              lambda totals: totals.timeouts),
     _Counter("worker_init_transactions", "Transactions that were served.", lambda totals: totals.leases),
     _Counter("worker_init_connection_errors", "Failed attempts to have a connection or a routing table.",

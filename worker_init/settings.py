@@ -71,7 +71,7 @@ def _modules(text: str) -> tuple[str, ...]:
     if wrong := [name for name in names if not all(part.isidentifier() for part in name.split("."))]:
         raise ValueError(f"{wrong[0]!r} is not the name of a module")
     if "none" in names and len(names) > 1:
-        raise ValueError("use none alone, or names of modules")
+        raise ValueError("use none, or names of modules")
     return names
 
 
@@ -79,16 +79,16 @@ VARIABLES = (
     Variable("DISABLED", "0", "1 turns everything off: every task connects by itself", _flag),
     Variable("SCOPE", "process", "process: one shared driver per pool process; shared: one for the whole worker",
              _scope),
-    Variable("HOSTS", "1", "driver hosts of a worker, which share its slots; worth more than one only where the one is "
+    Variable("HOSTS", "1", "driver hosts of a worker, which share its slots; use more than one only if one is "
              "busy all the time", _count),
     Variable("CONNECTION_IDS", "*", "Airflow connections of type neo4j that go through a shared driver: ids and "
              "patterns, with commas; a leading ! excludes", ConnectionIds.parse),
-    Variable("MAX_UPSTREAMS", "32", "upstreams that the driver host serves at most; to any other a task connects by "
-             "itself", _count),
-    Variable("MAX_SIZE", "100", "connections that one driver holds at most", _count),
+    Variable("MAX_UPSTREAMS", "32", "the most upstreams that the driver host serves; tasks connect to any other by "
+             "themselves", _count),
+    Variable("MAX_SIZE", "100", "the most connections of one driver", _count),
     Variable("ACQUISITION_TIMEOUT", "60", "how long a transaction waits for a connection before it fails", _seconds),
-    Variable("MAX_LIFETIME", "2700", "age at which a connection is replaced", _seconds),
-    Variable("IDLE_TIMEOUT", "300", "how long a connection is kept that nobody uses", _seconds),
+    Variable("MAX_LIFETIME", "2700", "age at which an upstream connection is replaced", _seconds),
+    Variable("IDLE_TIMEOUT", "300", "how long an unused connection is kept", _seconds),
     Variable("LIVENESS_CHECK", "60", "time without an answer after which an idle connection is checked", _seconds),
     Variable("CONNECTION_TIMEOUT", "15", "how long opening a connection to Neo4j may take, from its name to the logon",
              _seconds),
@@ -99,7 +99,7 @@ VARIABLES = (
              "need, with commas; none: import nothing", _modules),
     Variable("METRICS_PORT", "", "port on which the driver host serves its metrics for Prometheus, 0: any free one; "
              "empty: none", _port),
-    Variable("METRICS_HOST", "127.0.0.1", "address on which it does; 0.0.0.0: all of the machine's",
+    Variable("METRICS_HOST", "127.0.0.1", "address on which it serves them; 0.0.0.0: all addresses of the machine",
              lambda text: text or "127.0.0.1"),
     Variable("RUNTIME_DIR", "", "where the folder with the control socket is made; empty: XDG_RUNTIME_DIR, else the "
              "temporary folder", lambda text: Path(text) if text else None),

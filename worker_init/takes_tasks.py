@@ -174,11 +174,11 @@ def _options(arguments: list[str] | None, environ: Mapping[str, str]) -> argpars
     parser.add_argument("worker", nargs="?", default=f"celery@{environ.get('HOSTNAME') or socket.gethostname()}",
                         help="its name (default: %(default)s)")
     parser.add_argument("--broker", default=next((environ[name] for name in BROKERS if environ.get(name)), None),
-                        help=f"its address; arguments can be read by others: better set {' or '.join(BROKERS)}")
+                        help=f"its address; other users can read arguments, so better set {' or '.join(BROKERS)}")
     parser.add_argument("--timeout", type=float, default=4.0, help="seconds for the broker (default: %(default)s)")
     parser.add_argument("--end", type=int, metavar="PID",
-                        help="send SIGTERM to this process where the worker takes nothing: 1 in a container, which is "
-                             "then started again")
+                        help="send SIGTERM to this process if the worker takes no tasks; 1 in a container, which is "
+                             "then restarted")
     return parser.parse_args(arguments)
 
 

@@ -312,7 +312,7 @@ async def _within(seconds: float, limit: float, work: Coroutine[Any, Any, Any]) 
     try:
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():
-            raise _TooLate(f"waited in vain for {_stage_of(work)} ({limit:g} s, WORKER_INIT_CONNECTION_TIMEOUT)")
+            raise _TooLate(f"timed out waiting for {_stage_of(work)} ({limit:g} s, WORKER_INIT_CONNECTION_TIMEOUT)")
         return task.result()
     finally:
         if not task.done():

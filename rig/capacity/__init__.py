@@ -23,9 +23,9 @@ _OF_PATTERN: dict[str, tuple[Way, ...]] = {
 def ways(pattern: str | None, scope: str | None) -> tuple[Way, ...]:
     """Return the ways that a pattern and a scope leave; all without them. Raises BadInput for a name that is none."""
     if pattern is not None and pattern not in _OF_PATTERN:
-        raise BadInput(f"--pattern is {pattern!r}", f"take one of {', '.join(_OF_PATTERN)}")
+        raise BadInput(f"--pattern is {pattern!r}", f"choose one of {', '.join(_OF_PATTERN)}")
     if scope is not None and scope not in SCOPES:
-        raise BadInput(f"--scope is {scope!r}", f"take one of {', '.join(SCOPES)}")
+        raise BadInput(f"--scope is {scope!r}", f"choose one of {', '.join(SCOPES)}")
     of_pattern = WAYS if pattern is None else _OF_PATTERN[pattern]
     left = tuple(way for way in of_pattern if scope in {None, way} or way not in SCOPES)
     if scope is not None and scope not in left:
@@ -38,5 +38,5 @@ def errors_of(data_dir: Path, run: str, load: Load) -> list[Row]:
     folder = runs.find(data_dir, run)
     found = rows(metrics.summarise(folder), load)
     if not found:
-        raise BadInput(f"{folder} has no cell that was measured", "run `rig compare`, or take another run")
+        raise BadInput(f"{folder} has no cell that was measured", "run `rig compare`, or choose another run")
     return found

@@ -94,7 +94,7 @@ class Forecast(NamedTuple):
     """What one way does to Neo4j.
 
     ``opened`` is connections per hour, ``peak`` and ``open`` (the mean) are connections, ``connecting`` is seconds per
-    hour that tasks spend with connecting. ``limit_met_at`` is the number of tasks per hour from which the peak is above
+    hour that tasks spend on connecting. ``limit_met_at`` is the number of tasks per hour from which the peak is above
     the server's limit, None if it never is. ``price`` is how many seconds a connection is idle for each opening that is
     saved against ``improved``, None where nothing is kept. From ``pays_from`` tasks per hour on an opening is worth
     that; None if it never is, 0 if it always is.
@@ -220,7 +220,7 @@ def _lease(load: Load) -> float:
 
 
 def _connecting(load: Load, way: Way, opened: float) -> float:
-    """Return the seconds per hour that tasks spend with connecting.
+    """Return the seconds per hour that tasks spend on connecting.
 
     Each opening takes k RTT + c0. ``improved`` asks the server before each further call of a task whether its
     connection is still good, a round trip each. Behind a shared driver each task connects to the relay.

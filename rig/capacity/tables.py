@@ -27,11 +27,11 @@ def _rows(load: Load) -> Iterator[tuple[str, Callable[[Forecast], str]]]:
     yield "connections opened per hour", lambda one: _count(one.opened)
     yield "connections open at once, at most", lambda one: str(one.peak)
     yield "connections open on average", lambda one: _count(one.open)
-    yield "seconds per hour spent with connecting", lambda one: _count(one.connecting)
-    yield (f"more than {load.limit} open at once from, tasks per hour",
+    yield "seconds per hour spent on connecting", lambda one: _count(one.connecting)
+    yield (f"tasks per hour from which more than {load.limit} are open",
            lambda one: "never" if one.limit_met_at is None else _count(one.limit_met_at))
-    yield "idle seconds per opening saved", lambda one: "" if one.price is None else _count(one.price)
-    yield f"of these at most {load.worth:g} from, tasks per hour", _pays
+    yield "idle seconds for each opening saved", lambda one: "" if one.price is None else _count(one.price)
+    yield f"tasks per hour from which that is at most {load.worth:g}", _pays
 
 
 def errors(rows: Iterable[Row]) -> Table:
@@ -59,7 +59,7 @@ def as_json(found: Iterable[Forecast], load: Load, rows: Iterable[Row] | None) -
 def _caption(load: Load) -> str:
     places = f"{load.places} tasks at once, {load.busy:g} s each: {_count(load.capacity)} tasks an hour at most"
     if load.tasks_per_hour > load.capacity:
-        return f"{places}. {_count(load.tasks_per_hour)} do not fit: the figures are for the most that does."
+        return f"{places}. {_count(load.tasks_per_hour)} is more: the figures are for the most that can be done."
     share = 100 * load.tasks_per_hour / load.capacity
     return f"{places}; asked for {_count(load.tasks_per_hour)}, {share:.0f} % of it."
 

@@ -157,7 +157,7 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
                     wait=wait_fixed(POLL_EVERY))(state)
     if last in ACTIVE:
         raise Hung(f"{dag_id} had not ended after {limit:g} s (it was {last})",
-                   "its page in Airflow shows which task waits; RIG_RUN_TIMEOUT gives it more time")
+                   "its page in Airflow shows which task waits; a higher RIG_RUN_TIMEOUT gives it more time")
     return last
 
 
@@ -215,4 +215,4 @@ def leave_idle(api: AirflowApi) -> None:
     for run in api.active_runs():
         api.fail_run(*run.split("/", 1))
     if still := until_idle(api, limit=60):
-        raise RigError(f"DAG runs that cannot be ended: {', '.join(still)}", "`rig down` ends them")
+        raise RigError(f"these DAG runs cannot be stopped: {', '.join(still)}", "`rig down` stops them")

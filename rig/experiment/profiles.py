@@ -73,7 +73,7 @@ PROFILES = {profile.name: profile for profile in (
 def named(name: str) -> Profile:
     """Return a profile. Raises BadInput for a name that is none."""
     if name not in PROFILES:
-        raise BadInput(f"there is no profile {name!r}", f"take one of {', '.join(PROFILES)}")
+        raise BadInput(f"there is no profile {name!r}", f"choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
@@ -104,7 +104,7 @@ def cells(profile: Profile) -> list[Cell]:
     found = [cell for group in _groups(profile, 0) for cell in group]
     if not found:
         raise BadInput(f"no cell is left of {','.join(profile.patterns)} with relay {','.join(profile.relays)}",
-                       "worker needs a relay: take some of process,shared")
+                       "the pattern worker needs a relay: add process or shared to --relays")
     return found
 
 
@@ -159,7 +159,7 @@ def _listed(names: str, known: Sequence[str], what: str) -> list[str]:
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     for name in chosen:
         if name not in known:
-            raise BadInput(f"there is no {what} {name!r}", f"take some of {','.join(known)}")
+            raise BadInput(f"there is no {what} {name!r}", f"choose from {','.join(known)}")
     if not chosen:
-        raise BadInput(f"no {what} is named", f"take some of {','.join(known)}")
+        raise BadInput(f"no {what} is named", f"choose from {','.join(known)}")
     return list(dict.fromkeys(chosen))

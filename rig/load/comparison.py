@@ -69,7 +69,7 @@ def resume(settings: Settings, stack: Stack, folder: Path, command: str, view: N
     record = read_comparison(folder)
     left = list(_left(record, read_tests(folder)))
     if not left:
-        raise BadInput(f"nothing is left of {record.run}", "`rig report` makes its report again")
+        raise BadInput(f"{record.run} is complete", "`rig report` makes its report again")
     with lock.hold(settings.data_dir, command), \
             borrowed(stack, _start(record.cells[left[0][0]], record.slots), Needs({STRESS_DAG}, slots=record.slots)):
         _Runner(settings, stack, folder, record, view).run()

@@ -85,7 +85,7 @@ def _start(wish: Wish) -> Start:
 def _require_unpaused(api: AirflowApi, wish: Wish) -> None:
     if wish.headless and not wish.unpause and api.is_paused(STRESS_DAG):
         raise BadInput(f"{STRESS_DAG} is paused: its runs would wait for ever",
-                       "unpause it on Airflow's page, or let --unpause do it")
+                       "unpause it on Airflow's page, or add --unpause")
 
 
 def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view: Notes) -> Ended:
@@ -108,7 +108,7 @@ def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view
             processes.kill(list(processes.session_of(process.pid, str(settings.stack_dir))))
     ended = Ended(code, _new_ones(before, results))
     if code < 0:
-        raise RigError(f"Locust was ended from outside ({signal.Signals(-code).name}), and its workers with it",
+        raise RigError(f"Locust and its workers were stopped from outside ({signal.Signals(-code).name})",
                        f"Locust's log: {log}")
     # One that was stopped before its test had begun has left no folder, and its last words are of no interest.
     if code != INTERRUPTED and (code not in {0, BROKEN} or (wish.headless and not ended.folders)):
@@ -244,7 +244,7 @@ def _last_words(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     said = [line.split("/ERROR/", 1)[1].split(": ", 1)[-1] for line in lines if "/ERROR/" in line]
     usage = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
-    return (usage or said or lines or ["Locust has ended without a word"])[-1]
+    return (usage or said or lines or ["Locust ended without a message"])[-1]
 
 
 def _new_ones(before: set[Path], results: Path) -> list[Path]:

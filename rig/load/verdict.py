@@ -10,12 +10,12 @@ def broken(outcome: Outcome, thresholds: Thresholds, lost: int = 0, processes: i
     No test is whole that lost some of its processes: nobody knows what became of their DAG runs.
     """
     if lost:
-        return [f"{lost} of Locust's {processes} processes ended in the middle: their DAG runs in flight and to come "
-                "are missing"]
+        return [f"{lost} of Locust's {processes} processes ended during the test: the rest of their DAG "
+                "runs is missing"]
     if not outcome.arrivals:
         return ["no DAG run was started"]
     run = outcome.latencies["run"]
-    tail = "the longest run" if run.p95 is None else "the 95th percentile of run"
+    tail = "the longest DAG run" if run.p95 is None else "the 95th percentile of the DAG runs' duration"
     left = outcome.connections_left
     return [line for line in (
         _share(outcome, thresholds.failure_share),

@@ -17,22 +17,22 @@ def unsaid(plan: Sequence[PlannedRun]) -> list[str]:
 
 def _verdicts(times: Counter[Cell]) -> Iterator[str]:
     if times and max(times.values()) < LEAST_BLOCKS:
-        yield (f"No intervals and no verdicts: they need {LEAST_BLOCKS} DAG runs of each cell, and there are "
+        yield (f"No intervals and no verdicts: they need {LEAST_BLOCKS} DAG runs of each cell, and this has "
                f"{max(times.values())} at most ({FULL}).")
 
 
 def _once(times: Counter[Cell]) -> Iterator[str]:
     once = [cell for cell, count in times.items() if count == 1]
     if once and len(once) < len(times):
-        yield (f"Run once, so that nothing is known of how much their figures vary: {_names(once)}. "
-               "Their counts stand, their times do not.")
+        yield (f"Run only once, so it is not known how much their figures vary: {_names(once)}. "
+               "Trust their counts, and not their times.")
 
 
 def _warm(cells: Sequence[Cell]) -> Iterator[str]:
     warmed = {cell.model_copy(update={"warm": False}) for cell in cells if cell.warm}
     cold = [cell for cell in cells if not cell.warm and not cell.control and cell not in warmed]
     if cold:
-        yield f"Only the first DAG run on new workers is known of: {_names(cold)}."
+        yield f"Measured only in the first DAG run on new workers: {_names(cold)}."
 
 
 def _noise(cells: Sequence[Cell]) -> Iterator[str]:

@@ -37,7 +37,7 @@ def svg(raw: RawRun, summary: Summary) -> str:
     picture = lifelines(raw, summary)
     if picture is None:
         raise BadInput(f"{raw.record.run} has no connection that could be drawn",
-                       "take a run with problematic, improved or worker in it")
+                       "choose a run that has problematic, improved or worker")
     strips, top = [], float(_FIRST)
     for strip in picture.strips:
         top += _TITLE
@@ -58,7 +58,7 @@ def _light() -> dict[str, str]:
 def main(arguments: list[str]) -> None:
     """Write the pictures of a run, named as for ``rig report``, into docs/images or the folder that is given."""
     if len(arguments) not in {1, 2}:
-        raise BadInput("expected a run, and perhaps a folder", "python -m rig.report.pictures RUN [FOLDER]")
+        raise BadInput("expected a run, and a folder if you like", "python -m rig.report.pictures RUN [FOLDER]")
     run, *folder = arguments
     for path in write(runs.find(settings.load().data_dir, run), Path(*folder) if folder else FOLDER):
         print(path)

@@ -58,13 +58,13 @@ def _usable(stack: Stack, needs: Needs) -> StackState:
     stack.require_running()
     if needs.executor not in {None, state.executor}:
         raise BadInput(f"the running stack is on {state.executor}, not on {needs.executor}",
-                       "`rig switch` changes it; after `rig down` one that fits is started")
+                       "change it with `rig switch`, or run `rig down`: the command then starts a stack that fits")
     if needs.relay is not None and relay_on(state.executor, needs.relay) != state.relay:
         raise BadInput(f"the running stack's relay is {state.relay}, not {relay_on(state.executor, needs.relay)}",
-                       "`rig switch` changes it; after `rig down` one that fits is started")
+                       "change it with `rig switch`, or run `rig down`: the command then starts a stack that fits")
     if needs.slots not in {None, state.slots}:
         raise BadInput(f"the running stack has {state.slots} slots, and {needs.slots} are needed",
-                       "`rig down` first: one that fits is then started")
+                       "run `rig down`: the command then starts a stack that fits")
     _require_ready(stack, state, needs.dags)
     return state
 
@@ -73,7 +73,7 @@ def _require_ready(stack: Stack, state: StackState, dags: Collection[str]) -> No
     with stack.api(state) as api:
         if missing := sorted(set(dags) - set(api.dag_ids())):
             raise BadInput(f"there is no DAG {', '.join(missing)} in the running stack",
-                           "`rig down`, then start again")
+                           "run `rig down`, then try again")
         if busy := api.active_runs():
             raise BadInput(f"DAG runs are in progress and would be counted: {', '.join(busy)}",
                            "wait for them, or `rig down` first")

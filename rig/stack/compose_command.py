@@ -173,7 +173,7 @@ def engine_version() -> str:
     done = execute(["docker", "info", "--format", "{{.ServerVersion}}"], os.environ, QUICK)
     if done.returncode:
         raise BadInput(f"no Docker engine answers: {_last_line(done.stderr)}",
-                       "start Docker, and be in the group that may use it")
+                       "start Docker, and add your user to the group that may use it")
     return done.stdout.strip()
 
 

@@ -69,7 +69,7 @@ def host(env: Mapping[str, str], state: StackState) -> Service:
 
     def check() -> str | None:
         if not file.exists():
-            return "it has not told its address yet"
+            return "it has not sent its address yet"
         return None if any(map(_answers, find_folders(state.drivers_dir))) else "it does not answer"
     return Service(name="worker-driver", command=[COMMAND, "serve", "--airflow", "--environment-file", file],
                    cwd=file.parent, env={**env, **_settings(state)}, check=check)
@@ -86,7 +86,7 @@ def require_relay(state: StackState, log: Path) -> None:
                       wait=wait_fixed(0.2), retry_error_callback=lambda _: False)
     if not asking(lambda: any(map(_answers, find_folders(state.drivers_dir)))):
         raise RelayMissing(f"the Celery worker has no shared drivers (relay {state.relay}): {_reason(log)}",
-                           "correct the setting, or ask for relay none")
+                           "correct the setting, or use --relay none")
 
 
 def _reason(log: Path) -> str:

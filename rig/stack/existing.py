@@ -37,7 +37,7 @@ class ExistingStack:
         """
         settings = self.settings
         if settings.neo4j_uri is None or settings.neo4j_password is None:
-            raise BadInput("the Neo4j of the deployment is not named",
+            raise BadInput("it is not known which Neo4j the deployment uses",
                            "set NEO4J_URI, NEO4J_USERNAME and NEO4J_PASSWORD to the server that its tasks use")
         with AirflowApi.with_token(self._url, self._token) as api:
             self._require_dags(api)
@@ -85,7 +85,7 @@ class ExistingStack:
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
            keeper: Started | None = None) -> StackState:
         """Raise BadInput: it is not ours to start."""
-        raise BadInput("an existing deployment is not started from here", NOT_OURS)
+        raise BadInput("the rig does not start an existing deployment", NOT_OURS)
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
         """Leave it as it is. Raises BadInput where it would have to be changed."""

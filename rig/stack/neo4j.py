@@ -74,8 +74,8 @@ def require(uri: str, username: str, password: str, database: str) -> str:
                        "check NEO4J_DATABASE") from error
     except (DriverError, Neo4jError, OSError, ValueError) as error:
         raise BadInput(f"Neo4j at {uri} cannot be reached: {_one_line(error)}",
-                       "check NEO4J_URI and that the server is up, or unset it for a server of the rig's "
-                       "own") from error
+                       "check NEO4J_URI and that the server is up, or unset it: the rig then starts a server "
+                       "itself") from error
 
 
 def _connect(uri: str, username: str, password: str) -> neo4j.Driver:

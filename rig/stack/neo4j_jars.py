@@ -96,13 +96,13 @@ def _fetch(jar: dict[str, Any], repository: Path, folder: Path) -> None:
     except Exception as error:  # jgo, requests and the file system each raise their own
         path.unlink(missing_ok=True)        # the part that came would be taken for the whole the next time
         raise RigError(f"{name} of Neo4j could not be downloaded: {error}",
-                       "check the network, the proxy and the disk with `rig doctor`, then start again: what is "
-                       "there already is kept") from error
+                       "check the network, the proxy and the disk with `rig doctor`, then try again: finished "
+                       "downloads are kept") from error
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != jar["sha256"]:
         path.unlink()
-        raise RigError(f"{name} of Neo4j is not the file that was locked (SHA-256 {found[:12]}…, "
-                       f"expected {jar['sha256'][:12]}…)", "something on the way to the repository changes files")
+        raise RigError(f"{name} of Neo4j is not the file that the lock names (SHA-256 {found[:12]}…, "
+                       f"expected {jar['sha256'][:12]}…)", "a proxy or a mirror on the way changes files")
     path.replace(folder / name)
 
 

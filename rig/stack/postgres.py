@@ -106,7 +106,7 @@ def _make_cluster(data: Path, install: Path, password: str) -> None:
         secret.unlink()
     if result.returncode:
         raise RigError(f"Postgres' initdb failed: {result.stderr.strip()}",
-                       "`rig doctor` looks at disk and rights")
+                       "`rig doctor` checks disk space and permissions")
 
 
 def _check(port: int, password: str) -> Check:

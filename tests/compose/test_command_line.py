@@ -74,7 +74,7 @@ def test_an_existing_deployments_workers_are_not_changed_and_so_have_to_be_named
 
 def test_an_existing_deployments_neo4j_has_to_be_named(rig: Rig) -> None:
     rig.run("compare", "--airflow-url", URL, "--token", "x", "--executors", "local", "--patterns",
-            "improved").require_one_line("the Neo4j of the deployment is not named", "set NEO4J_URI")
+            "improved").require_one_line("it is not known which Neo4j the deployment uses", "set NEO4J_URI")
 
 
 def test_an_existing_deployment_that_does_not_answer_is_one_line(rig: Rig) -> None:

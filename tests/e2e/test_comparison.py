@@ -203,7 +203,7 @@ def test_the_runs_are_listed_with_what_became_of_them(place: Rig, resumed: Ended
 
 
 def test_a_complete_run_cannot_be_resumed(place: Rig, resumed: Ended) -> None:
-    place.run("compare", "--resume", resumed.runs[-1].name).require_one_line("nothing is left of", "`rig report`")
+    place.run("compare", "--resume", resumed.runs[-1].name).require_one_line("is complete", "`rig report`")
 
 
 def _opened(run: dict[str, Any]) -> int:

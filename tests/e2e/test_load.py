@@ -167,7 +167,7 @@ def test_a_process_that_is_killed_makes_the_test_fail(celery: Rig, api: AirflowA
     found = [process for process in celery.processes() if str(LOCUSTFILE) in process.cmdline()]
     youngest = max(found, key=lambda process: process.create_time())
     youngest.kill()
-    assert "1 of Locust's 2 processes ended in the middle" in running.end(90).require(1).err
+    assert "1 of Locust's 2 processes ended during the test" in running.end(90).require(1).err
     assert locusts(celery) == []
     eventually(lambda: not api.active_runs(), what="the DAG runs that it had in flight do not end")
 
@@ -183,8 +183,8 @@ def test_locust_killed_leaves_no_process_and_is_one_line(
     master = min(found, key=lambda process: process.create_time())
     for process in [master] if killed == "master" else [process for process in found if process != master]:
         process.kill()
-    said = ("Locust was ended from outside (SIGKILL), and its workers with it" if killed == "master" else
-            "2 of Locust's 2 processes ended in the middle")
+    said = ("Locust and its workers were stopped from outside (SIGKILL)" if killed == "master" else
+            "2 of Locust's 2 processes ended during the test")
     running.end(60).require_one_line(said, code=1)
     assert locusts(celery) == []
     eventually(lambda: not api.active_runs(), what="the DAG runs that they had in flight do not end")

@@ -44,7 +44,7 @@ def test_no_argument_has_a_digit_in_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"pattern": "best"}, "--pattern is 'best' — take one of problematic, improved"),
+    ({"pattern": "best"}, "--pattern is 'best' — choose one of problematic, improved"),
     ({"pattern": "inherited"}, "--pattern is 'inherited'"),
     ({"shape": "sine"}, "--shape is 'sine'"),
     ({"tasks": 0}, "--tasks is 0 — give a number from 1 to 10000"),
@@ -72,7 +72,7 @@ def test_a_rate_that_is_no_number_is_refused(value: float) -> None:
     ({"tasks": "abc"}, "--tasks is 'abc': give a number"),
     ({"tasks": "1.5"}, "--tasks is '1.5': give a number"),
     ({"hold": ""}, "--hold is '': give a number"),
-    ({"pattern": "<b>"}, "--pattern is '<b>' — take one of problematic, improved"),
+    ({"pattern": "<b>"}, "--pattern is '<b>' — choose one of problematic, improved"),
     ({"arrival_rate": "0"}, "--arrival-rate is 0 — give a number from 0.001 to 1000")])
 def test_a_form_is_judged_before_locust_takes_it(form: dict[str, str], said: str | None) -> None:
     found = options.problem_with(form, chosen())

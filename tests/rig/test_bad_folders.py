@@ -84,5 +84,5 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_that_was_recorded_is_lost(t
 
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "File too large — `rig doctor` looks at room and rights; what was recorded stays" in done.stderr
+    assert "File too large — `rig doctor` checks disk space and permissions. What was recorded is kept" in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

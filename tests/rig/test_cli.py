@@ -55,7 +55,7 @@ def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     ("watch", ("no Neo4j is named", "give --uri, or set NEO4J_URI")),
     ("watch --uri bolt://neo4j:secret@db", ("--uri: the user and the password go into", "name one server")),
     ("watch --uri http://db", ("--uri: expected <scheme>://<host>", "name one server")),
-    ("watch --uri bolt://127.0.0.1:1", ("the password is not known", "set NEO4J_PASSWORD")),
+    ("watch --uri bolt://127.0.0.1:1", ("no password is set", "set NEO4J_PASSWORD")),
     ("watch --every 0", ("'--every'", "0.1")),
     ("export nowhere --csv", ("no run 'nowhere'", "no runs yet")),
     ("plan --processes 0", ("--processes is 0", "from 1 to 1000")),

@@ -270,7 +270,7 @@ def test_too_few_open_files_for_the_slots_are_said(settings: Settings, monkeypat
     many = settings.model_copy(update={"slots": 300})
     (finding,) = [one for one in doctor.examine(many) if one.what == "open files"]
     assert finding == Finding("open files", "1024 for the 2200 needed with 300 slots",
-                              "`ulimit -n 2200`, or take fewer slots with RIG_SLOTS")
+                              "`ulimit -n 2200`, or use fewer slots (RIG_SLOTS)")
     with pytest.raises(BadInput, match="open files: 1024 for the 2200 needed with 300 slots"):
         doctor.require_fit(many)
     assert all(one.remedy is None for one in doctor.examine(settings) if one.what == "open files")

@@ -83,7 +83,7 @@ def test_the_scheduler_is_told_what_the_host_has_written_and_forgets_an_earlier_
                                           "AIRFLOW_CONN_NEO4J_DEFAULT": '{"host": "a b"}'}
     drivers.forget_host(made)
     assert drivers.of_scheduler(made) == {}
-    assert drivers.host({}, made).check() == "it has not told its address yet"
+    assert drivers.host({}, made).check() == "it has not sent its address yet"
 
 
 def test_on_celery_the_scheduler_is_told_nothing(tmp_path: Path) -> None:

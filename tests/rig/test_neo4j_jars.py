@@ -96,7 +96,7 @@ def test_a_jar_with_another_checksum_is_refused_and_named(mirror: Mirror, tmp_pa
     with pytest.raises(RigError) as caught:
         ensure(tmp_path / "kept")
     assert str(caught.value).startswith(
-        f"{GROUP}.cypher-{VERSION}.jar of Neo4j is not the file that was locked (SHA-256 ")
+        f"{GROUP}.cypher-{VERSION}.jar of Neo4j is not the file that the lock names (SHA-256 ")
     assert "\n" not in str(caught.value)
     assert names(next((tmp_path / "kept").glob("neo4j-*"))) <= JARS - {f"{GROUP}.cypher-{VERSION}.jar"}
 

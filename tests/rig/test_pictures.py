@@ -31,7 +31,7 @@ def test_a_run_without_a_connection_has_no_picture(tmp_path: Path) -> None:
         pictures.write(builders.write(tmp_path / "run", builders.run([])), tmp_path)
 
 
-@pytest.mark.parametrize(("arguments", "said"), [([], "expected a run, and perhaps a folder"),
+@pytest.mark.parametrize(("arguments", "said"), [([], "expected a run, and a folder if you like"),
                                                   (["no-such-run"], "there is no run 'no-such-run'")])
 def test_bad_input_is_one_line(arguments: list[str], said: str) -> None:
     done = subprocess.run([sys.executable, "-m", "rig.report.pictures", *arguments], capture_output=True, text=True,

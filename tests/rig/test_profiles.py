@@ -101,7 +101,7 @@ def test_the_exhibit_is_off_unless_it_is_asked_for_and_on_celery_alone() -> None
 
 def test_where_no_cell_is_left_it_says_what_to_take() -> None:
     nothing = replace(PROFILES["quick"], patterns=("worker",), relays=("none",))
-    with pytest.raises(BadInput, match="no cell is left of worker with relay none — worker needs a relay"):
+    with pytest.raises(BadInput, match="no cell is left of worker with relay none — the pattern worker needs a relay"):
         profiles.plan(nothing, seed=1)
 
 
@@ -153,7 +153,7 @@ def test_a_profile_is_found_by_its_name(profile: Profile) -> None:
 
 
 def test_an_unknown_profile_is_told_the_known_ones() -> None:
-    with pytest.raises(BadInput, match=r"no profile 'fast' — take one of quick, default, seed, full, async"):
+    with pytest.raises(BadInput, match=r"no profile 'fast' — choose one of quick, default, seed, full, async"):
         profiles.named("fast")
 
 
@@ -163,9 +163,9 @@ def test_lists_are_read_as_they_are_written() -> None:
 
 
 @pytest.mark.parametrize(("names", "message"), [
-    ("local,kubernetes", "no executor 'kubernetes' — take some of local,celery"),
+    ("local,kubernetes", "no executor 'kubernetes' — choose from local,celery"),
     ("LocalExecutor", "no executor 'LocalExecutor'"),
-    ("", "no executor is named — take some of local,celery"),
+    ("", "no executor is named — choose from local,celery"),
     (" , ", "no executor is named"),
 ])
 def test_a_bad_list_of_executors_is_told_what_there_is(names: str, message: str) -> None:
@@ -175,12 +175,12 @@ def test_a_bad_list_of_executors_is_told_what_there_is(names: str, message: str)
 
 def test_relays_are_taken_in_their_own_order() -> None:
     assert profiles.relays("shared,none") == ("none", "shared")
-    with pytest.raises(BadInput, match=r"no relay 'pool' — take some of none,process,shared"):
+    with pytest.raises(BadInput, match=r"no relay 'pool' — choose from none,process,shared"):
         profiles.relays("pool")
 
 
 def test_a_bad_list_of_patterns_is_told_what_there_is() -> None:
-    with pytest.raises(BadInput, match=r"no pattern 'good' — take some of problematic,improved"):
+    with pytest.raises(BadInput, match=r"no pattern 'good' — choose from problematic,improved"):
         profiles.patterns("improved,good")
     with pytest.raises(BadInput, match="no pattern is named"):
         profiles.patterns("")
@@ -201,9 +201,9 @@ def test_a_number_out_of_its_bounds_is_told_them(value: float) -> None:
 def test_a_plan_says_beforehand_what_it_cannot_say() -> None:
     said = {name: " ".join(unsaid(profiles.plan(PROFILES[name], 1))) for name in ("quick", "default", "full")}
 
-    assert "they need 6 DAG runs of each cell, and there are 1 at most" in said["quick"]
-    assert "are 3 at most" in said["default"]
-    assert ("Run once, so that nothing is known of how much their figures vary: hook on CeleryExecutor, improved on "
+    assert "they need 6 DAG runs of each cell, and this has 1 at most" in said["quick"]
+    assert "has 3 at most" in said["default"]
+    assert ("Run only once, so it is not known how much their figures vary: hook on CeleryExecutor, improved on "
             "LocalExecutor, problematic on LocalExecutor, worker (shared) on LocalExecutor.") in said["default"]
     assert "No noise floor" in said["default"]
     assert not said["full"]

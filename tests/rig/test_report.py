@@ -536,7 +536,7 @@ def test_the_limitations_have_the_runs_own_figures(summed: Summary, tmp_path: Pa
     assert "72 connections" in said                     # 3 in each of 24 DAG runs
     assert "Every cell had 4 slots, and at some moment all were in use; on average" in said
     assert "No noise floor" in said
-    assert "No intervals and no verdicts: they need 6 DAG runs of each cell, and there are 3 at most" in said
+    assert "No intervals and no verdicts: they need 6 DAG runs of each cell, and this has 3 at most" in said
 
 
 def test_slots_that_were_not_reached_are_a_limitation(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_who_is_no_administrator_sees_its_own_and_is_told(monkeypatch: pytest.Mo
         said = watcher.look()["missing"]
 
     assert len(said) == missing
-    assert all("'reader' has not the role admin" in line for line in said)
+    assert all("'reader' does not have the role admin" in line for line in said)
 
 
 def test_a_server_that_goes_away_is_told_from_one_that_was_never_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,5 +247,5 @@ def test_without_a_name_it_is_the_stack_that_is_up() -> None:
     def none_is_up() -> Any:
         raise BadInput("no stack is running", "rig up")
 
-    with pytest.raises(BadInput, match="no Neo4j is named, and no stack of the rig is up"):
+    with pytest.raises(BadInput, match="no Neo4j is named, and no stack is running"):
         watching.target(PlainSettings(), None, None, none_is_up)

@@ -54,5 +54,5 @@ def test_local_executor_has_none(tmp_path: Path) -> None:
 
 
 def test_flower_that_does_not_answer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RigError, match=r"Flower at http://127.0.0.1:1 does not tell about the workers"):
+    with pytest.raises(RigError, match=r"Flower at http://127.0.0.1:1 gives no information about the workers"):
         workers.inspect(PlainSettings(data_dir=tmp_path), stack(tmp_path, ports={"flower": 1}))

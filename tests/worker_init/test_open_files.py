@@ -30,4 +30,4 @@ def test_the_worker_says_it_in_one_line_and_how_to_fix_it(monkeypatch: pytest.Mo
         worker.announce()
     assert next(record.getMessage() for record in caplog.records if record.levelno == logging.WARNING) == (
         "1024 open files are allowed, and a worker of 300 pool processes needs 2200: raise the limit "
-        "(`ulimit -n 2200`, LimitNOFILE of systemd), or take fewer processes")
+        "(`ulimit -n 2200`, LimitNOFILE of systemd), or use fewer pool processes")

@@ -63,7 +63,7 @@ def test_a_minute_of_a_soak() -> None:
     ({"failure_share": 0.5}, []),
     ({"failure_share": 0.2}, ["1 of 4 DAG runs failed (limit 20%): too slow (1)"]),
     ({"failure_share": None, "run_p95": 6.0}, []),
-    ({"failure_share": None, "run_p95": 5.5}, ["the longest run: 6 s (limit 5.5 s)"]),
+    ({"failure_share": None, "run_p95": 5.5}, ["the longest DAG run: 6 s (limit 5.5 s)"]),
     ({"failure_share": None, "connections_left": 3}, []),
     ({"failure_share": None, "connections_left": 2},
      ["connections left 5 s after the last DAG run: 3 (limit 2)"])])
@@ -79,7 +79,7 @@ def test_a_figure_that_could_not_be_had_keeps_no_threshold() -> None:
 
 def test_a_test_that_lost_a_process_is_not_whole_whatever_its_limits_are() -> None:
     assert broken(outcome([run(0, 4)], []), Thresholds(failure_share=None), lost=1, processes=2) == [
-        "1 of Locust's 2 processes ended in the middle: their DAG runs in flight and to come are missing"]
+        "1 of Locust's 2 processes ended during the test: the rest of their DAG runs is missing"]
 
 
 def test_a_test_without_a_dag_run_is_none() -> None:
@@ -93,4 +93,4 @@ def test_the_95th_percentile_of_few_runs_is_called_a_maximum() -> None:
     assert (many.p95, many.tail) == (18.05, 18.05)
     many_runs = outcome([run(due, 4 if due else 9) for due in range(20)], [])
     assert broken(many_runs, Thresholds(failure_share=None, run_p95=4.0)) == [
-        "the 95th percentile of run: 4.25 s (limit 4 s)"]
+        "the 95th percentile of the DAG runs' duration: 4.25 s (limit 4 s)"]

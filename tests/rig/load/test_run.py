@@ -73,7 +73,7 @@ def test_a_page_on_a_port_that_a_service_will_have_is_refused_before_anything_is
      "the DAG is paused — unpause it"),
     ("usage: locust\n\nlocust: error: argument --tasks: invalid int value: 'x'\n",
      "argument --tasks: invalid int value: 'x'"),
-    ("", "Locust has ended without a word")])
+    ("", "Locust ended without a message")])
 def test_what_locust_said_last_is_told(log: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text(log, encoding="utf-8")
