@@ -18,7 +18,7 @@ import pytest
 from neo4j.exceptions import DatabaseError, DatabaseUnavailable
 
 from testing.servers import Serving, serving
-from testing.waiting import wait_until
+from testing.waiting import LIMIT, wait_until
 from tests.worker_init.scripted import Member, Servers, servers
 from worker_init.bolt import Scanner, Tag, message
 from worker_init.control import find_folders, read_status
@@ -39,7 +39,7 @@ BOLT_5_8 = MAGIC + b"\x00\x00\x08\x05" + b"\x00" * 12
 
 
 def status(host: Serving) -> dict[str, Any]:
-    found: dict[str, Any] = read_status(find_folders(host.folder)[0], 5.0)["drivers"][0]
+    found: dict[str, Any] = read_status(find_folders(host.folder)[0], LIMIT)["drivers"][0]
     return found
 
 
@@ -140,10 +140,10 @@ def test_a_silent_connection_costs_a_task_no_more_than_a_check(members: int, tmp
           host.driver() as driver):
         assert value(driver) == 0
         running.silent = [*running.connections]     # type: ignore[attr-defined]
-        began = time.monotonic()
         wait_for(0.2, "a check is due")
         assert value(driver) == 0
-        assert time.monotonic() - began < 8
+        assert " (checking): " in (tmp_path / "host.log").read_text(), "it was not the check that closed it"
+        assert running.opened == 2
 
 
 @both
@@ -233,7 +233,7 @@ def test_a_noop_in_two_parts_puts_nobody_out_of_step(members: int, tmp_path: Pat
     with (servers(_CutsNoops, members) as running, serving(tmp_path, running.uri(), AUTH, liveness_check=0.1) as host,
           client(host) as asking):
         for _ in range(4):
-            asking.sock.settimeout(10)
+            asking.sock.settimeout(LIMIT)
             asking.run()
             wait_for(0.15, "the first half is there, and a check is due")
         assert running.opened == 1
@@ -374,12 +374,12 @@ def test_a_silent_server_is_named_in_time_with_what_it_did_not_answer(members: i
                                                                       tmp_path: Path) -> None:
     kind = type("Silent", (_SilentFrom,), {"silent_from": silent_from})
     with (servers(kind, members) as running,
-          serving(tmp_path, running.uri(), AUTH, connection_timeout=1, acquisition_timeout=30) as host,
+          serving(tmp_path, running.uri(), AUTH, connection_timeout=1, acquisition_timeout=2 * LIMIT) as host,
           host.driver(max_transaction_retry_time=0) as driver):
         began = time.monotonic()
         with pytest.raises(DatabaseUnavailable, match=waited_for) as caught:
             value(driver)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 2 * LIMIT, "it waited as long as for a connection that others have"
         assert running.uri() in str(caught.value)
         assert "WORKER_INIT_CONNECTION_TIMEOUT" in str(caught.value)
         assert status(host)["state"] == "down"
@@ -435,14 +435,14 @@ class _NoTables(Member):
 
 def test_a_routing_table_that_does_not_come_stops_nobody_else(tmp_path: Path) -> None:
     with (servers(_NoTables, members=3) as running,
-          serving(tmp_path, running.uri("neo4j"), AUTH, connection_timeout=30) as host, host.driver() as driver,
-          ThreadPoolExecutor(1) as threads, client(host) as stuck):
+          serving(tmp_path, running.uri("neo4j"), AUTH, connection_timeout=10 * LIMIT,
+                  acquisition_timeout=10 * LIMIT) as host, host.driver() as driver, client(host) as stuck):
         assert value(driver) == 0
         running.silent = True       # type: ignore[attr-defined]
         stuck.sock.sendall(message(Tag.BEGIN, {"db": "other"}))
         wait_until(lambda: status(host)["waits"]["now"] == 1, "it waits for its table")
-        for _ in range(5):
-            assert threads.submit(value, driver).result(5) == 0
+        assert [value(driver) for _ in range(5)] == [0] * 5
+        assert status(host)["waits"]["now"] == 1, "it waits no longer"
 
 
 def test_a_router_that_does_not_answer_is_passed_over(tmp_path: Path) -> None:
