@@ -129,6 +129,7 @@ def resources_of(stack: str) -> Resources:
     Those that end meanwhile count for nothing.
     """
     count = descriptors = memory = 0
+    shares: list[int | None] = []
     this = psutil.Process()
     own = {this.pid, *(child.pid for child in this.children(recursive=True))}
     for process in marked(stack):
@@ -141,7 +142,21 @@ def resources_of(stack: str) -> Resources:
                 count += 1
         except psutil.Error:
             continue
-    return Resources(processes=count, descriptors=descriptors, memory=memory)
+        shares.append(_pss(process))
+        gevent.sleep(0)     # the kernel adds it up page by page: the others have their turn between two processes
+    known = [share for share in shares if share is not None]
+    return Resources(processes=count, descriptors=descriptors, memory=memory,
+                     pss=sum(known) if known and len(known) == len(shares) else None)
+
+
+def _pss(process: psutil.Process) -> int | None:
+    """Return a process's proportional set size in bytes: 0 of one that has ended, None where it is not said."""
+    try:
+        return getattr(process.memory_full_info(), "pss", None)     # Linux alone has it
+    except psutil.NoSuchProcess:
+        return 0
+    except psutil.Error:
+        return None
 
 
 def by_pattern(look: Look) -> dict[str, Count]:

@@ -83,11 +83,16 @@ class WorkerDrivers(Record):
 
 
 class Resources(Record):
-    """What a native stack takes of the machine at one moment; memory is in bytes, resident."""
+    """What a native stack takes of the machine at one moment; memory is in bytes, resident.
+
+    ``pss`` is the memory with what processes share divided among them (proportional set size), None where the system
+    does not say it of each.
+    """
 
     processes: int
     descriptors: int
     memory: int
+    pss: int | None = None
 
 
 class LoadSample(Record):

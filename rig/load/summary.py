@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import BadInput
-from rig.load import knee, schedule
+from rig.load import growth, knee, schedule
 from rig.load.figures import outcome, steady_figures, window
 from rig.load.records import Load, LoadRun, LoadSample, LoadTestRecord, read_runs, read_series, read_test
 from rig.load.schedule import stages_of
@@ -25,7 +25,7 @@ def summarise(folder: Path) -> dict[str, Any]:
         **test.model_dump(), "outcome": figures.model_dump(),
         "broken": broken(figures, test.thresholds, test.lost_processes, test.processes),
         "knee": _knee(test, runs, series),
-        "kept_up": _kept_up(test, runs), "soak": _soak(test.load, series),
+        "kept_up": _kept_up(test, runs), "soak": _soak(test.load, runs, series),
         "polls_per_run": test.polls / len(runs) if runs else None}
 
 
@@ -64,12 +64,14 @@ def _kept_up(test: LoadTestRecord, runs: list[LoadRun]) -> dict[str, Any] | None
             "failures": whole.failures}
 
 
-def _soak(load: Load, series: list[LoadSample]) -> dict[str, Any] | None:
+def _soak(load: Load, runs: list[LoadRun], series: list[LoadSample]) -> dict[str, Any] | None:
     last = int(load.seconds // 60)
     if load.shape != schedule.SOAK or last <= EARLY_MINUTE:
         return None
+    slopes = {name: found and {**found.model_dump(), "verdict": found.verdict}
+              for name, found in growth.slopes(runs, series).items()}
     return {"early_minute": EARLY_MINUTE, "early": steady_figures(series, EARLY_MINUTE),
-            "last_minute": last, "last": steady_figures(series, last)}
+            "last_minute": last, "last": steady_figures(series, last), "slopes": slopes}
 
 
 def write(folder: Path, summary: dict[str, Any]) -> None:

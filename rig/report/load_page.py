@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rig.load import records, schedule, summary
-from rig.load.records import LoadRun, LoadSample, LoadTestRecord
+from rig.load.records import LoadRun, LoadSample, LoadTestRecord, Resources
 from rig.load.schedule import stages_of
 from rig.report import phrases, plot
 from rig.report.headline import Figure
 from rig.report.page import own_files, templates
 from rig.report.plot import Axis, Dots, Line, Panel
 
+MIB = 2**20
 WINDOW = 10.0       # seconds over which connections opened per second are averaged
 
 # Key of the summary's latencies, what it is called, what it means.
@@ -86,6 +87,14 @@ def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadS
         _Series("in a transaction", "other", of(lambda sample: sample.running), "2,2")])
     yield _panel("Connections opened per second", "per second, mean of 10 s", x, [
         _Series("opened", hue, opened_per_second(series))])
+    if any(sample.resources for sample in series):
+        def taken(value: Callable[[Resources], float | None]) -> Points:
+            return of(lambda sample: value(sample.resources) if sample.resources else None)
+        yield _panel("Memory of the stack", "MiB", x, [
+            _Series("resident", "other", taken(lambda each: each.memory / MIB), "6,3"),
+            _Series("PSS", hue, taken(lambda each: each.pss and each.pss / MIB))])
+        yield _panel("Open files of the stack", "descriptors", x, [
+            _Series("descriptors", hue, taken(lambda each: each.descriptors))])
     yield _panel("Arrivals", "DAG runs per second", x, [_Series("due", hue, _rates(test))])
 
 

@@ -1,0 +1,69 @@
+"""Does anything grow in a soak? For each measure its slope, with an interval, from the test's raw lines."""
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+from rig.load.records import LoadRun, LoadSample
+from rig.records import Record
+
+SETTLED = 120.0     # seconds from the start: by then all that starts late has started
+# Seconds of which one mean is taken: what is measured every second depends on the second before, and an interval from
+# all of these would be too narrow.
+BLOCK = 30.0
+LEAST_BLOCKS = 6    # with fewer the interval says nothing
+HOUR = 3600.0
+MIB = 2**20
+
+Point = tuple[float, float]
+
+
+class Slope(Record):
+    """How much a measure grows per hour (Theil and Sen's slope), with the ends of its 95 % interval, and its mean."""
+
+    per_hour: float
+    low: float
+    high: float
+    mean: float
+    blocks: int
+
+    @property
+    def verdict(self) -> str:
+        """Say in a word whether it grows: only where the whole interval is on one side of 0."""
+        return "grows" if self.low > 0 else "falls" if self.high < 0 else "flat"
+
+
+def slopes(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> dict[str, Slope | None]:
+    """Return the slope of each measure; None where there are too few values."""
+    begun = min((sample.t - sample.elapsed for sample in series), default=0.0)
+    taken = [(sample.elapsed, sample.resources) for sample in series if sample.resources is not None]
+    succeeded = [run for run in runs if run.state == "success"]
+    measures: dict[str, Iterable[tuple[float, float | None]]] = {
+        "connections": [(sample.elapsed, sample.open) for sample in series],
+        "processes": [(moment, each.processes) for moment, each in taken],
+        "descriptors": [(moment, each.descriptors) for moment, each in taken],
+        "resident memory, MiB": [(moment, each.memory / MIB) for moment, each in taken],
+        "memory (PSS), MiB": [(moment, None if each.pss is None else each.pss / MIB) for moment, each in taken],
+        "seconds to a DAG run's end": [(run.due - begun, run.run) for run in succeeded],
+        "seconds to its first task": [(run.due - begun, run.queued) for run in succeeded]}
+    return {name: slope([(moment, value) for moment, value in points if value is not None])
+            for name, points in measures.items()}
+
+
+def slope(points: Sequence[Point]) -> Slope | None:
+    """Return the slope of a measure over time (seconds since the start), None where there are too few blocks.
+
+    Theil and Sen's slope is the median of the slopes of all pairs, which outliers do not bend; its interval is Sen's
+    (1968), as scipy.stats.theilslopes has both.
+    """
+    from scipy import stats  # noqa: PLC0415 - takes a second, and most of what imports this judges nothing
+
+    blocks: dict[int, list[float]] = {}
+    for moment, value in points:
+        if moment >= SETTLED:
+            blocks.setdefault(int(moment // BLOCK), []).append(value)
+    if len(blocks) < LEAST_BLOCKS:
+        return None
+    means = {number: fmean(values) for number, values in sorted(blocks.items())}
+    found = stats.theilslopes(list(means.values()), [number * BLOCK for number in means])
+    return Slope(per_hour=found.slope * HOUR, low=found.low_slope * HOUR, high=found.high_slope * HOUR,
+                 mean=fmean(means.values()), blocks=len(means))
