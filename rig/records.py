@@ -161,7 +161,8 @@ class DagRunRecord(Record):
     ``opened`` is the number of connections that the server accepted between the two marker
     connections, less the probe's own. It is None where it could not be had; ``opened_reason`` then
     says why. With ``opened_exact`` False it is a lower bound from sampling. ``sampler_reason`` says why
-    samples are missing, if they are.
+    samples are missing, if they are. ``others`` is how many connections of others a sample saw, None where nobody
+    looked.
     """
 
     index: int
@@ -177,6 +178,7 @@ class DagRunRecord(Record):
     opened_exact: bool
     opened_reason: str | None
     sampler_reason: str | None = None
+    others: int | None = None
     probe: ProbeShare | None
     machine: MachineShare | None = None
 

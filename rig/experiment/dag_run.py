@@ -132,7 +132,8 @@ class _Attempt:
             index=self.planned.index, dag_id=self.dag_id, dag_run_id=self.run_id, state=self._state,
             reason=self._reason, started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
             last_id=opened.last_id, opened=opened.count, opened_exact=opened.exact, opened_reason=opened.reason,
-            sampler_reason=self.window.trouble, probe=self.window.share, machine=self.machine)
+            sampler_reason=self.window.trouble, probe=self.window.share, machine=self.machine,
+            others=len(self.window.others) if self.window.samples else None)
 
 
 def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,

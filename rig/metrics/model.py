@@ -125,7 +125,8 @@ class DagRunSummary(Side):
     """One DAG run of the plan and what became of it.
 
     ``figures`` are its own, also where it failed, ``missing`` has the reasons of those that are null, and
-    ``doubts`` has what does not fit together in them.
+    ``doubts`` has what does not fit together in them. ``others`` is how many connections of others were seen at the
+    server, None where nobody looked.
     """
 
     index: int
@@ -140,6 +141,7 @@ class DagRunSummary(Side):
     tasks_retried: int
     task_failures: dict[str, int]
     doubts: list[str]
+    others: int | None = None
     sampler: SamplerShare
     figures: dict[str, Number | None]
     missing: dict[str, str]

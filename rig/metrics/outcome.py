@@ -35,7 +35,8 @@ def dag_run(repeat: Repeat, run: RunRecord, figures: Mapping[str, Figure]) -> Da
         state=record.state if record else "not run", reason=text(reason) if reason else None,
         tasks=cell.tasks, tasks_recorded=len(repeat.tasks), tasks_succeeded=succeeded(repeat),
         tasks_wrong=wrong(repeat), tasks_retried=sum(task.try_number > 1 for task in repeat.tasks),
-        task_failures=_task_failures(repeat), doubts=_doubts(repeat, figures), sampler=_sampler(repeat),
+        task_failures=_task_failures(repeat), doubts=_doubts(repeat, figures),
+        others=record.others if record else None, sampler=_sampler(repeat),
         figures={name: figure.value for name, figure in figures.items()},
         missing={name: figure.reason for name, figure in figures.items() if figure.reason})
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import neo4j
@@ -35,13 +36,15 @@ LIST_TRANSACTIONS = "SHOW TRANSACTIONS YIELD connectionId WHERE connectionId =~ 
 OWN_ID = "CALL dbms.listConnections() YIELD connectionId, userAgent WHERE userAgent = $agent RETURN connectionId"
 STARTED = "CALL dbms.queryJmx('java.lang:type=Runtime') YIELD attributes RETURN attributes.StartTime.value AS started"
 PREFIX = "bolt-"
+MARKER = "(marker="
+DRIVER_AGENT = "neo4j-python/"         # how the driver names itself where nobody gives it a name, as the stock hook
 NAMELESS = ("the stock hook takes no user agent: its connections cannot be told from those of others who use this "
             "server")
 
 
 @dataclass(frozen=True)
 class Server:
-    """The server that is counted. ``alone``: nothing touches it but the cell and the probe."""
+    """The server that is counted. ``alone``: it is the rig's own, and nobody but the cell and the rig should use it."""
 
     uri: str
     username: str
@@ -74,7 +77,9 @@ class Probe:
     def window(self, index: int, on_sample: Callable[[Sample], None], *, nameless: bool = False) -> Iterator[Window]:
         """Count and sample until the block ends. Never raises for the server: the window says what is missing.
 
-        With ``nameless`` the connections do not say whose they are: beside others' they cannot be counted.
+        With ``nameless`` the connections do not say whose they are: beside others' they cannot be counted. On a server
+        of the rig's own those that name the driver alone are the cell's then. Others that are seen there all the same
+        make the count a lower bound.
         """
         window = Window(index)
         if nameless and not self._server.alone:
@@ -83,7 +88,8 @@ class Probe:
             yield window
             return
         first = self._marker(window)
-        sampler = Sampler(self.sample, self._interval, window, on_sample)
+        sampler = Sampler(partial(self.sample, belongs=partial(self._is_the_cells, nameless=nameless)), self._interval,
+                          window, on_sample)
         sampler.start()
         try:
             yield window
@@ -97,22 +103,29 @@ class Probe:
         """Begin a count without an end. Raises one of SERVER_ERRORS where the server does not let it."""
         return Watch(self, alone=self._server.alone)
 
-    def sample(self, index: int) -> Seen:
-        """Return what is open and what runs now. Raises one of SERVER_ERRORS."""
+    def sample(self, index: int, belongs: Callable[[Listed], bool] | None = None) -> Seen:
+        """Return what is open and what runs now, of the connections that belong. Raises one of SERVER_ERRORS.
+
+        Without ``belongs`` these are all on a server of the rig's own, and elsewhere those that name themselves.
+        """
         before = time.time()
         rows, busy = self._list()
         moment = (before + time.time()) / 2
-        own = {row.id for row in rows if row.user_agent == self._agent}
-        cell = [row for row in rows if self._belongs(row)]
+        others = [row for row in rows if not _is_the_rigs(row)]
+        cell = [row for row in others if (belongs or self._belongs)(row)]
         return Seen(Sample(index=index, t=moment, open=sorted(row.id for row in cell),
-                           running=sorted(row.id for row in cell if row.id in busy)), cell, own)
+                           running=sorted(row.id for row in cell if row.id in busy)), cell,
+                    own={row.id for row in rows if _is_the_rigs(row) and MARKER not in (row.user_agent or "")},
+                    others={row.id for row in others} - {row.id for row in cell})
 
     def _belongs(self, row: Listed) -> bool:
-        """On a server of the rig's own all is the cell's but the rig's; elsewhere only what names itself."""
-        if self._server.alone:
-            return not (row.user_agent or "").startswith(USER_AGENT)
-        owner = identity.parse(row.user_agent)
-        return row.user_agent == RELAY_AGENT or (owner is not None and owner.pattern != MONITOR_PATTERN)
+        return self._server.alone or _names_itself(row)
+
+    def _is_the_cells(self, row: Listed, *, nameless: bool) -> bool:
+        """Say whether a connection is of the DAG run. On the rig's own server one that has not said HELLO yet is."""
+        if _names_itself(row) or not self._server.alone:
+            return _names_itself(row)
+        return row.user_agent is None or (nameless and row.user_agent.startswith(DRIVER_AGENT))
 
     def _list(self) -> tuple[list[Listed], set[int]]:
         with self._driver.session(fetch_size=-1) as session:
@@ -132,7 +145,7 @@ class Probe:
 
     def mark(self, *, ask_start: bool) -> Marker:
         """Open a connection, read its own id, close it. Raises one of SERVER_ERRORS."""
-        agent = f"{USER_AGENT} (marker={uuid.uuid4().hex})"
+        agent = f"{USER_AGENT} {MARKER}{uuid.uuid4().hex})"
         with self._connect(agent) as driver, driver.session() as session:
             own = session.run(OWN_ID, agent=agent).single(strict=True)
             started = session.run(STARTED).single(strict=True)["started"] if ask_start else None
@@ -147,6 +160,9 @@ class Probe:
         if not self._server.alone:
             return Opened(sum(id_ > first.id for id_ in window.connections), False,
                           "a lower bound: connections that a sample saw; others use this server too", *ids)
+        if window.others:
+            return Opened(sum(id_ > first.id for id_ in window.connections), False,
+                          f"a lower bound: {len(window.others)} connections of others were seen on this server", *ids)
         between = last.id - first.id - 1 - sum(first.id < number < last.id for number in own)
         return Opened(between, True, None, *ids)
 
@@ -154,6 +170,15 @@ class Probe:
         return neo4j.GraphDatabase.driver(
             self._server.uri, auth=(self._server.username, self._server.password.get_secret_value()),
             user_agent=agent, max_connection_pool_size=1, connection_timeout=5, connection_acquisition_timeout=5)
+
+
+def _names_itself(row: Listed) -> bool:
+    owner = identity.parse(row.user_agent)
+    return row.user_agent == RELAY_AGENT or (owner is not None and owner.pattern != MONITOR_PATTERN)
+
+
+def _is_the_rigs(row: Listed) -> bool:
+    return (row.user_agent or "").startswith(USER_AGENT + " ")
 
 
 def _listed(record: Any) -> Listed:

@@ -56,13 +56,13 @@ class Sampler(threading.Thread):
     def _try(self) -> None:
         self._tries += 1
         try:
-            sample, rows, own = self._look(self._window.index)
+            seen = self._look(self._window.index)
         except SERVER_ERRORS as error:
             self._window.fail(one_line(error))
             return
-        self.own_ids |= own
-        self._window.add(sample, rows)
-        self._show(sample)
+        self.own_ids |= seen.own
+        self._window.add(seen)
+        self._show(seen.sample)
 
     def _show(self, sample: Sample) -> None:
         try:

@@ -51,9 +51,9 @@ class Watch:
         return Look(sample.t, pattern_of, frozenset(sample.running), self._opened() if count else None)
 
     def _look(self) -> tuple[Sample, dict[int, str]]:
-        sample, rows, own = self._probe.sample(0)
-        self._own |= own
-        return sample, {row.id: pattern_named(row.user_agent) for row in rows}
+        seen = self._probe.sample(0)
+        self._own |= seen.own
+        return seen.sample, {row.id: pattern_named(row.user_agent) for row in seen.rows}
 
     def _opened(self) -> int | None:
         if self._first is None or self._last is None:

@@ -38,11 +38,12 @@ class Marker(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """One look at the server: the sample, the rows of the cell, and the probe's own ids."""
+    """One look at the server: the sample, the rows of the cell, the rig's own ids (no marker's), and others'."""
 
     sample: Sample
     rows: list[Listed]
     own: set[int]
+    others: set[int]
 
 
 class Window:
@@ -52,17 +53,21 @@ class Window:
         self.index = index
         self.samples: list[Sample] = []
         self.connections: dict[int, Connection] = {}
+        self.others: set[int] = set()       # connections that are not the cell's and not the rig's
         self.opened = Opened(None, False, "the window has not ended", None, None)
         self.share: ProbeShare | None = None
         self.trouble: str | None = None     # why samples are missing, if they are
         self._changed = threading.Condition()
 
-    def add(self, sample: Sample, listed: list[Listed]) -> None:
+    def add(self, seen: Seen) -> None:
         """Take a sample in."""
         with self._changed:
-            self.samples.append(sample)
-            for row in listed:
-                self._see(row, sample.t)
+            self.samples.append(seen.sample)
+            for row in seen.rows:
+                self._see(row, seen.sample.t)
+            self.others |= seen.others
+            for id_ in seen.others & self.connections.keys():       # it has said only now who it is
+                del self.connections[id_]
             self._changed.notify_all()
 
     def fail(self, reason: str) -> None:

@@ -81,8 +81,8 @@ def _repeats(summary: Summary) -> Iterator[str]:
 def _bounds(summary: Summary) -> Iterator[str]:
     bounds = [phrases.label(cell) for cell in summary.cells if cell.metrics["connections_opened"].lower_bound]
     if bounds:
-        yield (f"Others used the server too. What was opened is a lower bound, marked ≥, for "
-               f"{phrases.enumerate_words(bounds)}.")
+        yield (f"{phrases.others(summary.dag_runs) or 'Others use the server too'}. What was opened is a lower bound, "
+               f"marked ≥, for {phrases.enumerate_words(bounds)}.")
 
 
 def _retries(summary: Summary) -> Iterator[str]:

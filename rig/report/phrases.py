@@ -1,10 +1,11 @@
 """How figures and cells are put into words, the same on the page and in the terminal."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from patterns.registry import PATTERNS
 from rig.metrics.intervals import Interval, Number
-from rig.metrics.model import MetricSummary, Side
+from rig.metrics.model import DagRunSummary, MetricSummary, Side
 
 NOTHING = "\N{EN DASH}"
 
@@ -32,6 +33,12 @@ def signed(value: Number | None) -> str:
 def median(metric: MetricSummary) -> str:
     """Return a metric's median, as "≥ n" where only a lower bound is known."""
     return f"≥ {number(metric.median)}" if metric.lower_bound and metric.median is not None else number(metric.median)
+
+
+def others(dag_runs: Iterable[DagRunSummary]) -> str | None:
+    """Say how many connections of others were seen at the server, None where none were."""
+    seen = sum(run.others or 0 for run in dag_runs)
+    return f"{plural(seen, 'connection')} of others {'was' if seen == 1 else 'were'} seen" if seen else None
 
 
 def interval(ends: Interval | None) -> str:

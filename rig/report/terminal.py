@@ -16,7 +16,8 @@ def table(summary: Summary) -> Table:
     """Return a row for each cell: the medians of the main metrics, and what became of the tasks."""
     made = Table(title=Text(headline.headline(summary)), title_justify="left", title_style="bold",
                  caption=Text(f"run {summary.run}, profile {summary.profile}, {summary.status}; medians over DAG runs; "
-                              "connections as the server saw them; makespan in s"), caption_justify="left",
+                              "connections as the server saw them; makespan in s" + _others(summary)),
+                 caption_justify="left",
                  box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     made.add_column("executor", no_wrap=True)
     made.add_column("pattern", no_wrap=True)
@@ -25,6 +26,11 @@ def table(summary: Summary) -> Table:
     for cell in summary.cells:
         made.add_row(*_row(cell))
     return made
+
+
+def _others(summary: Summary) -> str:
+    seen = phrases.others(summary.dag_runs)
+    return f". {seen}: ≥ is a lower bound" if seen else ""
 
 
 def _row(cell: CellSummary) -> list[Text]:

@@ -51,7 +51,7 @@ class Cell:
     def opened(self, user_agent: str | None = None) -> neo4j.Driver:
         """Return a driver with one connection open."""
         driver = neo4j.GraphDatabase.driver(self._uri, auth=("neo4j", self._server.password),
-                                            user_agent=user_agent or "a task")
+                                            user_agent=user_agent or agent(0))
         driver.verify_connectivity()
         return driver
 
@@ -364,6 +364,35 @@ def test_beside_other_users_the_count_is_a_lower_bound_of_what_names_itself(cell
     assert window.opened.reason
     assert "lower bound" in window.opened.reason
     assert {seen.user_agent for seen in window.connections.values()} == {agent(pid) for pid in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(("cells_own", "nameless"), [(agent(1), False), ("neo4j-python/6.4.1 (a stock hook)", True)])
+def test_connections_of_others_on_the_rigs_own_server_are_seen_and_make_the_count_a_lower_bound(
+        cells_own: str, nameless: bool, cell: Cell, probe: Probe) -> None:
+    cell.keep("cypher-shell/2026.08")       # there before the window
+    with probe.window(0, samples := Samples(), nameless=nameless) as window:
+        cell.keep(cells_own)
+        cell.keep("neo4j-java/6.0")
+        samples.until(lambda sample: len(sample.open) == 1 and len(window.others) == 2)
+    assert (window.opened.count, window.opened.exact) == (1, False)
+    assert window.opened.reason
+    assert "2 connections of others were seen" in window.opened.reason
+    assert {seen.user_agent for seen in window.connections.values()} == {cells_own}
+
+
+def test_a_stock_driver_is_somebody_elses_where_the_cells_connections_have_names(cell: Cell, probe: Probe) -> None:
+    with probe.window(0, samples := Samples()) as window:
+        cell.keep("neo4j-python/6.4.1")
+        samples.until(lambda _: len(window.others) == 1)
+    assert (window.opened.count, window.opened.exact) == (0, False)
+
+
+def test_what_else_of_the_rig_looks_at_the_server_is_not_counted_and_is_no_other(cell: Cell, probe: Probe) -> None:
+    with probe.window(0, samples := Samples()) as window:
+        cell.keep(f"{probes.USER_AGENT} (watch=1)")
+        cell.keep()
+        samples.until(lambda sample: len(sample.open) == 1)
+    assert (window.opened.count, window.opened.exact, window.others) == (1, True, set())
 
 
 # --- when it cannot be known -----------------------------------------------------------------------

@@ -18,7 +18,7 @@ from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, summarise
 from rig.metrics.model import Contrast, Side
 from rig.metrics.raw import RawRun
-from rig.records import Cell, Relay, RunRecord
+from rig.records import Cell, DagRunRecord, Relay, RunRecord
 from rig.report import charts, distributions, headline, phrases, plot, task_time
 from rig.report.advice import advice
 from rig.report.deployment import deployment
@@ -371,7 +371,17 @@ def test_a_lower_bound_is_shown_as_one(tmp_path: Path) -> None:
 
     assert "2 tasks opened at least 3 connections." in text
     assert "≥ 3" in text
-    assert "lower bound, marked ≥, for problematic on LocalExecutor" in text
+    assert "Others use the server too. What was opened is a lower bound, marked ≥, for problematic on Local" in text
+
+
+def test_connections_of_others_are_said_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
+    folder = bound(tmp_path)
+    builders.rewrite(folder / records.DAG_RUNS_FILE, [
+        record.model_copy(update={"others": 3 * (record.index == 0)})
+        for record in records.read(folder / records.DAG_RUNS_FILE, DagRunRecord)])
+
+    assert "3 connections of others were seen. What was opened is a lower bound" in page(folder).text
+    assert "3 connections of others were seen: ≥ is a lower bound" in " ".join(shown(summarise(folder)).split())
 
 
 def test_an_unfinished_run_and_wrong_answers_are_said_at_the_top(tmp_path: Path) -> None:
