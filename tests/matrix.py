@@ -69,7 +69,7 @@ class Combination:
 
 
 DEFAULT = Combination()
-AIRFLOWS = ("3.0.6", "3.2.2")
+AIRFLOWS = ("3.0.6", "3.1.8", "3.2.2")
 CELERIES = ("5.5.3",)
 DRIVERS = ("5.28.0", "5.28.8", "6.0.3")
 PYTHONS = ("3.10", "3.12", "3.13")

@@ -1,5 +1,7 @@
 """The variables that switch on :mod:`worker_init.airflow_connections` in tasks and lead it to its driver host."""
 
+import re
+from importlib import metadata
 from pathlib import Path
 
 BACKEND = "worker_init.airflow_connections.SharedDriverConnections"
@@ -18,3 +20,16 @@ def variables(folder: Path, slot: int, users_backend: str) -> dict[str, str]:
     """
     wrapped = {WRAPPED: users_backend} if users_backend not in ("", BACKEND) else {}
     return {SETTING: BACKEND, FOLDER: str(folder), SLOT: str(slot), **wrapped}
+
+
+def too_old() -> str:
+    """Return why the Airflow of this environment cannot have the backend; empty where it can, or where there is none.
+
+    Airflow 3.2 is the first where tasks find connections through the parts of ``airflow.sdk`` that the backend uses.
+    """
+    try:
+        version = metadata.version("apache-airflow-core")
+    except metadata.PackageNotFoundError:
+        return ""
+    is_old = [int(number) for number in re.findall(r"\d+", version)[:2]] < [3, 2]
+    return f"this package's secrets backend needs Airflow 3.2 or later, and {version} is installed" if is_old else ""

@@ -140,6 +140,10 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     if not upstreams.targets and not options.airflow:
         raise BadSetting("there is nothing to serve: set NEO4J_URI, NEO4J_USERNAME and NEO4J_PASSWORD, or use "
                          "--airflow")
+    # The tasks of an Airflow that cannot load its backend find no connection and no variable at all.
+    if options.airflow and (why := backend_setting.too_old()):
+        raise BadSetting(f"--airflow cannot be used: {why}. Without --airflow the host serves NEO4J_URI and the "
+                         "connections of its environment")
     prepare_process()
     return run(_run_host(options, settings, upstreams))
 

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from types import ModuleType
 from typing import Any
 
-from worker_init import open_files
+from worker_init import backend_setting, open_files
 from worker_init.commands import Command
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.fleet import Fleet
@@ -80,8 +80,9 @@ class Worker:
         try:
             from worker_init import airflow_connections  # noqa: PLC0415 - it is Airflow's
         except ImportError as error:
-            self._notes.append((logging.WARNING, "connections from outside the worker's environment stay as they are: "
-                                                 f"this Airflow is not known ({error})"))
+            why = backend_setting.too_old() or f"this Airflow is not known ({error})"
+            self._notes.append((logging.WARNING,
+                                f"connections from outside the worker's environment stay as they are: {why}"))
             return None
         return airflow_connections
 

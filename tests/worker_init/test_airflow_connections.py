@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("airflow.sdk.execution_time.task_runner", reason="Airflow is not installed")
+from worker_init import backend_setting
+
+if why := backend_setting.too_old():
+    pytest.skip(why, allow_module_level=True)
 
 from airflow.sdk import configuration
 from airflow.sdk.bases.hook import BaseHook

@@ -1,12 +1,15 @@
 """What the official provider's hook makes of a connection is what the driver host makes of it."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from testing.servers import Neo4jServer, serving
+from worker_init.backend_setting import too_old
 from worker_init.targets import Address, Credentials, parse_connection, upstreams_of
 
 hooks: Any = pytest.importorskip("airflow.providers.neo4j.hooks.neo4j", reason="the Neo4j provider is not installed")
@@ -31,6 +34,12 @@ CONNECTIONS = [
 ]
 
 
+def skip_what_airflow_3_1_reads_otherwise(value: str) -> None:
+    query = parse_qsl(urlsplit(value).query)
+    if version("apache-airflow-core").startswith("3.1.") and query and "__extra__" not in dict(query):
+        pytest.skip("Airflow 3.1 reads the values of a URI's query as JSON, not as text as 3.0 and 3.2 do")
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Keep what the hook asks the driver for, in place of a driver."""
@@ -52,16 +61,21 @@ def scheme_with_tls(uri: str, encrypted: bool) -> str:
 @pytest.mark.parametrize("value", CONNECTIONS)
 def test_the_upstream_is_where_the_hook_would_have_gone(value: str, asked: list[Any],
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_what_airflow_3_1_reads_otherwise(value)
     monkeypatch.setenv("AIRFLOW_CONN_OURS", value)
     hooks.Neo4jHook("ours").get_conn()
     (uri, auth, encrypted), = asked
     target = parse_connection(value).target
     assert target.uri == scheme_with_tls(uri, encrypted)
-    assert ((target.username, target.password) if target.username else None) == auth
+    # Airflow before 3.2 makes None of an empty password, so its hook logs on with nothing. A server that wants
+    # credentials refuses both, and another one takes both.
+    has_credentials = target.username and (target.password or not too_old())
+    assert ((target.username, target.password) if has_credentials else None) == auth
 
 
 @pytest.mark.parametrize("value", CONNECTIONS)
 def test_the_hook_reads_what_is_exported(value: str, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_what_airflow_3_1_reads_otherwise(value)
     monkeypatch.setenv("AIRFLOW_CONN_OURS", value)
     before = hooks.Neo4jHook.get_connection("ours")
     upstreams = upstreams_of({"AIRFLOW_CONN_OURS": value}, ("ours",))
