@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from patterns.facts import STRESS_DAG, STRESS_POOL, Executor
@@ -133,8 +133,9 @@ class NativeStack:
         except BadInput:
             state = None
         if state:
-            self._stop(AIRFLOW_FIRST, state, PATIENCE)
-            self._stop(list(state.services), state, PATIENCE)
+            for names in (AIRFLOW_FIRST, list(state.services)):
+                with suppress(OSError):     # a full disk: what cannot be noted any more is removed in a moment
+                    self._stop(names, state, PATIENCE)
         processes.kill(list(processes.marked(str(self.folder))))
         if state:
             shutil.rmtree(state.temporary, ignore_errors=True)

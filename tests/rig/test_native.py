@@ -1,5 +1,6 @@
 """What the native stack says of a service that has ended, and of one that somebody has stopped; its ports."""
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -66,6 +67,17 @@ def test_one_that_is_stopped_keeps_a_command_from_beginning_and_is_ended_all_the
     with pytest.raises(ServiceDied, match=rf"^redis does not serve: it is stopped; `kill -CONT {pid}` lets it go on"):
         native.require_running()
     assert processes.stop(redis, timeout=30), "it had to be killed"
+
+
+def test_a_full_disk_does_not_keep_it_from_being_taken_down(
+        native: NativeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = [service.process for service in native.state().services.values()]
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(states, "save", refuse)
+    native.down()
+    assert [processes.find(process) for process in running] == [None, None]
 
 
 def test_a_free_port_is_none_that_the_user_has_set_for_another_service(
