@@ -35,7 +35,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from patterns.facts import Executor
 from rig.errors import BadInput
-from rig.whole_file import write_whole
+from rig.whole_file import naming, write_whole
 
 # What was recorded under an earlier name stays readable.
 EARLIER_RELAYS = {"worker": "shared"}
@@ -233,7 +233,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 def append(path: Path, records: Iterable[Record]) -> None:
     """Add one line for each record, so that what was measured survives whatever comes next."""
-    with path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.writelines(record.model_dump_json() + "\n" for record in records)
 
 

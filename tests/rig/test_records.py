@@ -110,6 +110,13 @@ def test_a_relay_that_was_recorded_under_its_earlier_name_is_read_as_the_same_on
     assert records.read_run(tmp_path) == record
 
 
+def test_a_line_that_finds_no_room_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / records.DAG_RUNS_FILE
+    with full_disk(), pytest.raises(OSError, match="File too large") as caught:
+        records.append(path, [builders.run(builders.plan(builders.cell()))])
+    assert caught.value.filename == str(path)
+
+
 def test_the_runs_own_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     record = builders.run(builders.plan(builders.cell()))
     records.write_run(tmp_path, record)

@@ -35,8 +35,9 @@ def test_the_old_file_stays_where_the_block_fails(path: Path) -> None:
 
 @pytest.mark.parametrize("write", [write_whole, write_private])
 def test_the_old_file_stays_on_a_full_disk_and_no_part_is_left(path: Path, write: Callable[[Path, str], None]) -> None:
-    with full_disk(), pytest.raises(OSError, match="File too large"):
+    with full_disk(), pytest.raises(OSError, match="File too large") as caught:
         write(path, "x" * 1_000_000)
+    assert caught.value.filename == str(path), "nobody would know where room is needed"
     assert (path.read_text(), others(path)) == ("old", [])
 
 
