@@ -16,7 +16,8 @@ from loadtest.target import Target
 from rig import flower
 from rig.errors import RigError
 from rig.load.records import Count, Resources, WorkerDrivers
-from rig.probe import SERVER_ERRORS, Look, Probe, Watch, one_line
+from rig.probe import Look, Probe, Watch
+from rig.server_errors import SERVER_ERRORS, one_line
 from rig.stack.processes import marked
 
 EVERY = 1.0             # seconds between two samples

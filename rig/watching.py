@@ -25,7 +25,7 @@ from rich.text import Text
 from patterns import identity
 from rig.console import console
 from rig.errors import BadInput, RigError
-from rig.probe import SERVER_ERRORS, one_line
+from rig.server_errors import SERVER_ERRORS, one_line
 from rig.settings import Settings, neo4j_address
 from rig.stack.state import StackState
 from worker_init.upstream import USER_AGENT as SHARED_AGENT
@@ -135,8 +135,8 @@ class Watcher:
         try:
             found = session.run(_TRANSACTIONS).values()
         except neo4j.exceptions.ClientError as error:
-            return None, (f"which connections are in a transaction cannot be told: {one_line(error)} — the right SHOW "
-                          "TRANSACTION is missing")
+            return None, (f"which connections are in a transaction cannot be told: {one_line(error)} — grant "
+                          "SHOW TRANSACTION")
         return {connection: metadata or {} for connection, metadata in found if connection}, None
 
     def _explained(self, error: Exception) -> RigError:

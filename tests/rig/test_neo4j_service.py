@@ -131,10 +131,12 @@ def test_a_database_that_is_not_there_names_its_variable(neo4j_server: StartedNe
     assert line.endswith("check NEO4J_DATABASE")
 
 
-def test_nothing_at_the_address_names_its_variable() -> None:
-    uri = f"bolt://127.0.0.1:{choose(0, variable='a test')}"
+@pytest.mark.parametrize("scheme", ["bolt", "neo4j", "neo4j+s"])
+def test_nothing_at_the_address_says_why_and_names_its_variable(scheme: str) -> None:
+    uri = f"{scheme}://127.0.0.1:{choose(0, variable='a test')}"
     line = refusal(uri)
     assert line.startswith(f"Neo4j at {uri} cannot be reached: ")
+    assert line.count("Connection refused") == 1
     assert "check NEO4J_URI" in line
 
 

@@ -1,0 +1,84 @@
+"""A Neo4j that is reached as an Aura instance is: over TLS alone, with routing, at a name that its certificate has.
+
+``python -m testing.aura FILE`` runs one until Ctrl-C, and writes FILE as Aura's console writes the file with an
+instance's credentials. One line is added: ``SSL_CERT_FILE``, since no authority has signed this certificate.
+What it does not have: load balancers, an end after an hour, pauses, and users who see their own connections only.
+"""
+
+import argparse
+import os
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from rig.settings import Settings
+from rig.stack import neo4j, neo4j_jars, ports
+from rig.stack.processes import MARK
+from rig.whole_file import write_private
+from testing.certificates import pair
+from testing.services import running_service
+
+
+class Instance(NamedTuple):
+    """An instance that runs."""
+
+    uri: str
+    password: str
+    certificate: Path
+    username: str = "neo4j"
+    database: str = "neo4j"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What its user sets."""
+        return {"NEO4J_URI": self.uri, "NEO4J_USERNAME": self.username, "NEO4J_PASSWORD": self.password,
+                "NEO4J_DATABASE": self.database, "SSL_CERT_FILE": str(self.certificate)}
+
+
+@contextmanager
+def instance(folder: Path) -> Iterator[Instance]:
+    """Run one until the block ends; its files are in ``folder``."""
+    files, port = pair(folder), ports.choose(0, variable="a test")
+    made = Instance(f"neo4j+s://localhost:{port}", secrets.token_urlsafe(18), files.certificate)
+    jars = neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None)
+    service = neo4j.service(folder, jars, port, heap="512m", password=made.password,
+                            env={**os.environ, MARK: str(folder)})
+    with (folder / "conf" / "neo4j.conf").open("a", encoding="utf-8") as settings:
+        settings.write("\n".join([
+            "server.bolt.tls_level=REQUIRED", "dbms.ssl.policy.bolt.enabled=true",
+            f"dbms.ssl.policy.bolt.base_directory={folder}", f"dbms.ssl.policy.bolt.private_key={files.key}",
+            f"dbms.ssl.policy.bolt.public_certificate={made.certificate}", "dbms.ssl.policy.bolt.client_auth=NONE",
+            ""]))
+    checked = replace(service, check=neo4j.ready(f"bolt+ssc://localhost:{port}", made.password))
+    with running_service(checked, folder / "neo4j.log"):
+        yield made
+
+
+def main() -> int:
+    """Run one until Ctrl-C or SIGTERM; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m testing.aura", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="where to write the variables (mode 0600)")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="aura-") as folder, instance(Path(folder)) as running:
+        write_private(options.file, "".join(f"{name}={value}\n" for name, value in running.variables.items()))
+        print(f"{running.uri} serves; its variables are in {options.file}. Ctrl-C ends it.",
+              flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            options.file.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What docs/how-to/aura.md says, tried on a Neo4j that is reached as Aura is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from neo4j.exceptions import Neo4jError
+
+from rig.errors import BadInput
+from rig.stack import neo4j, ports
+from testing import aura
+from testing.aura import Instance
+from testing.servers import Neo4jServer, serving
+from testing.workers import CHECKOUT, celery_worker
+from tests.server_marks import starts
+
+GUIDE = (CHECKOUT / "docs" / "how-to" / "aura.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+@starts("neo4j")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    with aura.instance(tmp_path_factory.mktemp("aura")) as running:
+        yield running
+
+
+@pytest.fixture
+def trusted(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> Neo4jServer:
+    """Return the instance for a machine that trusts its certificate."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(instance.certificate))
+    return Neo4jServer(instance.uri, instance.username, instance.password)
+
+
+def test_tasks_of_a_celery_worker_share_drivers(trusted: Neo4jServer, redis: str, tmp_path: Path, folder: Path) -> None:
+    with celery_worker(trusted, redis, tmp_path, folder, "--concurrency", "2") as worker:
+        assert {driver["state"] for driver in worker.drivers()} == {"new"}
+        worker.run(worker.tasks.plain, list(range(8)))
+        assert "up" in {driver["state"] for driver in worker.drivers()}
+        assert {driver["upstream"] for driver in worker.drivers()} == {trusted.uri}
+
+
+def test_a_driver_host_beside_local_executor_serves(trusted: Neo4jServer, folder: Path) -> None:
+    with serving(folder, trusted.uri, trusted.auth) as host, host.driver() as driver:
+        assert driver.execute_query("RETURN 1 AS one").records[0]["one"] == 1
+
+
+def test_the_rig_takes_it(trusted: Neo4jServer) -> None:
+    assert "community" in neo4j.require(trusted.uri, *trusted.auth, "neo4j")
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"username": "mallory"}, ("Neo.ClientError.Security.Unauthorized", "refuses the user")),     # not locked out then
+    ({"uri": "neo4j+s://127.0.0.1:{closed}"}, ("Connect call failed", "cannot be reached")),
+    ({"uri": "neo4j://localhost:{port}"}, ("closed with incomplete handshake response",) * 2),
+    ({"certificate": "/dev/null"}, ("SSLCertVerificationError", "SSLCertVerificationError")),
+    ({"database": "nowhere"}, ("DatabaseNotFound", "refuses the query"))])
+def test_each_trouble_is_said_in_the_words_of_the_guide(
+        trusted: Neo4jServer, folder: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str],
+        said: tuple[str, str]) -> None:
+    worker_says, rig_says = said
+    closed = ports.choose(0, variable="a test")
+    given = {"uri": trusted.uri, "username": trusted.username, "database": "neo4j"} | change
+    uri = given["uri"].format(port=trusted.port, closed=closed)
+    auth = (given["username"], trusted.password)
+    if "certificate" in change:
+        monkeypatch.setenv("SSL_CERT_FILE", change["certificate"])
+
+    assert f"`{worker_says}" in GUIDE
+    assert f"`{rig_says}`" in GUIDE
+    with serving(folder, uri, auth) as host, host.driver() as driver, driver.session(
+            database=given["database"]) as session, pytest.raises(Neo4jError, match=worker_says):
+        session.run("RETURN 1").consume()
+    with pytest.raises(BadInput, match=rig_says) as refused:
+        neo4j.require(uri, *auth, given["database"])
+    assert "\n" not in str(refused.value)
