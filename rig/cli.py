@@ -158,14 +158,17 @@ def compare(
 
     Ctrl-C stops it cleanly and still writes the report of what was run; --resume continues it.
     """
-    from rig import closing, runs  # noqa: PLC0415 - as above
-    from rig import compare as comparing  # noqa: PLC0415 - as above
+    from rig import runs  # noqa: PLC0415 - as above
 
     config = settings_module.load()
     wanted = _changed(profiles.named(profile), executors=executors, patterns=patterns, relays=relays, tasks=tasks,
                       calls=calls, hold=hold, repeats=repeats)
     profiles.cells(wanted)      # says now where nothing is left
     folder = runs.find(config.data_dir, resume) if resume else None
+
+    from rig import closing  # noqa: PLC0415 - as above, and who typed something wrong need not wait for it
+    from rig import compare as comparing  # noqa: PLC0415 - as above
+
     if airflow_url is None:
         _preflight(config, on)
     with _view(config, on) as (own, view):
@@ -295,11 +298,12 @@ def dag(name: Annotated[str, typer.Argument(help="The DAG's id, for example `neo
         conf: Annotated[str, typer.Option(help="Parameters as JSON, for example '{\"tasks\": 10}'.")] = "{}",
         on: StackName = NATIVE) -> None:
     """Start one DAG run on the running stack and watch it to its end."""
+    config, parameters = settings_module.load(), _json_object(conf)
+
     from rig import one_dag  # noqa: PLC0415 - as above
 
-    config = settings_module.load()
     with _view(config, on) as (stack, view):
-        outcome = one_dag.run(stack, name, _json_object(conf), view)
+        outcome = one_dag.run(stack, name, parameters, view)
     console.print(outcome.text)
     if not outcome.succeeded:
         raise typer.Exit(1)
@@ -335,10 +339,13 @@ def logs(service: Annotated[str, typer.Argument(help="Its name in `rig status`, 
 @app.command()
 def report(run: Annotated[str, typer.Argument(help="A run's id, its folder, or `latest`.")] = "latest") -> None:
     """Make a run's report and summary again from its raw files."""
-    from rig import report as reporting  # noqa: PLC0415 - as above
     from rig import runs  # noqa: PLC0415 - as above
 
-    console.print(f"{reporting.write(runs.find(settings_module.load().data_dir, run))}", soft_wrap=True)
+    folder = runs.find(settings_module.load().data_dir, run)
+
+    from rig import report as reporting  # noqa: PLC0415 - as above
+
+    console.print(f"{reporting.write(folder)}", soft_wrap=True)
 
 
 @app.command(name="runs")
@@ -366,11 +373,15 @@ def diff(
 
     Exit code 0: nothing clearly differs. 1: something does. 2: the runs cannot be compared.
     """
-    from rig import metrics, runs  # noqa: PLC0415 - as above
-    from rig.report import diff as comparing  # noqa: PLC0415 - as above
+    from rig import runs  # noqa: PLC0415 - as above
 
     data_dir = settings_module.load().data_dir
-    found = comparing.diff(*(metrics.summarise(runs.find(data_dir, name)) for name in (before, after)))
+    folders = [runs.find(data_dir, name) for name in (before, after)]
+
+    from rig import metrics  # noqa: PLC0415 - as above
+    from rig.report import diff as comparing  # noqa: PLC0415 - as above
+
+    found = comparing.diff(*map(metrics.summarise, folders))
     if markdown:
         print(comparing.markdown(found))
     else:
@@ -388,10 +399,14 @@ def export(run: RunName = "latest", as_csv: Annotated[bool, typer.Option(
 
     docs/summary.schema.json is the schema of the JSON.
     """
-    from rig import metrics, runs  # noqa: PLC0415 - as above
+    from rig import runs  # noqa: PLC0415 - as above
+
+    folder = runs.find(settings_module.load().data_dir, run)
+
+    from rig import metrics  # noqa: PLC0415 - as above
     from rig.report import export as exporting  # noqa: PLC0415 - as above
 
-    summary = metrics.summarise(runs.find(settings_module.load().data_dir, run))
+    summary = metrics.summarise(folder)
     print(exporting.as_csv(summary) if as_csv else summary.model_dump_json(indent=2), end="" if as_csv else "\n")
 
 
