@@ -17,12 +17,14 @@ from rig.load.records import Load
 
 OPEN, CLOSED = "open", "closed"
 MODELS = (OPEN, CLOSED)
+EVEN, POISSON = "even", "poisson"
 CHOICES = {"pattern": tuple(name for name in PATTERNS if name != "inherited"), "shape": schedule.SHAPES,
-           "load_model": MODELS}
+           "load_model": MODELS, "arrivals": (EVEN, POISSON)}
 # Name: lowest, highest value.
 BOUNDS: dict[str, tuple[float, float]] = {
     "tasks": (1, MOST_TASKS), "calls": (1, MOST_CALLS), "hold": (0, LONGEST_HOLD), "arrival_rate": (0.001, 1000),
-    "duration": (1, 86_400), "step_time": (5, 3600), "run_limit": (5, 86_400)}
+    "duration": (1, 86_400), "step_time": (5, 3600), "run_limit": (5, 86_400),
+    "seed": (0, 2**31)}
 MOST_ARRIVALS = 100_000
 
 
@@ -37,6 +39,9 @@ def add(parser: Any) -> None:
     parser.add_argument("--load-model", choices=MODELS, default=OPEN,
                         help="open: DAG runs arrive at the rate, whether earlier ones have ended or not; closed: each "
                              "user starts one when its last one has ended")
+    parser.add_argument("--arrivals", choices=CHOICES["arrivals"], default=EVEN,
+                        help="even: DAG runs arrive at equal intervals; poisson: at random, as from many users who "
+                             "know nothing of each other (open model)")
     for flag, number in {
             "--arrival-rate": {"type": float, "default": 0.2, "help": "DAG runs per second, of the open model"},
             "--duration": {"type": float, "default": 60.0, "help": "seconds in which DAG runs arrive"},
@@ -44,6 +49,7 @@ def add(parser: Any) -> None:
             "--calls": {"type": int, "default": 3, "help": "queries in each task"},
             "--hold": {"type": float, "default": 0.2, "help": "seconds for which a task keeps its driver"},
             "--step-time": {"type": float, "default": 45.0, "help": "seconds of each step of find-the-knee"},
+            "--seed": {"type": int, "default": 1, "help": "of random arrivals: the same one, the same moments"},
             "--run-limit": {"type": float, "default": 300.0, "help": "seconds after which a DAG run counts as failed"},
     }.items():
         parser.add_argument(flag, **number)
@@ -72,7 +78,8 @@ def load_of(options: Namespace, users: int) -> Load:
         tag=f"load-{uuid.uuid4().hex[:8]}", pattern=values["pattern"], tasks=values["tasks"], calls=values["calls"],
         hold=values["hold"], shape=values["shape"], rate=values["arrival_rate"], seconds=values["duration"],
         step_seconds=values["step_time"], run_limit=values["run_limit"],
-        users=max(1, users) if values["load_model"] == CLOSED else None)
+        users=max(1, users) if values["load_model"] == CLOSED else None,
+        seed=values["seed"] if values["arrivals"] == POISSON else None)
     _require_sense(load)
     return load
 
@@ -105,6 +112,9 @@ def _require_sense(load: Load) -> None:
     if load.users is not None and load.shape not in {schedule.STEADY, schedule.SOAK}:
         raise BadInput(f"--shape is {load.shape}, and the closed load model has no arrival rate that could change",
                        "use --load-model open, or --shape steady")
+    if load.users is not None and load.seed is not None:
+        raise BadInput("--arrivals is poisson, and users of the closed model have no arrivals",
+                       "leave out --arrivals, or the users")
     if load.shape == schedule.KNEE and load.seconds < load.step_seconds:
         raise BadInput(f"--duration is {load.seconds:g} s and a step of find-the-knee takes {load.step_seconds:g} s",
                        "make --duration long enough for several steps")

@@ -34,7 +34,7 @@ class Process:
         self._environment = environment
         self._load = load
         self._started_at = started_at
-        self._arrivals: Iterator[float] = schedule.share(stages_of(load), process, processes)
+        self._arrivals: Iterator[float] = schedule.share(stages_of(load), process, processes, load.seed)
         self._follower = Follower(target, load, process, self)
         self._in_the_air = Group()
         self._runs: list[LoadRun] = []

@@ -242,6 +242,10 @@ def load(
                      ] = None,
     step_time: Annotated[float | None, typer.Option(help="Seconds of each step of find-the-knee. \\[default: 45]")
                          ] = None,
+    arrivals: Annotated[str | None, typer.Option(help="even or poisson: at equal intervals, or at random. "
+                                                      "\\[default: even]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of random arrivals: the same seed gives the same moments. "
+                                                  "\\[default: 1]", min=0)] = None,
     users: Annotated[int | None, typer.Option(help="Closed loop: this many users, each with one DAG run at a time, "
                                                    "instead of a rate.", min=1)] = None,
     run_limit: Annotated[float | None, typer.Option(help="Seconds after which a DAG run counts as failed. "
@@ -272,8 +276,8 @@ def load(
     arguments = _flags(
         pattern=pattern, arrival_rate=rate, duration=seconds, tasks=tasks, calls=calls, hold=hold, shape=shape,
         step_time=step_time, run_limit=run_limit, load_model="closed" if users else None, users=users,
-        spawn_rate=users, max_failure_share=max_failure_share, max_run_seconds=max_run_p95,
-        max_connections_left=max_connections_left, processes=processes)
+        spawn_rate=users, arrivals=arrivals, seed=seed, max_failure_share=max_failure_share,
+        max_run_seconds=max_run_p95, max_connections_left=max_connections_left, processes=processes)
     wanted = profiles.executors(executor)[0] if executor else None
     wish = loading.Wish(
         executor=wanted, relay=profiles.relays(relay)[0] if relay else None, slots=config.slots, headless=headless,

@@ -5,7 +5,8 @@ long it took, and a backlog that still grows. A share of the arrivals as a slack
 hold for as long as one likes; a backlog that has grown and stays is a longer wait, and no overload.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from rig.load import schedule
@@ -42,40 +43,51 @@ class Step(NamedTuple):
         return not self.failures and not (piled_up and self.grows)
 
 
-def step(runs: Sequence[LoadRun], stages: Sequence[Stage], number: int, started_at: float) -> Step:
+def step(runs: Sequence[LoadRun], stages: Sequence[Stage], number: int, started_at: float,
+         seed: int | None = None) -> Step:
     """Judge the step ``number``, which has ended, by all runs so far; ``started_at`` is the test's start (epoch, s).
 
     More runs are in flight at a higher rate even where all is well: as many more as the rate has grown by, times the
     time that a run takes where there is no queue. What goes beyond that, and beyond chance, is a queue that grows.
+    ``seed`` is that of random arrivals, whose chance is larger.
     """
     begun = started_at + sum(stage.seconds for stage in stages[:number])
     ended, stage = begun + stages[number].seconds, stages[number]
-    due = [moment for moment in schedule.arrivals(stages) if begun <= started_at + moment < ended]
+    due = [moment for moment in schedule.arrivals(stages, seed) if begun <= started_at + moment < ended]
     grown = stage.rate - (stages[number - 1].rate if number else 0.0)
     unloaded = _unloaded(runs, started_at + stages[0].seconds, ended)
-    slope, grows = _growth(stages, runs, started_at, (begun + ended) / 2, ended)
+    backlog = partial(in_flight, stages, runs, started_at, seed=seed)
+    slope, grows = _growth(backlog, (begun + ended) / 2, ended)
     return Step(
         rate=stage.rate, begun=begun, ended=ended, arrivals=len(due),
-        in_flight_before=in_flight(stages, runs, started_at, begun),
-        in_flight_after=in_flight(stages, runs, started_at, ended),
-        allowed=SLACK_RUNS + grown * unloaded, slope=slope, grows=grows,
+        in_flight_before=backlog(begun), in_flight_after=backlog(ended),
+        allowed=SLACK_RUNS + grown * unloaded + (0.0 if seed is None else _by_chance(stage.rate * unloaded)),
+        slope=slope, grows=grows,
         failures=sum(run.failed for run in runs if begun <= run.due < ended))
 
 
-def in_flight(stages: Sequence[Stage], runs: Sequence[LoadRun], started_at: float, moment: float) -> int:
+def _by_chance(mean: float) -> float:
+    """Return how many more runs random arrivals may have in flight at one moment than at another: two deviations.
+
+    Without a queue each number in flight has Poisson's distribution, whose variance is its mean.
+    """
+    return float(2 * (2 * mean) ** 0.5)
+
+
+def in_flight(stages: Sequence[Stage], runs: Sequence[LoadRun], started_at: float, moment: float,
+              seed: int | None = None) -> int:
     """Return how many DAG runs were due before a moment (epoch, s) and had not ended by then."""
     over = sum(run.due + (run.run or 0.0) <= moment for run in runs if run.state == "success")
     failed = sum(run.due <= moment for run in runs if run.state not in {"success", "interrupted"})
-    return max(0, schedule.due_until(stages, moment - started_at) - over - failed)
+    return max(0, schedule.due_until(stages, moment - started_at, seed) - over - failed)
 
 
-def _growth(stages: Sequence[Stage], runs: Sequence[LoadRun], started_at: float, begun: float,
-            ended: float) -> tuple[float, bool]:
+def _growth(backlog: Callable[[float], int], begun: float, ended: float) -> tuple[float, bool]:
     """Return the slope of the backlog (Theil and Sen's: outliers do not bend it), and if it is above 0 with 95 %."""
     from scipy import stats  # noqa: PLC0415 - takes a second, and most of what imports this judges nothing
 
     moments = [begun + (ended - begun) * look / LOOKS for look in range(LOOKS + 1)]
-    found = stats.theilslopes([in_flight(stages, runs, started_at, moment) for moment in moments], moments)
+    found = stats.theilslopes([backlog(moment) for moment in moments], moments)
     return float(found.slope), bool(found.low_slope > 0)
 
 

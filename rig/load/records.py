@@ -23,7 +23,8 @@ Phase = Literal["knee", "held"]
 class Load(Record):
     """What a load test was asked to do; ``rate`` is in DAG runs per second, durations are in seconds.
 
-    ``users`` is None with open arrivals, which come at their rate whether earlier runs have ended or not.
+    ``users`` is None with open arrivals, which come at their rate whether earlier runs have ended or not. ``seed`` is
+    that of random arrivals (a Poisson process), None where they are evenly spaced.
     """
 
     tag: str
@@ -37,6 +38,7 @@ class Load(Record):
     step_seconds: float
     run_limit: float
     users: int | None = None
+    seed: int | None = None
 
 
 class LoadRun(Record):

@@ -1,11 +1,12 @@
 """When DAG runs are to arrive: the load's shape as stages of a constant rate, and the moments that follow from it.
 
-All of it is decided before the test begins, so that the processes of a distributed test share one schedule without a
-word to each other: process k of n takes the arrivals k, k + n, k + 2n and so on.
+All of it is decided before the test begins, random arrivals by their seed, so that the processes of a distributed test
+share one schedule without a word to each other: process k of n takes the arrivals k, k + n, k + 2n and so on.
 """
 
+import random
 from collections.abc import Iterator, Sequence
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile
 from typing import NamedTuple
 
 from rig.load.records import Load
@@ -48,21 +49,37 @@ def stages_of(load: Load) -> list[Stage]:
     return stages(load.shape, load.rate, load.seconds, load.step_seconds)
 
 
-def arrivals(of: Sequence[Stage]) -> Iterator[float]:
-    """Yield the moments of all arrivals, in seconds since the start: evenly spaced within a stage, the first at 0."""
+def arrivals(of: Sequence[Stage], seed: int | None = None) -> Iterator[float]:
+    """Yield the moments of all arrivals, in seconds since the start.
+
+    Without a seed they are evenly spaced within a stage, the first at 0. With one they are a Poisson process of the
+    stages' rates: where its rate is 1 the gaps between them are exponential, and time is stretched by the rate.
+    """
     begun = before = 0.0        # when this stage begins, and how many arrivals are due before it
-    number = 0
+    places = _even() if seed is None else _at_random(seed)
+    place = next(places)
     for stage in of:
         until = before + stage.rate * stage.seconds
-        while number < until - _ROUNDING:
-            yield begun + (number - before) / stage.rate
-            number += 1
+        while place < until - _ROUNDING:
+            yield begun + (place - before) / stage.rate
+            place = next(places)
         begun, before = begun + stage.seconds, until
 
 
-def share(of: Sequence[Stage], process: int, processes: int) -> Iterator[float]:
+def _even() -> Iterator[float]:
+    return map(float, count())
+
+
+def _at_random(seed: int) -> Iterator[float]:
+    gaps, place = random.Random(seed), 0.0      # noqa: S311 - arrivals, not secrets
+    while True:
+        place += gaps.expovariate(1.0)
+        yield place
+
+
+def share(of: Sequence[Stage], process: int, processes: int, seed: int | None = None) -> Iterator[float]:
     """Yield the arrivals of one process of several."""
-    return islice(arrivals(of), process, None, processes)
+    return islice(arrivals(of, seed), process, None, processes)
 
 
 def rate_at(of: Sequence[Stage], moment: float) -> float:
@@ -79,6 +96,6 @@ def length(of: Sequence[Stage]) -> float:
     return sum(stage.seconds for stage in of)
 
 
-def due_until(of: Sequence[Stage], moment: float) -> int:
+def due_until(of: Sequence[Stage], moment: float, seed: int | None = None) -> int:
     """Return how many arrivals are due before a moment."""
-    return sum(1 for _ in takewhile(lambda due: due < moment, arrivals(of)))
+    return sum(1 for _ in takewhile(lambda due: due < moment, arrivals(of, seed)))

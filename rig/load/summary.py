@@ -37,7 +37,7 @@ def steps_of(test: LoadTestRecord, runs: list[LoadRun], until: float) -> list[kn
         end = test.started_at + schedule.length(stages[:number + 1])
         if end + knee.SETTLED > until or (steps and not steps[-1].holds):
             break
-        steps.append(knee.step(runs, stages, number, test.started_at))
+        steps.append(knee.step(runs, stages, number, test.started_at, test.load.seed))
     return steps
 
 
@@ -58,7 +58,7 @@ def _kept_up(test: LoadTestRecord, runs: list[LoadRun]) -> dict[str, Any] | None
     if (load.users is not None or load.shape not in {schedule.STEADY, schedule.SOAK} or test.status != "complete"
             or load.seconds < load.step_seconds):
         return None
-    whole = knee.step(runs, stages_of(load), 0, test.started_at)
+    whole = knee.step(runs, stages_of(load), 0, test.started_at, load.seed)
     return {"holds": whole.holds, "in_flight_after": whole.in_flight_after, "allowed": whole.allowed,
             "slope": whole.slope, "grows": whole.grows,
             "failures": whole.failures}

@@ -49,8 +49,9 @@ def subtitle(found: dict[str, Any]) -> str:
     load = found["load"]
     how = f"{phrases.number(load['rate'])} DAG runs per second" if load["users"] is None else \
         phrases.plural(load["users"], "user")
+    at_random = "" if load["seed"] is None else f" at random (Poisson, seed {load['seed']})"
     where = found["deployment"]["executor"] or found["deployment"]["airflow"]
-    return f"{load['pattern']} on {where}, {load['shape']}, {how}."
+    return f"{load['pattern']} on {where}, {load['shape']}, {how}{at_random}."
 
 
 def numbers(found: dict[str, Any]) -> list[Figure]:

@@ -13,14 +13,17 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
     lines = [
         f"{outcome['arrivals']} DAG runs: {outcome['succeeded']} succeeded, {outcome['failed']} failed"
         + (f", {outcome['interrupted']} were stopped" if outcome["interrupted"] else ""),
-        f"run: median {_seconds(run['median'])}, p95 {_seconds(run['p95'])}   queued: median "
-        f"{_seconds(queued['median'])}, p95 {_seconds(queued['p95'])}",
+        f"run: median {_seconds(run['median'])}, {_tail(run)}   queued: median {_seconds(queued['median'])}, "
+        f"{_tail(queued)}",
         f"connections: {_number(outcome['connections_opened'])} opened "
         f"({_number(outcome['connections_opened_per_run'])} per DAG run, "
         f"{_number(outcome['connections_opened_per_second'])} per second), at most "
         f"{_number(outcome['connections_peak'])} open, {_number(outcome['connections_left'])} left 5 s after the last",
         f"Locust and the probe took {summary['share'] or 0:.1%} of the machine; "
         f"{_number(summary['polls_per_run'])} polls per DAG run"]
+    if (users := summary["load"]["users"]) is not None:
+        lines.append(f"throughput with {phrases.plural(users, 'DAG run')} in flight all the time: "
+                     f"{_number(outcome['throughput'])} DAG runs per second")
     if (kept_up := summary["kept_up"]) and not kept_up["holds"]:
         lines.append(f"the rate did not hold: {kept_up['failures']} DAG runs failed, {kept_up['in_flight_after']} were "
                      f"in flight at its end, {_number(kept_up['allowed'])} at most where no queue grows")
@@ -30,6 +33,11 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
                      f"the last rate that held: {held:g} DAG runs per second" + (
                          "" if knee["found"] else " (none was found that does not)"))
     return lines
+
+
+def _tail(latency: Mapping[str, Any]) -> str:
+    """Return the 95th percentile; of values too few for one the maximum, called so."""
+    return f"at most {_seconds(latency['highest'])}" if latency["p95"] is None else f"p95 {_seconds(latency['p95'])}"
 
 
 def _seconds(value: float | None) -> str:

@@ -38,6 +38,11 @@ def test_users_count_in_the_closed_model_alone() -> None:
     assert options.load_of(chosen(), users=7).users is None
 
 
+def test_arrivals_are_random_where_they_are_asked_for_alone() -> None:
+    assert options.load_of(chosen(seed=7), 1).seed is None
+    assert options.load_of(chosen(arrivals="poisson", seed=7), 1).seed == 7
+
+
 @pytest.mark.parametrize("name", [name for name in vars(chosen()) if name != "results"])
 def test_no_argument_has_a_digit_in_its_name(name: str) -> None:
     assert not any(letter.isdigit() for letter in name), "Locust's form would send it under another name"
@@ -53,6 +58,9 @@ def test_no_argument_has_a_digit_in_its_name(name: str) -> None:
     ({"run_limit": 1.0}, "--run-limit is 1"),
     ({"arrival_rate": 1000.0, "duration": 3600.0}, "more than 100000 DAG runs"),
     ({"shape": "spike", "load_model": "closed"}, "--shape is spike"),
+    ({"arrivals": "sometimes"}, "--arrivals is 'sometimes' — choose one of even, poisson"),
+    ({"arrivals": "poisson", "load_model": "closed"}, "--arrivals is poisson"),
+    ({"seed": -1}, "--seed is -1"),
     ({"shape": "find-the-knee", "duration": 30.0}, "--duration is 30 s and a step of find-the-knee takes 45 s")])
 def test_what_does_not_go_is_one_line_that_names_the_argument(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInput) as caught:

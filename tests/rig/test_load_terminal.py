@@ -5,22 +5,35 @@ from typing import Any
 from rig.report.load_terminal import sentences
 from rig.report.phrases import NOTHING
 
-LATENCY = {"median": 2.04, "p95": None}
+LATENCY = {"median": 2.04, "p95": None, "highest": 3.5}
 SUMMARY: dict[str, Any] = {
     "outcome": {
         "arrivals": 4, "succeeded": 3, "failed": 1, "interrupted": 0, "latencies": {"run": LATENCY, "queued": LATENCY},
         "connections_opened": 12, "connections_opened_per_run": 4.0, "connections_opened_per_second": None,
         "connections_peak": 9, "connections_left": 0},
-    "share": 0.012, "polls_per_run": 3.5, "knee": None, "kept_up": None}
+    "load": {"users": None}, "share": 0.012, "polls_per_run": 3.5, "knee": None, "kept_up": None}
 
 
 def test_a_summary_in_a_few_lines() -> None:
     lines = sentences({**SUMMARY, "knee": {"last_rate_that_held": 0.4, "found": True}})
     assert lines[0] == "4 DAG runs: 3 succeeded, 1 failed"
-    assert f"median 2.0 s, p95 {NOTHING}" in lines[1]
+    assert "median 2.0 s, at most 3.5 s" in lines[1]
     assert f"12 opened (4 per DAG run, {NOTHING} per second), at most 9 open, 0 left" in lines[2]
     assert "1.2% of the machine; 3.5 polls" in lines[3]
     assert lines[4] == "the last rate that held: 0.4 DAG runs per second"
+
+
+def test_a_95th_percentile_is_named_where_there_is_one() -> None:
+    known = {"median": 2.04, "p95": 3.0, "highest": 3.5}
+    outcome = {**SUMMARY["outcome"], "latencies": {"run": known, "queued": LATENCY}}
+    assert sentences({**SUMMARY, "outcome": outcome})[1] == (
+        "run: median 2.0 s, p95 3.0 s   queued: median 2.0 s, at most 3.5 s")
+
+
+def test_a_closed_loop_has_a_throughput() -> None:
+    outcome = {**SUMMARY["outcome"], "throughput": 0.512}
+    (*_, last) = sentences({**SUMMARY, "outcome": outcome, "load": {"users": 1}})
+    assert last == "throughput with 1 DAG run in flight all the time: 0.512 DAG runs per second"
 
 
 def test_a_rate_that_did_not_hold_is_said() -> None:

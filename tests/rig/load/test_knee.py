@@ -63,13 +63,21 @@ def test_what_is_in_flight_is_what_was_due_and_has_not_ended() -> None:
     assert [knee.in_flight(STEPS, runs, 0.0, moment) for moment in (2, 4, 6, 12)] == [1, 0, 1, 1]
 
 
-def held_for(rate: float, capacity: float, seconds: float, service: float = 6.0) -> knee.Step:
+def held_for(rate: float, capacity: float, seconds: float, service: float = 6.0,
+             seed: int | None = None) -> knee.Step:
     """Judge a rate that was driven for so long, at a stack of one server with this capacity."""
     stages, random, free, runs = schedule.stages("steady", rate, seconds, 45), Random(5), 0.0, []
-    for due in schedule.arrivals(stages):
+    for due in schedule.arrivals(stages, seed):
         free = max(free + random.uniform(0.7, 1.3) / capacity, due)
         runs.append(run(due, free + service - due))
-    return knee.step(runs, stages, 0, 0.0)
+    return knee.step(runs, stages, 0, 0.0, seed)
+
+
+@pytest.mark.parametrize(("rate", "holds"), [(0.25, True), (0.35, True), (0.6, False)])
+def test_random_arrivals_are_judged_with_the_slack_of_their_chance(rate: float, holds: bool) -> None:
+    judged = held_for(rate, 0.5, 3600, seed=11)
+    assert judged.holds is holds
+    assert judged.allowed > held_for(rate, 0.5, 3600).allowed + 2
 
 
 def test_a_rate_8_percent_above_capacity_does_not_hold_for_an_hour() -> None:

@@ -1,6 +1,7 @@
 """When DAG runs arrive: every shape makes as many as its rate promises, and processes share them without a gap."""
 
 import itertools
+import statistics
 
 import pytest
 
@@ -48,11 +49,31 @@ def test_a_shape_that_is_none_is_named_with_those_there_are() -> None:
         schedule.stages("sine", 1, 1, 1)
 
 
+def test_random_arrivals_are_a_poisson_process_of_the_stages_rates() -> None:
+    stages = [Stage(1000, 1), Stage(500, 0), Stage(1000, 4)]
+    moments = list(schedule.arrivals(stages, seed=7))
+    slow, fast = [due for due in moments if due < 1000], [due for due in moments if due >= 1500]
+    assert len(slow) + len(fast) == len(moments)
+    # Within four deviations of what is expected: the seed makes it the same each time.
+    assert len(slow) == pytest.approx(1000, abs=4 * 1000 ** 0.5)
+    assert len(fast) == pytest.approx(4000, abs=4 * 4000 ** 0.5)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(fast)]
+    # Those of an exponential distribution deviate by as much as their mean; equal intervals would not deviate at all.
+    assert statistics.stdev(gaps) == pytest.approx(statistics.mean(gaps), rel=0.1)
+
+
+def test_the_seed_alone_says_when_random_arrivals_are() -> None:
+    stages = [Stage(100, 1)]
+    assert list(schedule.arrivals(stages, seed=1)) == list(schedule.arrivals(stages, seed=1))
+    assert list(schedule.arrivals(stages, seed=1)) != list(schedule.arrivals(stages, seed=2))
+
+
+@pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("processes", [1, 2, 3, 7])
-def test_processes_share_the_arrivals(processes: int) -> None:
+def test_processes_share_the_arrivals(processes: int, seed: int | None) -> None:
     stages = schedule.stages("step", 3, 40, 0)
-    shares = [list(schedule.share(stages, process, processes)) for process in range(processes)]
-    assert sorted(itertools.chain(*shares)) == list(schedule.arrivals(stages))
+    shares = [list(schedule.share(stages, process, processes, seed)) for process in range(processes)]
+    assert sorted(itertools.chain(*shares)) == list(schedule.arrivals(stages, seed))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
