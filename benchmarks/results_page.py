@@ -1,25 +1,30 @@
-"""Write the tables of docs/results.md and README.md from the summaries that are kept in docs/results.
+"""Write the tables of README.md, docs/results.md and the first tutorial from the summaries kept in docs/results.
 
 ``python -m benchmarks.results_page results/RUN`` keeps the summary of that run first, without its single DAG runs: as
-seed.json where its profile is ``seed``, else as comparison.json. Without a run the tables are made of what is kept.
+seed.json or quick.json where that is its profile, else as comparison.json. Without a run the
+tables are made of what is kept.
 """
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+
 from rig.errors import BadInput
 from rig.metrics.model import CellSummary, Contrast, MetricSummary, Side, Summary
-from rig.report import phrases
+from rig.report import phrases, terminal
 from rig.report.verdicts import verdict
 from rig.settings import PROJECT
 from rig.whole_file import write_whole
 
 FOLDER = PROJECT / "docs" / "results"
-COMPARISON, SEED = "comparison", "seed"
-PAGES = (PROJECT / "README.md", PROJECT / "docs" / "results.md")
+COMPARISON, PROFILES = "comparison", {"quick", "seed"}
+PAGES = (PROJECT / "README.md", PROJECT / "docs" / "results.md", PROJECT / "docs" / "tutorials" / "first-comparison.md")
+WIDTH = 90     # columns of a terminal
 _BLOCK = re.compile(r"(<!-- results: ([a-z-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 _PATTERNS = {"problematic": "a new driver for every call, never closed", "improved": "one driver per task process",
              "hook": "the stock `Neo4jHook`", "worker": "a shared driver"}
@@ -32,7 +37,7 @@ _MEASURED = {"connections_opened": "connections opened", "connections_idle_peak"
 def keep(run: Path) -> None:
     """Keep what the tables need of a run's summary. Raises BadInput where there is none that can be read."""
     summary = _summary(run / "summary.json")
-    name = SEED if summary.profile == SEED else COMPARISON
+    name = summary.profile if summary.profile in PROFILES else COMPARISON
     write_whole(FOLDER / f"{name}.json", _without_the_rest(summary).model_dump_json(indent=1) + "\n")
 
 
@@ -122,8 +127,16 @@ def front(summary: Summary) -> str:
     return _table(["pattern", "connections opened", "still open 5 s later"], rows)
 
 
+def shown(summary: Summary) -> str:
+    """Return what `rig compare` prints at its end."""
+    lines = Console(width=WIDTH, file=io.StringIO(), record=True)
+    lines.print(terminal.table(summary))
+    return "\n".join(["```", *(line.rstrip() for line in lines.export_text().splitlines()), "```"])
+
+
 BLOCKS: dict[str, Callable[[Summary], str]] = {
-    "conditions": conditions, "cells": cells, "contrasts": contrasts, "front": front, "idle": idle}
+    "conditions": conditions, "cells": cells, "contrasts": contrasts, "front": front, "idle": idle,
+    "shown": shown}
 
 
 def _side(cell: Side) -> Side:
