@@ -24,33 +24,51 @@ class Row:
     nonce: str
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What Neo4j has of a DAG run.
+
+    ``mixed_up`` tasks were given what is another's. ``uncommitted`` are rows of transactions that were not committed.
+    """
+
+    rows: Sequence[Row]
+    mixed_up: int = 0
+    uncommitted: int = 0
+
+
 MOST_NAMED = 3      # in one reason
-ENDS, NOT_LOST, NOT_DOUBLED, OWN_ROW = ("tasks end as Airflow promises", "no write lost", "no write doubled",
-                                        "no task reads another's row")
+ENDS, NOT_LOST, NOT_DOUBLED, OWN_ROW, ROLLED_BACK = (
+    "tasks end as Airflow promises", "no write lost", "no write doubled", "no task reads another's row",
+    "nothing stays of a transaction that was not committed")
+INVARIANTS = (ENDS, NOT_LOST, NOT_DOUBLED, OWN_ROW, ROLLED_BACK)
 
 
-def broken(tasks: Sequence[Ended], rows: Sequence[Row], mixed_up: int, *, retries: int | None = None,
+def broken(tasks: Sequence[Ended], stored: Stored, *, retries: int | None = None, may_fail: bool = False,
            ) -> Iterator[tuple[str, str]]:
     """Yield what does not hold, with the reason.
 
-    With retries, every task succeeds. ``retries`` is how many tries may have failed at most, None where a fault may
-    take any number of tasks along. A try that was killed may have stored its row or not: nobody was told.
+    With retries, every task succeeds, unless the fault leaves nothing to try with: then tasks ``may_fail``, and have
+    ended. ``retries`` is how many tries may have failed at most, None where a fault may take any number of tasks along.
+    A try that was killed may have stored its row or not: nobody was told.
     """
-    if failed := [f"{task.task} is {task.state}" for task in tasks if task.state != "success"]:
+    allowed = {"success", "failed"} if may_fail else {"success"}
+    if failed := [f"{task.task} is {task.state}" for task in tasks if task.state not in allowed]:
         yield ENDS, f"task {_few(failed)}"
     again = sum(task.tries - 1 for task in tasks if task.tries)
     if not failed and retries is not None and again > retries:
         yield ENDS, f"{again} tries failed, and the fault explains {retries}"
-    stored = Counter((row.task, row.try_number) for row in rows)
+    written = Counter((row.task, row.try_number) for row in stored.rows)
     successes = [task for task in tasks if task.state == "success"]
-    if lost := [task.task for task in successes if not stored[task.task, task.tries]]:
+    if lost := [task.task for task in successes if not written[task.task, task.tries]]:
         yield NOT_LOST, f"no row of task {_few(lost)}"
-    if doubled := [f"{task} (try {number}, {count} rows)" for (task, number), count in stored.items() if count > 1]:
+    if doubled := [f"{task} (try {number}, {count} rows)" for (task, number), count in written.items() if count > 1]:
         yield NOT_DOUBLED, f"task {_few(doubled)}"
-    nonces = {(row.task, row.try_number): row.nonce for row in rows}
+    nonces = {(row.task, row.try_number): row.nonce for row in stored.rows}
     strange = [task.task for task in successes if nonces.get((task.task, task.tries), task.nonce) != task.nonce]
-    if mixed_up or strange:
-        yield OWN_ROW, f"{mixed_up} tasks were given another's, of task {_few(strange)} another's is stored"
+    if stored.mixed_up or strange:
+        yield OWN_ROW, f"{stored.mixed_up} tasks were given another's, of task {_few(strange)} another's is stored"
+    if stored.uncommitted:
+        yield ROLLED_BACK, f"{stored.uncommitted} rows of transactions that were not committed are stored"
 
 
 def _few(found: Sequence[object]) -> str:

@@ -1,46 +1,69 @@
-"""The faults: whom they strike, how, and what explains a try that failed."""
+"""The faults: whom they strike, how, what shows that they struck, and what explains a try that failed."""
 
 import os
 import random
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+import psutil
+
+from chaos import disk
 from chaos.ground import Ground
 from patterns.facts import Executor
 from testing.alive import is_alive
-from testing.waiting import wait_until
+from testing.waiting import comes_true, wait_until
 
-Kind = Literal["kill -9", "stopped", "restart", "cut", "delayed", "black hole", "calm"]
+Kind = Literal["kill -9", "stopped", "restart", "cut", "delayed", "black hole", "full disk", "calm"]
 SERVICES = ("airflow-worker", "driver host", "airflow-scheduler", "airflow-dag-processor", "airflow-apiserver", "redis",
             "postgres", "neo4j")
 WITHIN = ("task", "pool process")
 SHOWN = set(SERVICES) - {"driver host", "neo4j"}      # services of the stack, each with a row in `rig status`
 ONLY_CELERY = {"airflow-worker", "redis"}
+HAS_A_HOST = "worker"   # the pattern with a driver host
 DELAY = 0.2     # seconds, in each direction
+
+
+class MissedError(Exception):
+    """The fault has found nobody, or somebody who did nothing: it says nothing of what must hold."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is done to a target. ``explains`` is the number of tries that it may cost, None for any number."""
+    """Something that is done to a target.
+
+    ``explains`` is the number of tries that it may cost, None for any number. Tasks ``may_fail`` where it can outlast
+    all of their tries.
+    """
 
     kind: Kind
     target: str = ""
     explains: int | None = None
+    may_fail: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} {self.target}".strip()
 
-    def fits(self, executor: Executor) -> bool:
-        """Say whether there is such a target on this executor."""
-        return executor == "CeleryExecutor" or self.target not in ONLY_CELERY
+    def fits(self, executor: Executor, pattern: str) -> bool:
+        """Say whether there is such a target on this executor, with this pattern."""
+        return (executor == "CeleryExecutor" or self.target not in ONLY_CELERY) and \
+            (pattern == HAS_A_HOST or self.target != "driver host")
 
     @property
     def shows(self) -> str | None:
         """The service that ``rig status`` must call ill meanwhile; None where it is none of the stack's."""
         return self.target if self.kind in {"kill -9", "stopped"} and self.target in SHOWN else None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it cannot be done on this machine, None where it can."""
+        return disk.refusal() if self.kind == "full disk" else None
+
+
+FULL_DISK = Fault("full disk", "logs and results", may_fail=True)
 
 
 def all_faults() -> list[Fault]:
@@ -51,52 +74,120 @@ def all_faults() -> list[Fault]:
     restarts = [Fault("restart", target) for target in SERVICES if target != "driver host"]
     return [Fault("calm", explains=0), *processes, *services, *restarts,
             Fault("cut", "connections to Neo4j"), Fault("delayed", "connections to Neo4j", 0),
-            Fault("black hole", "connections to Neo4j")]
+            Fault("black hole", "connections to Neo4j"), FULL_DISK]
 
 
 def strike(ground: Ground, fault: Fault, seconds: float, chance: random.Random, while_it_lasts: Callable[[], None],
-           ) -> None:
-    """Do it, call ``while_it_lasts`` once, and undo what does not end by itself: what was killed is started again."""
+           ) -> str:
+    """Do it, call ``while_it_lasts`` once, and undo what does not end by itself: what was killed is started again.
+
+    Returns what it has hit, as it was seen. Raises MissedError where that was nothing.
+    """
     if fault.kind == "calm":
         while_it_lasts()
-    elif fault.kind == "restart":
-        _restart(ground, fault.target)
-        while_it_lasts()
+        return "nothing is to be hit"
+    busy = len(ground.tasks_in_a_transaction())
+    if not busy:
+        raise MissedError("no task was within a transaction")
+    if fault.kind == "full disk":
+        what = _strike_disk(ground, seconds, while_it_lasts)
     elif fault.target == "connections to Neo4j":
-        _strike_network(ground, fault.kind, seconds, while_it_lasts)
+        what = _strike_network(ground, fault.kind, seconds, while_it_lasts)
+    elif fault.kind == "restart":
+        what = _strike_by_restart(ground, fault.target, while_it_lasts)
     else:
-        _strike_process(ground, fault, seconds, chance, while_it_lasts)
+        what = _strike_process(ground, fault, seconds, _pid(ground, fault.target, chance), while_it_lasts)
+    return f"{what}, with {busy} tasks in a transaction"
 
 
-def _strike_network(ground: Ground, kind: Kind, seconds: float, while_it_lasts: Callable[[], None]) -> None:
+def _strike_by_restart(ground: Ground, target: str, while_it_lasts: Callable[[], None]) -> str:
+    before = ground.pid(target)
+    was_there = is_alive(before)
+    _restart(ground, target)
+    while_it_lasts()
+    if not was_there or is_alive(before):
+        raise MissedError(f"process {before} was {'not there' if not was_there else 'still there afterwards'}")
+    return f"process {before} became {ground.pid(target)}"
+
+
+def _strike_network(ground: Ground, kind: Kind, seconds: float, while_it_lasts: Callable[[], None]) -> str:
     proxy = ground.proxy
     assert proxy
     if kind == "cut":
-        proxy.cut()
+        cut = proxy.cut()
         while_it_lasts()
-        return
+        return _unless_none(cut, f"{cut} connections were cut")
+    before = proxy.touched
     proxy.delay, proxy.silent = (DELAY, False) if kind == "delayed" else (0.0, True)
     try:
         _lasting(seconds, while_it_lasts)
     finally:
         proxy.delay, proxy.silent = 0.0, False
+    touched = proxy.touched - before
+    return _unless_none(touched, f"{touched} pieces of data were held back")
 
 
-def _strike_process(ground: Ground, fault: Fault, seconds: float, chance: random.Random,
-                    while_it_lasts: Callable[[], None]) -> None:
-    pid = _pid(ground, fault.target, chance)
+def _unless_none(count: int, what: str) -> str:
+    if not count:
+        raise MissedError(what)
+    return what
+
+
+def _strike_disk(ground: Ground, seconds: float, while_it_lasts: Callable[[], None]) -> str:
+    small = ground.disk
+    assert small
+    small.fill()
+    try:
+        _lasting(seconds, while_it_lasts)
+        was_full = small.is_full()
+    finally:
+        small.make_room()
+    if dead := ground.stack.dead():     # as a supervisor of services would, once there is room
+        ground.stack.restart(dead)
+    if not was_full:
+        raise MissedError("there was room on the disk again before the end")
+    return f"no byte could be written for {seconds:g} s, and {', '.join(dead) or 'no service'} ended"
+
+
+def _strike_process(ground: Ground, fault: Fault, seconds: float, pid: int, while_it_lasts: Callable[[], None]) -> str:
+    if not is_alive(pid):
+        raise MissedError(f"process {pid} had ended")
     if fault.kind == "stopped":
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            _lasting(seconds, while_it_lasts)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        return
-    os.kill(pid, signal.SIGKILL)
+        return _stop(pid, seconds, while_it_lasts)
+    _send(pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(pid), "it is dead")
     while_it_lasts()
     if fault.target in SERVICES and not (fault.target == "driver host" and ground.state.executor == "CeleryExecutor"):
         _restart(ground, fault.target)      # the driver host of a worker is started again by the worker
+    return f"process {pid} was alive, and is dead"
+
+
+def _stop(pid: int, seconds: float, while_it_lasts: Callable[[], None]) -> str:
+    _send(pid, signal.SIGSTOP)
+    try:
+        stood = comes_true(lambda: _is_stopped(pid))
+        _lasting(seconds, while_it_lasts)
+        stood = stood and _is_stopped(pid)
+    finally:
+        with suppress(ProcessLookupError):      # somebody has killed it meanwhile
+            os.kill(pid, signal.SIGCONT)
+    if not stood:
+        raise MissedError(f"process {pid} did not stand still for {seconds:g} s")
+    return f"process {pid} stood still for {seconds:g} s"
+
+
+def _send(pid: int, sign: signal.Signals) -> None:
+    try:
+        os.kill(pid, sign)
+    except ProcessLookupError:
+        raise MissedError(f"process {pid} had ended") from None
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _lasting(seconds: float, while_it_lasts: Callable[[], None]) -> None:
@@ -113,15 +204,21 @@ def _restart(ground: Ground, target: str) -> None:
 
 
 def _pid(ground: Ground, target: str, chance: random.Random) -> int:
+    """Return the process to strike: one that is at work, where there are several of the kind."""
     if target == "task":
-        asked = ground.tasks_in_a_transaction if ground.state.relay == "process" else ground.task_processes
-        return int(chance.choice(wait_until(asked, "a task runs")).pid)
+        return _one_of(sorted(ground.tasks_in_a_transaction()), chance)
     if target == "pool process":
-        return int(chance.choice(wait_until(ground.pool_processes, "there is a pool process")).pid)
+        return _one_of([pool.pid for pool in ground.busy_pool_processes()], chance)
     if target == "driver host":
         host = wait_until(ground.host, "a driver host serves")
         return int(host["pid"]) if host else 0
     return ground.pid(target)
+
+
+def _one_of(pids: Sequence[int], chance: random.Random) -> int:
+    if not pids:
+        raise MissedError("none of its kind was at work")
+    return chance.choice(pids)
 
 
 def for_the_short_form() -> Sequence[tuple[Executor, Fault]]:
@@ -129,4 +226,5 @@ def for_the_short_form() -> Sequence[tuple[Executor, Fault]]:
     return [("CeleryExecutor", Fault("kill -9", "task", 1)), ("CeleryExecutor", Fault("kill -9", "driver host")),
             ("CeleryExecutor", Fault("restart", "redis")), ("CeleryExecutor", Fault("cut", "connections to Neo4j")),
             ("CeleryExecutor", Fault("kill -9", "neo4j")), ("CeleryExecutor", Fault("stopped", "airflow-worker")),
+            ("CeleryExecutor", FULL_DISK),
             ("LocalExecutor", Fault("kill -9", "task", 1)), ("LocalExecutor", Fault("stopped", "airflow-scheduler"))]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import neo4j
 import psutil
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
-from chaos.account import Ended, Row
+from chaos import disk, writes
+from chaos.account import Ended, Row, Stored
 from chaos.proxy import Proxy
 from patterns.facts import Executor
 from rig.airflow_api import AirflowApi, ApiError
@@ -35,6 +36,9 @@ AGENT = "chaos (account)"
 OPEN = "CALL dbms.listConnections() YIELD userAgent WHERE userAgent <> $agent RETURN count(*) AS open"
 ROWS = "MATCH (row:ChaosRow {run: $run}) RETURN row.task AS task, row.try AS try_number, row.nonce AS nonce"
 MIXED_UP = "MATCH (row:ChaosMixedUp {run: $run}) RETURN count(row) AS count"
+UNCOMMITTED = "MATCH (row:ChaosUncommitted {run: $run}) RETURN count(row) AS count"
+IN_A_TRANSACTION = f"SHOW TRANSACTIONS YIELD metaData RETURN metaData.{writes.PID} AS pid"
+ASKING = 10.0           # seconds that a question to Neo4j may take
 STATUS_WITHIN = 15.0    # seconds, the rig's own promise
 # Airflow's own times for noticing what died, as short as a busy machine allows: by default a trial has ten minutes.
 NOTICING = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
@@ -43,14 +47,16 @@ NOTICING = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20"}
 BUG = "CHAOS_BUG"
+DATA = "data"           # the folder of the stack's own files
 
 
 class Ground:
-    """A stack that is up. Files are in ``folder``."""
+    """A stack that is up. Files are in ``folder``; ``disk`` is under those of the stack, None where it is the usual."""
 
-    def __init__(self, folder: Path, slots: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, slots: int, tell: Callable[[str], None], small: disk.Disk | None = None) -> None:
         self._tell = tell
         self.folder = folder
+        self.disk = small
         self.neo4j = StartedNeo4j(folder / "neo4j", ports.choose(0, variable="the chaos suite"), PASSWORD)
         self.proxy: Proxy | None = None
         self.slots = slots
@@ -75,7 +81,7 @@ class Ground:
         self._dags()
         self.environment = {
             **NOTICING, "NEO4J_URI": f"bolt://127.0.0.1:{self.proxy.port}", "NEO4J_PASSWORD": PASSWORD,
-            "RIG_DATA_DIR": str(self.folder / "data"), "RIG_CACHE_DIR": str(Settings().downloads_dir),
+            "RIG_DATA_DIR": str(self.folder / DATA), "RIG_CACHE_DIR": str(Settings().downloads_dir),
             "AIRFLOW_PROJ_DIR": str(self.folder / "project"), "RIG_SLOTS": str(self.slots),
             "PYTHONPATH": f"{PROJECT / 'chaos' / 'bugs'}:{PROJECT}",
             "RIG_INHERIT": ",".join((*NOTICING, "PYTHONPATH", BUG))}
@@ -138,7 +144,7 @@ class Ground:
         with suppress(ApiError), self.api() as api:
             api.fail_run(DAG, run)
 
-    def account(self, run: str) -> tuple[list[Ended], list[Row], int]:
+    def account(self, run: str) -> tuple[list[Ended], Stored]:
         """Return what Airflow says of each task, and what Neo4j has of it."""
         with self.api() as api:
             instances = [one for one in api.task_instances(DAG, run, TASK) if one["map_index"] >= 0]
@@ -147,8 +153,9 @@ class Ground:
                  for one, nonce in zip(instances, nonces, strict=True)]
         with self.driver() as driver:
             rows = [Row(**record.data()) for record in driver.execute_query(ROWS, run=run).records]
-            mixed_up = driver.execute_query(MIXED_UP, run=run).records[0]["count"]
-        return tasks, rows, int(mixed_up)
+            mixed_up, uncommitted = (int(driver.execute_query(query, run=run).records[0]["count"])
+                                     for query in (MIXED_UP, UNCOMMITTED))
+        return tasks, Stored(rows, mixed_up, uncommitted)
 
     # --- what can be asked ------------------------------------------------------------------------
 
@@ -216,15 +223,20 @@ class Ground:
         main = "airflow-worker" if self.state.executor == "CeleryExecutor" else "airflow-scheduler"
         return [child for child in psutil.Process(self.pid(main)).children() if not _is_driver_host(child)]
 
-    def task_processes(self) -> list[psutil.Process]:
-        """Return the processes in which tasks run now."""
-        return [task for pool in self.pool_processes() for task in _children(pool)]
+    def tasks_in_a_transaction(self) -> set[int]:
+        """Return the pids of the tasks that are within a transaction now, as Neo4j says; none while it is silent."""
+        try:
+            # Not by execute_query, which tries again for half a minute.
+            with self.driver() as driver, driver.session() as session:
+                found = list(session.run(neo4j.Query(IN_A_TRANSACTION, timeout=ASKING)))
+        except (DriverError, Neo4jError):
+            return set()
+        return {int(record["pid"]) for record in found if record["pid"] is not None}
 
-    def tasks_in_a_transaction(self) -> list[psutil.Process]:
-        """Return those whose shared driver has lent a connection now."""
-        lending = {pid for driver in (self.host() or {}).get("drivers", []) if driver["connections"]["in_use"]
-                   for pid in driver["processes"]}
-        return [task for pool in self.pool_processes() if pool.pid in lending for task in _children(pool)]
+    def busy_pool_processes(self) -> list[psutil.Process]:
+        """Return the processes that have forked a task that is within a transaction now."""
+        busy = self.tasks_in_a_transaction()
+        return [pool for pool in self.pool_processes() if busy & {task.pid for task in _children(pool)}]
 
     def processes(self) -> int:
         """Return how many processes the stack has, those of tasks included.
@@ -253,11 +265,13 @@ def ground(folder: Path, slots: int, tell: Callable[[str], None]) -> Iterator[Gr
     """Give a ground whose processes and files are gone at the end, after Ctrl-C too."""
     folder.mkdir(parents=True)
     folder.chmod(0o755)     # as root Postgres is another user, who has to come through
-    made = Ground(folder, slots, tell)
-    try:
-        yield made
-    finally:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)   # a second Ctrl-C would leave half of it
-        made.down()
-        shutil.rmtree(folder, ignore_errors=True)
-        signal.signal(signal.SIGINT, before)
+    with ExitStack() as things:
+        things.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+        things.callback(shutil.rmtree, folder, ignore_errors=True)
+        small = None if disk.refusal() else things.enter_context(disk.mounted(folder / DATA))
+        made = Ground(folder, slots, tell, small)
+        try:
+            yield made
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)    # a second Ctrl-C would leave half of it
+            made.down()

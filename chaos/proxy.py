@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 TRIPS = 20      # round trips without a delay
 AS_IF = 0.3     # seconds by which the proof delays
+THERE_AND_BACK = 2
 
 
 class Proxy:
@@ -23,6 +24,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", port), backlog=200)
         self.port = int(self._listener.getsockname()[1])
         self.delay = 0.0
+        self._touched = 0
+        self._counting = threading.Lock()
         self._passing = threading.Event()
         self._passing.set()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -39,13 +42,20 @@ class Proxy:
         else:
             self._passing.set()
 
-    def cut(self) -> None:
-        """Reset every connection; new ones are passed on."""
-        for pair in list(self._pairs):
+    @property
+    def touched(self) -> int:
+        """How many pieces of data it has delayed or held back so far."""
+        return self._touched
+
+    def cut(self) -> int:
+        """Reset every connection, and return how many there were; new ones are passed on."""
+        pairs = list(self._pairs)
+        for pair in pairs:
             for one in pair:
                 with suppress(OSError):
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 _end(one)
+        return len(pairs)
 
     def close(self) -> None:
         """Cut every connection and take no more."""
@@ -76,6 +86,9 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):     # the other direction has ended the connection
             while data := source.recv(65536):
+                if self.delay or self.silent:
+                    with self._counting:
+                        self._touched += 1
                 time.sleep(self.delay)      # what it is asked for
                 self._passing.wait()
                 sink.sendall(data)
@@ -117,13 +130,14 @@ def prove() -> None:
                 _require(min(_round_trip(client) for _ in range(TRIPS)) < AS_IF, "it holds back what should pass")
                 proxy.delay = AS_IF
                 _require(_round_trip(client) >= 2 * AS_IF, "it does not delay")
+                _require(proxy.touched == THERE_AND_BACK, f"it counts {proxy.touched} pieces of one round trip")
                 proxy.delay, proxy.silent = 0.0, True
                 client.settimeout(AS_IF)
                 _require(_is_silent(client), "something passes a black hole")
                 proxy.silent = False
                 client.settimeout(10)
                 _require(client.recv(1) == b"?", "what was held back is lost")
-                proxy.cut()
+                _require(proxy.cut() == 1, "it does not say what it cuts")
                 _require(_is_reset(client), "a connection outlives a cut")
         finally:
             proxy.close()

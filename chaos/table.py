@@ -14,14 +14,26 @@ from chaos.trial import INVARIANTS, Outcome
 
 
 def of_faults(outcomes: Sequence[Outcome]) -> str:
-    """Return a table in Markdown: a row for each fault and executor, and one line for each thing that did not hold."""
-    rows = ["| fault | executor | tried | held | tries that failed | what did not hold |", "|---|---|---|---|---|---|"]
+    """Return a table in Markdown: a row for each fault and executor, and one line for each thing that did not hold.
+
+    A trial whose fault has struck nothing is tried, and neither hit nor held.
+    """
+    rows = ["| fault | executor | tried | hit | held | tries that failed | what it hit | what did not hold |",
+            "|---|---|---|---|---|---|---|---|"]
     for name, executor, of_it in _grouped(outcomes):
-        held = sum(not outcome.broken for outcome in of_it)
+        counts = [len(of_it), sum(outcome.landed for outcome in of_it), sum(outcome.held for outcome in of_it),
+                  sum(outcome.again for outcome in of_it)]
+        hit = "; ".join([*(what for outcome in of_it for what in outcome.hit),
+                         *(f"MISSED {what}" for outcome in of_it for what in outcome.missed)])
         what = "; ".join(sorted({f"{what} ({why})" for outcome in of_it for what, why in outcome.broken.items()}))
-        rows.append(f"| {name} | {executor} | {len(of_it)} | {held} | {sum(outcome.again for outcome in of_it)} "
-                    f"| {_cell(what)} |")
+        rows.append(f"| {name} | {executor} | {' | '.join(map(str, counts))} | {_cell(hit)} | {_cell(what)} |")
     return "\n".join([*rows, "", *_by_invariant(outcomes)])
+
+
+def never_hit(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the faults that have struck nothing in any of their trials."""
+    return [f"{name} on {executor}" for name, executor, of_it in _grouped(outcomes)
+            if not any(outcome.landed for outcome in of_it)]
 
 
 def of_bugs(found: Sequence[tuple[str, Outcome]]) -> str:
@@ -49,7 +61,7 @@ def _by_invariant(outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield "| what must hold | tried | held |"
     yield "|---|---|---|"
     for invariant in INVARIANTS:
-        judged = [outcome for outcome in outcomes if invariant in outcome.judged]
+        judged = [outcome for outcome in outcomes if invariant in outcome.judged and outcome.landed]
         yield f"| {invariant} | {len(judged)} | {sum(invariant not in outcome.broken for outcome in judged)} |"
 
 

@@ -1,15 +1,29 @@
-"""What a task of the chaos DAG does: one row under a key of its try, written and read back."""
+"""What a task of the chaos DAG does: one row under a key of its try, written and read back.
+
+Every second task writes with a query of its own, the others in a transaction. Every fourth leaves a transaction open
+when it ends, as a task does that forgets to commit: the next one on its connection must notice nothing of it.
+"""
 
 import os
 import time
 import uuid
 
+import neo4j
+
 from patterns import registry
 
 STORE = "CREATE (:ChaosRow {run: $run, task: $task, try: $try_number, nonce: $nonce})"
 READ = "MATCH (row:ChaosRow {run: $run, task: $task, try: $try_number}) RETURN row.nonce AS nonce, $nonce AS echo"
+UNCOMMITTED = "CREATE (:ChaosUncommitted {run: $run, task: $task})"
+# Of anybody's: a transaction's own end is what keeps them from others.
+SEEN = "MATCH (row:ChaosUncommitted {run: $run}) RETURN count(row) AS seen"
 MIXED_UP = "CREATE (:ChaosMixedUp {run: $run, task: $task, expected: $nonce})"
 TIMES = 3
+WRITES_ALONE, LEAVES = 2, 4     # every second task, every fourth
+PID = "chaos_pid"               # in the metadata of a transaction: who is in it, for those who ask the server
+
+# What a task has left open: it is not to be closed by the garbage collector, but by the end of the process.
+_left: list[object] = []
 
 
 class MixedUpError(RuntimeError):
@@ -23,14 +37,30 @@ def store_and_read(pattern: str, run: str, task: int, try_number: int, hold: flo
     """
     connection = registry.load(pattern)(os.environ)
     key = {"run": run, "task": task, "try_number": try_number, "nonce": uuid.uuid4().hex}
-    with connection.get_driver().session() as session:
-        session.execute_write(lambda tx: tx.run(STORE, key).consume())
-        with session.begin_transaction() as transaction:
+    driver = connection.get_driver()
+    with driver.session() as session:
+        if task % WRITES_ALONE:
+            session.run(STORE, key).consume()
+        else:
+            session.execute_write(lambda tx: tx.run(STORE, key).consume())
+        with session.begin_transaction(metadata={PID: os.getpid()}) as transaction:
+            transaction.run(UNCOMMITTED, key).consume()
             answers = [transaction.run(READ, key).values()]
             time.sleep(hold)    # for a fault to strike within a transaction
-            transaction.commit()
+            transaction.rollback()
         answers += [session.run(READ, key).values() for _ in range(TIMES)]
-        if any([key["nonce"], key["nonce"]] not in answer for answer in answers):
+        seen = session.run(SEEN, key).single(strict=True)["seen"]
+        if seen or any([key["nonce"], key["nonce"]] not in answer for answer in answers):
             session.run(MIXED_UP, key).consume()
-            raise MixedUpError(f"task {task} of {run} has {answers}, and not its own {key['nonce']}")
+            raise MixedUpError(f"task {task} of {run} has {answers}, and not its own {key['nonce']}; it sees {seen} "
+                               "rows that nobody has committed")
+    if task % LEAVES == 0:
+        _leave_open(driver, key)
     return str(key["nonce"])
+
+
+def _leave_open(driver: neo4j.Driver, key: dict[str, object]) -> None:
+    session = driver.session()
+    transaction = session.begin_transaction()
+    transaction.run(UNCOMMITTED, key).consume()
+    _left.extend((session, transaction))

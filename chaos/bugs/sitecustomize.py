@@ -22,7 +22,7 @@ def _lease_kept() -> None:
 
 
 def _reset_skipped() -> None:
-    """Give what is left of a client that died within a transaction to the next one."""
+    """Give what is left of a client that ended within a transaction to the next one."""
     pool = importlib.import_module("worker_init.pool")
     pool.Pool.reset_and_give_back = pool.Pool.give_back
 

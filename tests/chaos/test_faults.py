@@ -1,0 +1,81 @@
+"""A fault of the chaos suite says what it has struck, and that it has missed where that was nothing."""
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import cast
+
+import psutil
+import pytest
+
+from chaos import proxy
+from chaos.faults import Fault, Kind, MissedError, strike
+from chaos.ground import Ground
+from testing.waiting import eventually
+
+
+class Struck:
+    """As much of a ground as a fault needs that strikes a process: tasks in a transaction, a process, a proxy."""
+
+    def __init__(self, pid: int, busy: int = 1) -> None:
+        self._pid = pid
+        self._busy = busy
+        self.proxy = proxy.Proxy(1)
+
+    def tasks_in_a_transaction(self) -> set[int]:
+        return {self._pid} if self._busy else set()
+
+    def pid(self, _: str) -> int:
+        return self._pid
+
+
+@pytest.fixture
+def victim() -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def struck(ground: Struck, fault: Fault) -> str:
+    return strike(cast("Ground", ground), fault, 0.0, random.Random(1), lambda: None)
+
+
+def test_a_kill_says_whom_it_has_killed(victim: "subprocess.Popen[bytes]") -> None:
+    said = struck(Struck(victim.pid), Fault("kill -9", "task"))
+    assert said == f"process {victim.pid} was alive, and is dead, with 1 tasks in a transaction"
+    assert victim.wait(60) == -signal.SIGKILL
+
+
+def test_a_stop_says_who_stood_still_and_lets_it_go_on(victim: "subprocess.Popen[bytes]") -> None:
+    assert f"process {victim.pid} stood still" in struck(Struck(victim.pid), Fault("stopped", "postgres"))
+    eventually(lambda: psutil.Process(victim.pid).status() != psutil.STATUS_STOPPED)
+
+
+def test_a_stop_that_somebody_else_ends_has_missed(victim: "subprocess.Popen[bytes]") -> None:
+    def go_on() -> None:
+        victim.send_signal(signal.SIGCONT)
+        eventually(lambda: psutil.Process(victim.pid).status() != psutil.STATUS_STOPPED)
+    with pytest.raises(MissedError, match="did not stand still"):
+        strike(cast("Ground", Struck(victim.pid)), Fault("stopped", "postgres"), 0.0, random.Random(1), go_on)
+
+
+@pytest.mark.parametrize("kind", ["kill -9", "stopped"])
+def test_what_strikes_a_process_that_had_ended_has_missed(kind: Kind, victim: "subprocess.Popen[bytes]") -> None:
+    victim.kill()
+    victim.wait(60)
+    with pytest.raises(MissedError, match="had ended"):
+        struck(Struck(victim.pid), Fault(kind, "postgres"))
+
+
+def test_what_strikes_while_nobody_is_in_a_transaction_has_missed(victim: "subprocess.Popen[bytes]") -> None:
+    with pytest.raises(MissedError, match="no task was within a transaction"):
+        struck(Struck(victim.pid, busy=0), Fault("kill -9", "redis"))
+    assert victim.poll() is None
+
+
+@pytest.mark.parametrize("kind", ["cut", "delayed", "black hole"])
+def test_a_network_that_carries_nothing_cannot_be_struck(kind: Kind) -> None:
+    with pytest.raises(MissedError, match=r"^0 "):
+        struck(Struck(os.getpid()), Fault(kind, "connections to Neo4j"))
