@@ -44,7 +44,7 @@ SELECTION = (
     "tests/worker_init/test_celery.py::test_airflows_connections_lead_to_the_driver",
     "tests/worker_init/test_celery.py::test_it_can_be_turned_off",
     "tests/worker_init/test_preload.py::test_the_list_starts_no_thread_and_opens_no_file_or_connection",
-    "tests/worker_init/test_upstream_faults.py::test_a_server_that_is_too_old_is_down_and_says_why")
+    "tests/worker_init/test_unshared.py::test_a_worker_leaves_an_old_server_to_its_tasks_and_shares_it_once_it_is_upgraded")
 # Neither the rig nor the Celery provider runs on it: the relay's own tests, and a host in front of a real server.
 OLDEST_PYTHON = "3.10"
 OF_THE_OLDEST_PYTHON = ("tests/worker_init/pure",)

@@ -12,6 +12,7 @@ import stat
 import struct
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ CONTROL_SOCKET = "control"
 _REFUSING = "refusing"
 # While it is in the folder, the host is paused, and so is one that replaces it.
 _PAUSED = "paused"
+# Which upstreams of the worker's environment tasks connect to by themselves, and why.
+_UNSHARED = "unshared"
 _VARIABLE = "WORKER_INIT_RUNTIME_DIR"
 _FOLDER_PREFIX = "worker-init-"
 # Room for the address of a Unix socket in the kernel, without the zero at its end.
@@ -117,6 +120,25 @@ def set_paused(folder: Path, *, paused: bool) -> None:
 def is_paused(folder: Path) -> bool:
     """Whether a host of this folder begins paused."""
     return (folder / _PAUSED).exists()
+
+
+def set_unshared(folder: Path, why: Mapping[int, str]) -> None:
+    """Say which upstreams of the worker's environment tasks connect to by themselves, and why. Raises OSError."""
+    if not why:
+        (folder / _UNSHARED).unlink(missing_ok=True)
+        return
+    part = folder / f"{_UNSHARED}.part"
+    part.write_text(json.dumps(why), encoding="utf-8")
+    part.replace(folder / _UNSHARED)
+
+
+def unshared(folder: Path) -> dict[int, str]:
+    """Return which upstreams of the worker's environment tasks connect to by themselves, and why."""
+    try:
+        text = (folder / _UNSHARED).read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    return {int(at): why for at, why in json.loads(text).items()}
 
 
 def is_refusing(folder: Path) -> bool:

@@ -56,6 +56,10 @@ class UpstreamFailure(WorkerInitError):
                    **{key: value for key, value in named.items() if value})
 
 
+class TooOld(UpstreamFailure):
+    """A server speaks too little Bolt to be shared. The message names the versions that can be."""
+
+
 class ServerFault(WorkerInitError):
     """A server answered what Bolt does not allow at that point. It costs the one lease that it happened in."""
 

@@ -48,6 +48,16 @@ class Fleet:
         begun = [one.begin(slots) for one in self._supervisors]
         return all(begun) and all(one.wait() for one in self._supervisors)
 
+    @property
+    def unshared(self) -> dict[int, str]:
+        """Which upstreams of the environment tasks connect to by themselves, by their number, and why."""
+        return {at: why for one in self._supervisors for at, why in one.unshared.items()}
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is an upstream in the environment that tasks share."""
+        return any(one.is_needed for one in self._supervisors)
+
     def ensure(self, slots: int) -> None:
         """Have at least so many slots."""
         for one in self._supervisors:

@@ -9,6 +9,7 @@ every program that loads the app. The pairs, in the order in which they fire:
 ``worker_init``             main process, before the pool: start the driver host
 ``worker_before_create_…``  main process, before each fork: a slot for the process to come
 ``worker_process_init``     pool process, at most 4 s: export the address of its driver
+``task_prerun``             pool process: export it again where that has changed
 ``worker_process_shutdown`` pool process, not guaranteed: close what it opened
 ``worker_shutdown``         main process, warm shutdown, after the last task: end the driver host
 ``terminate()``             main process, cold shutdown (the bootstep in :mod:`worker_init.inspection`)
@@ -20,6 +21,7 @@ from typing import Any
 
 from billiard.process import current_process
 from celery.signals import (
+    task_prerun,
     worker_before_create_process,
     worker_init,
     worker_process_init,
@@ -69,6 +71,12 @@ def open_process(**_: Any) -> None:
     """Export the driver's address. The pool gives each process an index, and a successor the same one."""
     remember()
     this_process.enter(getattr(current_process(), "index", 0), os.environ)
+
+
+@task_prerun.connect
+def look_again(**_: Any) -> None:
+    """Export the driver's address again where a server has turned out to be too old, or is so no more."""
+    this_process.before_task()
 
 
 @worker_process_shutdown.connect

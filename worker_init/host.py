@@ -25,7 +25,7 @@ from worker_init.address_request import (
     peer_of,
 )
 from worker_init.commands import Command
-from worker_init.control import is_paused, set_paused
+from worker_init.control import is_paused, set_paused, set_unshared
 from worker_init.measures import Key, Measured, Measures
 from worker_init.on_demand import OnDemand
 from worker_init.pool_actions import Limits
@@ -33,12 +33,15 @@ from worker_init.relay import Relay, Shared
 from worker_init.settings import Settings
 from worker_init.slot_claims import SlotClaims
 from worker_init.targets import Address, Credentials, Target
+from worker_init.unshared import Unshared
 from worker_init.upstream import driver_version
 
 if TYPE_CHECKING:
     from worker_init.metrics import Exporter
 
 log = logging.getLogger(__name__)
+# How long a worker's start, or a task, waits for a server to say which Bolt it speaks: less than ANSWER_SECONDS.
+_LOOK_SECONDS = 2.0
 
 
 class HostSettings(NamedTuple):
@@ -88,6 +91,8 @@ class Host:
                                    self._close)
         self._closing: set[asyncio.Task[None]] = set()
         self._status_server: asyncio.Server | None = None
+        self._unshared = Unshared(settings.limits.liveness_check, settings.connection_timeout,
+                                  may_ask=lambda: not self._is_paused, changed=self._keep_unshared)
         self._measures = Measures()
         self._exporter = self._exported()
         self._folder = settings.folder
@@ -121,6 +126,23 @@ class Host:
         """Serve one driver on a listening socket. It connects when it is first asked for a transaction."""
         await self._open(slot, at, target, credentials, sock)
         self._on_demand.add_fixed(slot, target, Address.of(sock, credentials))
+        self._unshared.fixed[at] = target
+
+    async def look_at_servers(self) -> None:
+        """Ask the servers of the worker's environment which Bolt they speak. One that is silent is not waited for."""
+        await self._unshared.look(_LOOK_SECONDS)
+
+    def _keep_unshared(self) -> None:
+        """Have tasks connect by themselves where a server is too old, and share it where it is so no more."""
+        for relay in [*self._relays.values()]:
+            relay.unshared = self._unshared.why(relay.target)
+            if relay.unshared:
+                # Behind what is going on in the relay: who waits there has to be told first.
+                asyncio.get_running_loop().call_soon(self._on_demand.drop, relay.target)
+        try:
+            set_unshared(self._folder, self._unshared.numbers())
+        except OSError as error:
+            log.warning("tasks will not learn which upstreams they share: %s", error)
 
     async def open_again(self, slot: int, at: int, target: Target, credentials: Credentials,
                          sock: socket.socket) -> None:
@@ -138,7 +160,9 @@ class Host:
         relay = Relay(f"slot {slot}, {target.uri}", target, credentials, limits=self._settings.limits,
                       connection_timeout=self._settings.connection_timeout,
                       logon_timeout=self._settings.logon_timeout,
-                      on_client=lambda: self._notice_process(slot), shared=self._shared)
+                      on_client=lambda: self._notice_process(slot), shared=self._shared,
+                      on_version=lambda failure: self._unshared.heard(target, failure))
+        relay.unshared = self._unshared.why(target)
         self._relays[slot, at] = relay
         if self._is_paused:
             relay.obey(Command.PAUSE)
@@ -167,6 +191,7 @@ class Host:
         self._claims.move(folder)
         self._folder = folder
         self._keep_pause()
+        self._keep_unshared()
         await self.serve_status(sock)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -211,10 +236,22 @@ class Host:
                 raise NoAddress(f"user {peer.user} is not the one whose host this is")
             if self._is_draining:
                 raise NoAddress("it is about to end")
-            return answer_of(await self._on_demand.address(AddressRequest.parse(line), peer.pid))
+            return await self._shared_address(AddressRequest.parse(line), peer.pid)
         except NoAddress as error:
             log.warning("a task connects by itself: %s", error)
             return {"refused": f"the driver host refuses: {error}"}
+
+    async def _shared_address(self, request: AddressRequest, pid: int) -> dict[str, Any]:
+        """Answer with an address, unless the server turns out to be too old, which the log has said already."""
+        target = request.target
+        if not (why := self._unshared.why(target)):
+            address = await self._on_demand.address(request, pid)
+            relay = self._on_demand.relay_for(request)
+            if relay and not self._is_paused:
+                await relay.know_server(_LOOK_SECONDS)
+            if not (why := self._unshared.why(target)):
+                return answer_of(address)
+        return {"refused": why}
 
     def status(self) -> dict[str, Any]:
         """Return what inspection shows."""
@@ -248,6 +285,7 @@ class Host:
         self._is_draining = True
         await asyncio.gather(*(relay.drain(limit) for relay in self._relays.values()))
         self._on_demand.close()
+        self._unshared.close()
         self._claims.close()
         if self._status_server:
             self._status_server.close()

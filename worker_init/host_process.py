@@ -92,7 +92,8 @@ class HostProcess:
         elif kind == "folder" and self._host:
             self._folder = Path(message["folder"])
             await self._host.move(self._folder, socket.socket(fileno=descriptors[0]))
-        elif kind == "ready":
+        elif kind == "ready" and self._host:
+            await self._host.look_at_servers()
             self._say_ready()
 
     def _tell(self, message: dict[str, Any], *sockets: socket.socket) -> None:

@@ -7,7 +7,7 @@ load that import alone takes longer than Celery lets a pool process start.
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from types import ModuleType
 from typing import Any
 
@@ -24,12 +24,32 @@ from worker_init.tasks import close_process_driver, keep_process_driver
 log = logging.getLogger(__name__)
 
 
+class Replaced:
+    """An environment in which some variables are replaced for a time."""
+
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        self._environment = environment
+        self._before: dict[str, str | None] = {}
+
+    def replace(self, variables: Mapping[str, str]) -> None:
+        """Set these variables. Those that were set before have their own values again."""
+        for name, value in self._before.items():
+            if value is None:
+                self._environment.pop(name, None)
+            else:
+                self._environment[name] = value
+        self._before = {name: self._environment.get(name) for name in variables}
+        self._environment.update(variables)
+
+
 class Worker:
     """This process's part in the worker. Opening and closing may happen any number of times."""
 
     def __init__(self) -> None:
         self._supervisor: Supervisor | Fleet | None = None
         self._index: int | None = None
+        self._own = Replaced({})
+        self._unshared: dict[int, str] = {}
         self._connections: ModuleType | None = None
         self._notes: list[tuple[int, str]] = []
 
@@ -63,10 +83,16 @@ class Worker:
             return
         if supervisor.start(slots):
             self._supervisor = supervisor
-            self._notes.append((logging.INFO, f"tasks connect through {supervisor!r}"))
+            self._note_what_is_shared(supervisor)
         else:
             self.stay_off(supervisor.reason)
             supervisor.kill()
+
+    def _note_what_is_shared(self, supervisor: Supervisor | Fleet) -> None:
+        for why in dict.fromkeys(supervisor.unshared.values()):
+            self.stay_off(why, logging.WARNING)
+        if self._connections or supervisor.is_needed:
+            self._notes.append((logging.INFO, f"tasks connect through {supervisor!r}"))
 
     def _look_at_open_files(self, slots: int) -> None:
         if problem := open_files.problem(slots):
@@ -124,11 +150,24 @@ class Worker:
             return
         self._index = index
         supervisor = self._supervisor.of(index)
-        environment.update(supervisor.environment(index))
+        self._own = Replaced(environment)
+        self._export(supervisor, index)
         if self._connections and not supervisor.is_refusing:
             self._connections.switch_on(environment, supervisor.folder, supervisor.slot_of(index))
         self._supervisor.enter(index)
         keep_process_driver(os.getpid())
+
+    def before_task(self) -> None:
+        """Have the environment say what is so now: an upstream may be too old since, or new enough."""
+        if self._supervisor and self._index is not None:
+            supervisor = self._supervisor.of(self._index)
+            if supervisor.unshared != self._unshared:
+                self._export(supervisor, self._index)
+                keep_process_driver(os.getpid())
+
+    def _export(self, supervisor: Supervisor, index: int) -> None:
+        self._unshared = supervisor.unshared
+        self._own.replace(supervisor.environment(index))
 
     def leave(self) -> None:
         """Close what this pool process has opened."""

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from worker_init.measures import BOUNDS, Histogram, Key, Measured, Totals
-from worker_init.pool_states import PoolState
+from worker_init.pool_states import OFF, PoolState
 
 # Seconds that the event loop may take to answer: a scraper waits 10 by default.
 _ANSWER_SECONDS = 5.0
@@ -57,7 +57,7 @@ _GAUGES = (
     _Gauge("worker_init_clients", "Connections of tasks to the relay.", None,
            lambda measured: {"": measured.gauges.clients}),
     _Gauge("worker_init_drivers", "Shared drivers, by state.", "state",
-           lambda measured: {str(state): measured.gauges.states[str(state)] for state in PoolState}),
+           lambda measured: {state: measured.gauges.states[state] for state in (*map(str, PoolState), OFF)}),
 )
 _COUNTERS = (
     _Counter(f"{_CONNECTION}_timeouts", "Transactions that got no connection in time.",

@@ -48,6 +48,12 @@ class Served:
         """Whether a process lives that knows the address, or a client is connected."""
         return bool(self.users) or self.relay.has_clients
 
+    def forget_users(self) -> None:
+        """Watch nobody any more."""
+        for descriptor in self.users.values():
+            _let_go(descriptor)
+        self.users.clear()
+
     def stop_timer(self) -> None:
         """Stay for now."""
         if self.timer:
@@ -98,13 +104,23 @@ class OnDemand:
         self._watch(demand, served, pid)
         return served.address
 
+    def relay_for(self, request: AddressRequest) -> Relay | None:
+        """Return the relay that is open because a task has asked for it."""
+        served = self._served.get(Demand(*request))
+        return served.relay if served else None
+
+    def drop(self, target: Target) -> None:
+        """Close an upstream that cannot be shared, also where tasks live that have asked for it."""
+        for demand, served in [*self._served.items()]:
+            if demand.target == target:
+                served.forget_users()
+                self._retire(demand)
+
     def close(self) -> None:
         """Watch nobody any more."""
         for served in self._served.values():
             served.stop_timer()
-            for descriptor in served.users.values():
-                _let_go(descriptor)
-            served.users.clear()
+            served.forget_users()
 
     def _is_local(self, target: Target) -> bool:
         addresses = [*self._fixed.values(), *(served.address for served in self._served.values())]
@@ -182,7 +198,7 @@ class OnDemand:
     def _retire(self, demand: Demand) -> None:
         served = self._served.pop(demand)
         served.stop_timer()
-        log.info("slot %d, %r: no task needs it any more, closed", demand.slot, demand.target)
+        log.info("slot %d, %r: no task uses it any more, closed", demand.slot, demand.target)
         self._close_relay(demand.slot, served.at, served.sock)
 
 

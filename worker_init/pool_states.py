@@ -82,6 +82,10 @@ class PoolState(_Named):
     CLOSED = "closed"
 
 
+# What a shared driver is that has no use for its pool: tasks connect by themselves.
+OFF = "off"
+
+
 class PoolEvent(_Named):
     """What happens to the pool as a whole."""
 

@@ -1,5 +1,6 @@
 """A driver behind an address: the relay of one slot, with its listening socket, clients and pool."""
 
+import asyncio
 import logging
 import socket
 import time
@@ -12,7 +13,7 @@ from worker_init.client import Client, Verdict
 from worker_init.commands import Command
 from worker_init.door import Door
 from worker_init.end_watch import EndWatch
-from worker_init.errors import UpstreamFailure
+from worker_init.errors import TooOld, UpstreamFailure
 from worker_init.handshake import INTERCHANGEABLE, Version, offers_of
 from worker_init.known_servers import KnownServers, Server
 from worker_init.listener import Listener
@@ -20,6 +21,7 @@ from worker_init.measures import Gauges, Histogram, Measured, Totals
 from worker_init.packstream import pack
 from worker_init.pool import Pool
 from worker_init.pool_actions import Limits
+from worker_init.pool_states import OFF
 from worker_init.routing import ANYWHERE
 from worker_init.session import Session
 from worker_init.spool import Spool
@@ -43,13 +45,16 @@ class Shared:
 class Relay:
     """One upstream's clients and connections.
 
-    Its pool lends each client a connection that speaks the client's version of Bolt.
+    Its pool lends each client a connection that speaks the client's version of Bolt. ``on_version`` is what
+    :class:`worker_init.upstream.Upstream` calls; ``unshared`` is why tasks connect by themselves, if they do.
     """
 
     def __init__(self, name: str, target: Target, credentials: Credentials, *, limits: Limits,
                  connection_timeout: float, logon_timeout: float, on_client: Callable[[], None],
-                 shared: Shared | None = None) -> None:
+                 on_version: Callable[[TooOld | None], None], shared: Shared | None = None) -> None:
         self.name = name
+        self.unshared: str | None = None
+        self._first_answer: asyncio.Future[None] | None = None
         self.logon_timeout = logon_timeout
         self.target = target
         self.server: Server | None = None
@@ -58,7 +63,7 @@ class Relay:
         shared = shared or Shared()
         self.spool = shared.spool
         self.end_watch = shared.end_watch
-        self.pool = Pool(Upstream(target, connection_timeout), limits, name)
+        self.pool = Pool(Upstream(target, connection_timeout, on_version), limits, name)
         # What clients of each version are told of this server.
         self._greetings: dict[Version, bytes] = {}
         self._door = Door(credentials, target)
@@ -177,6 +182,13 @@ class Relay:
         """Pool: there is none."""
         self._tell(failure)
 
+    async def know_server(self, seconds: float) -> None:
+        """Wait until the server has said what it speaks, or cannot be had, for so many seconds at most."""
+        if self._first_answer is None:
+            answer = self._first_answer = asyncio.get_running_loop().create_future()
+            self.ask_server(lambda _: answer.set_result(None))
+        await asyncio.wait({self._first_answer}, timeout=seconds)
+
     def _tell(self, failure: UpstreamFailure | None) -> None:
         asking, self._asking = self._asking, []
         for then in asking:
@@ -216,6 +228,11 @@ class Relay:
             log.warning("%s: %s: %s", self.name, what, why)
         reasons[why] += 1
 
+    @property
+    def state(self) -> str:
+        """The pool's state; "off" where tasks connect by themselves."""
+        return OFF if self.unshared else str(self.pool.state)
+
     def measured(self) -> Measured:
         """Return what metrics show. Nothing in it changes any more."""
         pool, counters = self.pool, self.pool.counters
@@ -225,14 +242,14 @@ class Relay:
                         counters.create.plus(nothing), counters.wait.plus(nothing, counters.served_at_once),
                         counters.use.plus(nothing))
         return Measured(totals, Gauges(pool.idle, pool.in_use, pool.limits.max_size, pool.waiting, len(self._sessions),
-                                       Counter([str(pool.state)])))
+                                       Counter([self.state])))
 
     def status(self) -> dict[str, Any]:
         """Return what inspection shows: gauges, counters since the host's start, no secret."""
         pool, counters = self.pool, self.pool.counters
         opened, is_open = pool.upstream.opened, pool.upstream.open
         return {
-            "state": str(pool.state), "address": self.address, "upstream": self.target.uri,
+            "state": self.state, "address": self.address, "upstream": self.target.uri,
             "bolt": str(self.server.version) if self.server else None,
             "connections": {"open": is_open, "opened": opened, "closed": opened - is_open, "idle": pool.idle,
                             "in_use": pool.in_use, "max_size": pool.limits.max_size},
@@ -240,7 +257,7 @@ class Relay:
             "waits": {"now": pool.waiting, "total": counters.waits, "timed_out": counters.timeouts,
                       "seconds": round(counters.wait_seconds, 3), "longest_seconds": round(pool.longest_wait, 3)},
             "clients": {"now": len(self._sessions), "total": self._clients, "refused": self._turned_away.total()},
-            "errors": counters.errors, "last_error": pool.last_error,
+            "errors": counters.errors, "last_error": self.unshared or pool.last_error,
             "faults": {"own": self._own_faults.total() + counters.own_faults, "server": self._server_faults.total()},
         }
 

@@ -32,6 +32,7 @@ from worker_init.control import (
     renew_folder,
     send_command,
     set_refusing,
+    unshared,
 )
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.host_life import END_SECONDS, REFUSING, SETTLED, Action, Event, HostLife, Patience, State
@@ -194,7 +195,17 @@ class Supervisor:
                      if endpoint.slot == slot and endpoint.address.port not in self._lost_ports]
         if self._life.is_refusing or len(addresses) < len(self._upstreams.targets):
             return {}
-        return self._upstreams.environment(addresses)
+        return self._upstreams.environment(addresses, self.unshared)
+
+    @property
+    def unshared(self) -> dict[int, str]:
+        """Which upstreams of the environment tasks connect to by themselves, by their number, and why."""
+        return unshared(self.folder)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is an upstream in the environment that tasks share."""
+        return len(self.unshared) < len(self._upstreams.targets)
 
     def stop(self) -> None:
         """Let the host drain and end, then forget it. Doing it twice is fine."""

@@ -8,7 +8,7 @@ Two of them share a driver only where server and identity are the same.
 import json
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -117,14 +117,19 @@ class Upstreams(NamedTuple):
     ids: tuple[tuple[str, int, AirflowConnection], ...]
     notes: tuple[str, ...]
 
-    def environment(self, addresses: list[Address]) -> dict[str, str]:
-        """Return what a task finds in its environment; ``addresses`` are those of ``targets``."""
-        found = {variable_of(name): connection.through(addresses[at]) for name, at, connection in self.ids}
-        if self.default is not None:
-            host, port, credentials = addresses[self.default]
-            found |= {"NEO4J_WORKER_URI": f"bolt://{host}:{port}", "NEO4J_WORKER_USERNAME": credentials.username,
-                      "NEO4J_WORKER_PASSWORD": credentials.password}
-        if self.default is not None and self.database:
+    def environment(self, addresses: list[Address], unshared: Container[int] = ()) -> dict[str, str]:
+        """Return what a task finds in its environment; ``addresses`` are those of ``targets``.
+
+        To those whose numbers are ``unshared`` it connects by itself.
+        """
+        found = {variable_of(name): connection.through(addresses[at]) for name, at, connection in self.ids
+                 if at not in unshared}
+        if self.default is None or self.default in unshared:
+            return found
+        host, port, credentials = addresses[self.default]
+        found |= {"NEO4J_WORKER_URI": f"bolt://{host}:{port}", "NEO4J_WORKER_USERNAME": credentials.username,
+                  "NEO4J_WORKER_PASSWORD": credentials.password}
+        if self.database:
             found["NEO4J_WORKER_DATABASE"] = self.database
         return found
 

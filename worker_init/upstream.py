@@ -21,10 +21,11 @@ from neo4j import AsyncGraphDatabase
 from neo4j._async.io import AsyncBolt
 from neo4j._async_compat.network import AsyncNetworkUtil
 from neo4j._deadline import Deadline
-from neo4j.exceptions import DriverError, GqlError, Neo4jError
+from neo4j._exceptions import BoltHandshakeError
+from neo4j.exceptions import DriverError, GqlError, Neo4jError, UnsupportedServerProduct
 
 from worker_init.bolt import Piece, Scanner, Tag, body_of, message
-from worker_init.errors import UNREACHABLE, BadSetting, ProtocolViolation, UpstreamFailure
+from worker_init.errors import UNREACHABLE, BadSetting, ProtocolViolation, TooOld, UpstreamFailure
 from worker_init.handshake import OLDEST, Version, offers_of
 from worker_init.known_servers import Server
 from worker_init.pool_actions import Link
@@ -34,6 +35,7 @@ from worker_init.targets import Target
 TESTED = ("5.28.2", "6.0.3", "6.4.1")
 USER_AGENT = "worker-init"
 _UNKNOWN = "Neo.DatabaseError.General.UnknownError"
+_NEW_ENOUGH = f"which cannot be shared: Neo4j 4.4 and newer can (Bolt {OLDEST} and newer)"
 # What the innermost of these functions of the driver and of asyncio waits for, while a connection is opened.
 _STAGES = {"_connect_secure": "the TCP connection", "create_connection": "the TLS handshake",
            "_handshake": "the answer to Bolt's version handshake", "hello": "the answer to HELLO or LOGON"}
@@ -230,11 +232,14 @@ class Upstream:
     """Where connections come from: one official ``neo4j.AsyncDriver``, which connects when it is asked to.
 
     ``seed`` is the address that the target names; ``connection_timeout`` bounds all that opening a connection takes, in
-    seconds; ``opened`` counts connections ever made. Raises BadSetting where the driver refuses the target.
+    seconds; ``opened`` counts connections ever made. ``on_version`` is told of each server that is too old while no
+    connection is open, and with None of each that is not. Raises BadSetting where the driver refuses the target.
     """
 
-    def __init__(self, target: Target, connection_timeout: float) -> None:
+    def __init__(self, target: Target, connection_timeout: float,
+                 on_version: Callable[[TooOld | None], None] = lambda _: None) -> None:
         self.target = target
+        self._on_version = on_version
         self.connection_timeout = connection_timeout
         self.opened = 0
         self._connections: set[Connection] = set()
@@ -266,16 +271,26 @@ class Upstream:
             with _asking_for(place.version):
                 raw = await self._open(self._pool.address if is_seed else neo4j.Address.parse(place.address))
             connection = Connection(raw, self._connections.discard)
+        except (UnsupportedServerProduct, BoltHandshakeError) as error:
+            if place.version:       # it is an earlier version of its own that it does not speak any more
+                raise _failure(error, name) from error
+            raise self._too_old(f"{name} speaks no Bolt that the Neo4j driver {driver_version} knows") from error
         except Exception as error:
             raise _failure(error, name) from error
         version = connection.server.version
         if not offers_of(version):
             connection.abort()
-            raise UpstreamFailure(_UNKNOWN, (
-                f"{name} speaks Bolt {version}, which cannot be shared: it takes {OLDEST} or newer"))
+            raise self._too_old(f"{name} speaks Bolt {version}")
         self.opened += 1
         self._connections.add(connection)
+        self._on_version(None)
         return connection
+
+    def _too_old(self, what: str) -> TooOld:
+        failure = TooOld(_UNKNOWN, f"{what}, {_NEW_ENOUGH}")
+        if not self._connections:
+            self._on_version(failure)
+        return failure
 
     async def _open(self, address: Any) -> Any:
         """Try each address that a name stands for, in the time that there is for all of them."""

@@ -28,10 +28,12 @@ from airflow.sdk.execution_time.context import _get_variable
 from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
 from testing.servers import Neo4jServer, Serving, serving
+from tests.worker_init.faults import proxy
 from worker_init import airflow_connections
 from worker_init.airflow_connections import SharedDriverConnections, switch_on
 from worker_init.backend_setting import BACKEND, FOLDER, SETTING, WRAPPED
 from worker_init.control import find_folders, read_status
+from worker_init.handshake import Version
 
 FILES = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
 HIDDEN = "hidden-7f3a"
@@ -271,6 +273,20 @@ def test_without_a_host_the_task_has_its_own_connection_and_one_line(get: Get, a
     assert record.getMessage().startswith(f"connection ours: this task connects by itself: no driver host answers in "
                                           f"{tmp_path}")
     assert server.password not in record.getMessage()
+
+
+@pytest.mark.usefixtures("switched_on")
+def test_a_server_of_too_old_a_bolt_is_the_tasks_own_and_one_line(get: Get, api: Api, server: Neo4jServer,
+                                                                  caplog: pytest.LogCaptureFixture) -> None:
+    with proxy(server.port) as hop, caplog.at_level(logging.INFO, "worker_init"):
+        hop.speaks = Version(2, 0)
+        own = api.connections["ours"] = fields(server, port=hop.port)
+        for _ in range(3):
+            found = get("ours")
+            assert {name: getattr(found, name) for name in own} == own
+        (record,) = caplog.records
+        assert "connection ours: this task connects by itself" in record.getMessage()
+        assert "Neo4j 4.4 and newer" in record.getMessage()
 
 
 @pytest.mark.usefixtures("switched_on")

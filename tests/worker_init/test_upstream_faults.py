@@ -1,4 +1,4 @@
-"""Servers that fall silent, hang up, take no more, are too old or have no leader: what tasks see, what is kept."""
+"""Servers that fall silent, hang up, take no more or have no leader: what tasks see, what is kept."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from typing import Any
 
 import neo4j
 import pytest
-from neo4j.exceptions import DatabaseError, DatabaseUnavailable
+from neo4j.exceptions import DatabaseUnavailable
 
 from testing.servers import Serving, serving
 from testing.waiting import LIMIT, wait_until
@@ -383,22 +383,6 @@ def test_a_silent_server_is_named_in_time_with_what_it_did_not_answer(members: i
         assert running.uri() in str(caught.value)
         assert "WORKER_INIT_CONNECTION_TIMEOUT" in str(caught.value)
         assert status(host)["state"] == "down"
-
-
-class _Old(Member):
-    offers = (Version(4, 3),)
-
-
-@both
-def test_a_server_that_is_too_old_is_down_and_says_why(members: int, tmp_path: Path) -> None:
-    with (servers(_Old, members) as running, serving(tmp_path, running.uri(), AUTH) as host,
-          host.driver(max_transaction_retry_time=0) as driver):
-        with pytest.raises(DatabaseError, match=r"speaks Bolt 4\.3"):
-            value(driver)
-        found = status(host)
-        assert found["state"] == "down"
-        assert "Bolt 4.3" in found["last_error"]
-        assert found["connections"]["open"] == 0
 
 
 # Clusters
