@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks import footprint, forks, killed_clients, killed_host, relay
+from benchmarks import footprint, forks, killed_clients, killed_host, relay, throughput
 from rig.settings import PROJECT
 from testing.servers import Neo4jServer
 from testing.waiting import eventually
@@ -68,6 +68,14 @@ def test_killed_hosts(run: Run) -> None:
 def test_footprint(run: Run) -> None:
     result = run(footprint.main, "--processes", "2", "--idle", "0.1")
     assert 10 < result["host_pss_mb"] < 200
+
+
+def test_throughput(run: Run) -> None:
+    cases = run(throughput.main, "--clients", "1", "20", "--rounds", "1", "--seconds", "0.2", "--slots", "4")["cases"]
+    assert [(case["clients"], case["way"]) for case in cases] == [
+        (clients, way) for clients in (1, 20) for way in ("direct", "1 host", "2 hosts")]
+    assert all(case["per_second"] > 0 and 0 < case["p50_ms"] <= case["p99_ms"] for case in cases)
+    assert all(case["host_cores"] == 0 for case in cases if case["way"] == "direct")
 
 
 def name_of(process: psutil.Process) -> str:
