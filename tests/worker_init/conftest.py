@@ -11,6 +11,7 @@ from testing.neo4j_server import StartedNeo4j
 from testing.servers import Neo4jServer, Serving, redis_server, serving
 from tests.server_marks import starts
 from tests.worker_init.agreeing import agreeing_server
+from tests.worker_init.scripted import servers
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +57,20 @@ def agreeing() -> Iterator[str]:
         yield uri
 
 
+@pytest.fixture(scope="session")
+def agreeing_cluster() -> Iterator[str]:
+    """Run a cluster of three members that agree with everything; the address of one."""
+    with servers(members=3) as running:
+        yield running.uri()
+
+
+@pytest.fixture
+def upstream(request: pytest.FixtureRequest) -> str:
+    """Return where a worker's host leads to: a server, or a cluster where a test asks for it by `each_upstream`."""
+    kind = getattr(request, "param", "bolt")
+    return str(request.getfixturevalue({"bolt": "agreeing", "cluster": "agreeing_cluster"}[kind]))
+
+
 @pytest.fixture
 def runtime_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a folder whose path is short enough for a Unix socket's."""
@@ -63,8 +78,8 @@ def runtime_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environment(agreeing: str, runtime_dir: Path) -> dict[str, str]:
+def environment(upstream: str, runtime_dir: Path) -> dict[str, str]:
     """Return what a worker needs in its environment to have a driver host."""
-    return {**os.environ, "NEO4J_URI": agreeing, "NEO4J_USERNAME": "u", "NEO4J_PASSWORD": "p",
+    return {**os.environ, "NEO4J_URI": upstream, "NEO4J_USERNAME": "u", "NEO4J_PASSWORD": "p",
             "WORKER_INIT_CONNECTION_IDS": "", "WORKER_INIT_PRELOAD": "none",
             "WORKER_INIT_RUNTIME_DIR": str(runtime_dir), "WORKER_INIT_DRAIN_TIMEOUT": "1"}

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import neo4j
+import pytest
 
 from testing.alive import is_alive
 from testing.waiting import wait_until
 from worker_init.lifecycle import Worker
 from worker_init.supervisor import Supervisor
+
+# Every fault of a worker's host is tested with a server, and with a cluster of three members.
+each_upstream = pytest.mark.parametrize("upstream", ["bolt", "cluster"], indirect=True)
 
 
 @contextmanager
@@ -35,9 +39,9 @@ def opened(environment: dict[str, str], slots: int = 1) -> Iterator[tuple[Worker
 def is_served(found: dict[str, str]) -> bool:
     """Whether a task is, with what is in its environment."""
     auth = found["NEO4J_WORKER_USERNAME"], found["NEO4J_WORKER_PASSWORD"]
-    with neo4j.GraphDatabase.driver(found["NEO4J_WORKER_URI"], auth=auth, max_transaction_retry_time=0) as driver:
-        driver.verify_connectivity()
-    return True
+    with (neo4j.GraphDatabase.driver(found["NEO4J_WORKER_URI"], auth=auth) as driver,
+          driver.session(database="neo4j") as session, session.begin_transaction()):
+        return True
 
 
 def connect(found: dict[str, str]) -> None:

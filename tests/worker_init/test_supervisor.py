@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 import worker_init
 from testing.alive import is_alive
 from testing.waiting import wait_until
-from tests.worker_init.hosted import connect, is_served, kill_host, opened, serves, status_of
+from tests.worker_init.hosted import connect, each_upstream, is_served, kill_host, opened, serves, status_of
 from worker_init import spawned
 from worker_init.address_request import AddressRequest, NoAddress, ask
 from worker_init.control import CONTROL_SOCKET, find_folders
@@ -85,9 +86,9 @@ def _with_packages() -> str:
 
 # A host that dies, hangs, or cannot start
 
-def asked_for(supervisor: Supervisor, agreeing: str) -> dict[str, str]:
+def asked_for(supervisor: Supervisor, upstream: str) -> dict[str, str]:
     """Ask for an upstream as a task does; return what another task would have in its environment for it."""
-    address = ask(supervisor.folder, AddressRequest(0, Target(agreeing.replace("127.0.0.1", "localhost"), "u", "p")))
+    address = ask(supervisor.folder, AddressRequest(0, Target(upstream.replace("127.0.0.1", "localhost"), "u", "p")))
     assert address
     wait_until(lambda: supervisor._kept, "the worker keeps its socket")
     username, password = address.credentials
@@ -95,22 +96,26 @@ def asked_for(supervisor: Supervisor, agreeing: str) -> dict[str, str]:
             "NEO4J_WORKER_PASSWORD": password}
 
 
+@each_upstream
 def test_a_killed_host_is_replaced_at_the_addresses_that_tasks_have_asked_for(
-        environment: dict[str, str], agreeing: str) -> None:
+        environment: dict[str, str], upstream: str) -> None:
     with opened(environment) as (worker, supervisor):
-        found = asked_for(supervisor, agreeing)
+        found = asked_for(supervisor, upstream)
         for _ in range(2):
             kill_host(supervisor)
             assert is_served(found)
             wait_until(lambda: serves(worker), "another serves")
-        assert asked_for(supervisor, agreeing) == found
+        assert asked_for(supervisor, upstream) == found
 
 
+@each_upstream
 def test_a_worker_with_too_many_open_files_keeps_no_socket_and_goes_on(
-        environment: dict[str, str], agreeing: str, caplog: pytest.LogCaptureFixture) -> None:
+        environment: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with opened(environment) as (worker, supervisor), ExitStack() as files:
-        request = AddressRequest(0, Target(agreeing.replace("127.0.0.1", "localhost"), "u", "p"))
+        wait_until(lambda: not [one for one in psutil.Process().net_connections("inet") if one.raddr],
+                   "the servers, which are in this process, have no connection that ends later")
+        request = AddressRequest(0, Target("bolt://localhost:1", "u", "p"))
         with socket.socket(socket.AF_UNIX) as task:
             task.connect(str(supervisor.folder / CONTROL_SOCKET))
             resource.setrlimit(resource.RLIMIT_NOFILE, (task.fileno() + 1, hard))
@@ -129,9 +134,10 @@ def test_a_worker_with_too_many_open_files_keeps_no_socket_and_goes_on(
         wait_until(lambda: serves(worker), "another serves")
 
 
-def test_an_address_that_nobody_asks_the_next_host_for_is_given_up(environment: dict[str, str], agreeing: str) -> None:
+@each_upstream
+def test_an_address_that_nobody_asks_the_next_host_for_is_given_up(environment: dict[str, str], upstream: str) -> None:
     with opened(environment | {"WORKER_INIT_IDLE_TIMEOUT": "0.3"}) as (worker, supervisor):
-        found = asked_for(supervisor, agreeing)
+        found = asked_for(supervisor, upstream)
         kill_host(supervisor)
         wait_until(lambda: not supervisor._kept, "the worker has let go of it")
         with pytest.raises(ConnectionRefusedError):
@@ -139,6 +145,7 @@ def test_an_address_that_nobody_asks_the_next_host_for_is_given_up(environment: 
         assert serves(worker)
 
 
+@each_upstream
 def test_a_killed_host_is_replaced_at_the_same_address(environment: dict[str, str]) -> None:
     with opened(environment) as (worker, supervisor):
         found = supervisor.environment(0)
@@ -149,6 +156,7 @@ def test_a_killed_host_is_replaced_at_the_same_address(environment: dict[str, st
         assert (supervisor.restarts, supervisor.environment(0)) == (1, found)
 
 
+@each_upstream
 def test_a_cold_shutdown_while_the_host_is_dead_leaves_nothing_behind(environment: dict[str, str],
                                                                      runtime_dir: Path) -> None:
     with opened(environment) as (worker, supervisor):
@@ -169,12 +177,13 @@ def hosts_end_while_there_is(flag: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(flag.parent)}
 
 
+@each_upstream
 def test_where_no_host_starts_tasks_are_refused_at_once_until_one_does(
-        environment: dict[str, str], agreeing: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        environment: dict[str, str], upstream: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     broken = tmp_path / "broken"
     patient = hosts_end_while_there_is(broken) | {"WORKER_INIT_START_TIMEOUT": "2"}
     with opened(environment | patient) as (worker, supervisor):
-        found, asked = supervisor.environment(0), asked_for(supervisor, agreeing)
+        found, asked = supervisor.environment(0), asked_for(supervisor, upstream)
         broken.touch()
         kill_host(supervisor)
         wait_until(lambda: supervisor._life.is_refusing, "the worker does not make tasks wait any longer")
@@ -183,7 +192,7 @@ def test_where_no_host_starts_tasks_are_refused_at_once_until_one_does(
             with pytest.raises(ConnectionRefusedError):
                 connect(each)
         with pytest.raises(NoAddress, match="cannot serve at present"):
-            asked_for(supervisor, agreeing)
+            asked_for(supervisor, upstream)
         assert supervisor.environment(0) == {}
         assert status_of(worker)["state"] == "down"
         assert "exit code 7" in status_of(worker)["last_error"]
@@ -194,12 +203,13 @@ def test_where_no_host_starts_tasks_are_refused_at_once_until_one_does(
         wait_until(lambda: serves(worker), "a host has been started after all")
         assert is_served(found)
         assert is_served(asked)
-        assert asked_for(supervisor, agreeing) == asked
+        assert asked_for(supervisor, upstream) == asked
         assert supervisor.environment(0) == found
         assert is_served(supervisor.environment(1))
     assert caplog.text.count("no driver host can be started") == 1
 
 
+@each_upstream
 def test_where_no_host_starts_at_all_the_worker_goes_without(environment: dict[str, str], tmp_path: Path,
                                                              runtime_dir: Path) -> None:
     broken = tmp_path / "broken"
@@ -225,6 +235,7 @@ if "worker_init.host_process" in sys.orig_argv:
 """
 
 
+@each_upstream
 def test_a_self_test_that_could_not_run_says_nothing_about_the_driver(environment: dict[str, str],
                                                                      tmp_path: Path) -> None:
     """A machine that was suspended meanwhile."""
@@ -250,6 +261,7 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
+@each_upstream
 def test_a_host_that_hangs_holds_nobody_up(environment: dict[str, str]) -> None:
     with opened(environment) as (worker, supervisor):
         os.kill(supervisor._pid, signal.SIGSTOP)
@@ -263,6 +275,7 @@ def test_a_host_that_hangs_holds_nobody_up(environment: dict[str, str]) -> None:
         assert is_served(supervisor.environment(299))
 
 
+@each_upstream
 def test_a_host_that_hangs_is_killed_when_the_worker_ends(environment: dict[str, str]) -> None:
     with opened(environment) as (worker, supervisor):
         os.kill(supervisor._pid, signal.SIGSTOP)
@@ -274,6 +287,7 @@ def test_a_host_that_hangs_is_killed_when_the_worker_ends(environment: dict[str,
 
 # The runtime folder
 
+@each_upstream
 def test_tasks_are_served_and_the_status_comes_back_where_the_folder_was_removed(
         environment: dict[str, str], runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker_init.supervisor._FOLDER_SECONDS", 0.2)
@@ -326,6 +340,7 @@ def pool_process(supervisor: Supervisor) -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
+@each_upstream
 def test_a_worker_that_cannot_have_another_folder_serves_without(
         environment: dict[str, str], runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker_init.supervisor._FOLDER_SECONDS", 0.2)
@@ -397,6 +412,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize("held", ["held", "free"])
 @pytest.mark.parametrize("step", ["start", "spawned", "before the settings", "after the settings"])
+@each_upstream
 def test_no_host_outlives_a_worker_that_is_killed_while_it_starts_one(step: str, held: str, runtime_dir: Path,
                                                                      environment: dict[str, str]) -> None:
     with subprocess.Popen([sys.executable, "-c", DYING, step, held], env=environment, cwd=CHECKOUT,
@@ -413,6 +429,7 @@ def test_no_host_outlives_a_worker_that_is_killed_while_it_starts_one(step: str,
                 os.killpg(worker.pid, signal.SIGKILL)
 
 
+@each_upstream
 def test_a_process_that_somebody_else_has_reaped_is_not_killed_again(environment: dict[str, str],
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """Without process descriptors a pid is all there is, and it may be a stranger's by then."""

@@ -13,10 +13,10 @@ import pytest
 
 from testing.alive import is_alive
 from testing.waiting import wait_until
-from tests.worker_init.hosted import connect, is_served, kill_host, opened, serves, status_of
+from tests.worker_init.hosted import connect, each_upstream, is_served, kill_host, opened, serves, status_of
 from worker_init.lifecycle import Worker
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, each_upstream]
 
 TOO_MANY, NO_MEMORY, NO_PROCESS = (OSError(number, os.strerror(number)) for number in
                                    (errno.EMFILE, errno.ENOMEM, errno.EAGAIN))
