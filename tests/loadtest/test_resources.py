@@ -23,6 +23,5 @@ def test_processes_of_a_stack_are_added_up_and_no_others(tmp_path: Path) -> None
         assert found.memory > 0
         if sys.platform == "linux":
             assert found.pss
-            assert 0 < found.pss <= found.memory
     finally:
         processes.kill(list(processes.marked(str(tmp_path))))
