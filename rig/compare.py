@@ -176,7 +176,7 @@ class Comparison:
         self._stack.switch(state.executor, state.relay)
 
     def _environment(self, state: StackState) -> dict[str, Any]:
-        return environment.describe(self._server_version(state), self._stack.versions())
+        return environment.describe(self._server_version(state), self._stack.versions(), own_neo4j=state.own_neo4j)
 
     def _server_version(self, state: StackState) -> str:
         return neo4j.require(state.neo4j_uri, state.neo4j_username, state.secrets.neo4j.get_secret_value(),

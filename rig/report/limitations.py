@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from statistics import median
 
+from rig.environment import OWN_NEO4J
 from rig.metrics.intervals import LEAST_BLOCKS
 from rig.metrics.model import Summary
 from rig.report import phrases
@@ -11,7 +12,7 @@ from rig.report import phrases
 def limitations(summary: Summary) -> list[str]:
     """Return one plain sentence or two for each limit."""
     return [*_sampling(summary), *_probe(summary), *_slots(summary), *_repeats(summary), *summary.unsaid,
-            *_bounds(summary), *_retries(summary), *METHOD]
+            *_bounds(summary), *_members(summary), *_retries(summary), *METHOD]
 
 
 METHOD = (
@@ -83,6 +84,12 @@ def _bounds(summary: Summary) -> Iterator[str]:
     if bounds:
         yield (f"{phrases.others(summary.dag_runs) or 'Others use the server too'}. What was opened is a lower bound, "
                f"marked ≥, for {phrases.enumerate_words(bounds)}.")
+
+
+def _members(summary: Summary) -> Iterator[str]:
+    if summary.environment.get(OWN_NEO4J) is False:
+        yield ("Connections were listed by one server. On a cluster or on Aura each member lists its own, and has ids "
+               "of its own: connections to other members are in no figure.")
 
 
 def _retries(summary: Summary) -> Iterator[str]:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from patterns.facts import Executor
 from rig import closing, metrics, records, report
+from rig.environment import OWN_NEO4J
 from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, summarise
 from rig.metrics.model import Contrast, Side
@@ -537,6 +538,14 @@ NO_TEST = "No test of the claim on LocalExecutor: at the peak"
 def test_the_claims_sentence_comes_from_the_figures(tmp_path: Path, problematic: int, improved: int,
                                                    said: str) -> None:
     assert idle(tmp_path, problematic, improved).startswith(said)
+
+
+@pytest.mark.parametrize(("own", "said"), [(False, True), (True, False), (None, False)])
+def test_what_a_cluster_hides_is_said_where_the_server_is_not_the_rigs_own(
+        own: bool | None, said: bool, tmp_path: Path) -> None:
+    known = {} if own is None else {OWN_NEO4J: own}     # a run of an earlier rig does not say
+    folder = changed(builders.tiny(tmp_path), environment={**builders.ENVIRONMENT, **known})
+    assert ("connections to other members are in no figure" in " ".join(limitations(summarise(folder)))) is said
 
 
 def test_the_limitations_have_the_runs_own_figures(summed: Summary, tmp_path: Path) -> None:
