@@ -13,6 +13,7 @@ from worker_init.settings import PREFIX, VARIABLES
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = (CHECKOUT / "docs" / "worker_init.md").read_text(encoding="utf-8")
+STATUS = (CHECKOUT / "docs" / "reference" / "status.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_options_is_the_settings() -> None:
@@ -29,7 +30,7 @@ def test_the_setting_for_airflow_can_be_read() -> None:
 def test_every_field_of_the_status_is_explained(host: Serving) -> None:
     status = read_status(find_folders(host.folder)[0], 5.0)
     names = {name for name in names_in(status) if name != "drivers"}
-    assert [name for name in sorted(names) if f"`{name}`" not in PAGE] == []
+    assert [name for name in sorted(names) if f"`{name}`" not in STATUS] == []
 
 
 def names_in(value: Any) -> set[str]:
