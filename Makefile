@@ -41,7 +41,7 @@ check: .venv/.test lint  ## check style and types, and run the tests that need n
 test: .venv/.test lint  ## run every check: style, types, and all tests, on real servers
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m tests.server_free -q -n 2 --dist loadfile
-	$(BIN)/pytest -m server
+	$(BIN)/python -m tests.server
 else
 	$(BIN)/pytest $(ARGS)
 endif

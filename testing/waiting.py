@@ -7,7 +7,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 Answer = TypeVar("Answer")
 # Seconds. Ample on a machine with much else to do: a wait this long means a fault.
-LIMIT = 60.0
+LIMIT = 120.0
 
 
 def eventually(question: Callable[[], Answer], limit: float = LIMIT, every: float = 0.1,

@@ -20,6 +20,16 @@ def rig() -> Iterator[Rig]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def one_failure_only(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End the commands that a failed test has left running on a shared stack: the next ones could not use it."""
+    shared = [request.getfixturevalue(name) for name in ("stack", "celery") if name in request.fixturenames]
+    before = [len(rig.commands) for rig in shared]
+    yield
+    for rig, known in zip(shared, before, strict=True):
+        rig.interrupt(rig.commands[known:])
+
+
 @pytest.fixture(scope="module")
 @starts("stack")
 def stack() -> Iterator[Rig]:
@@ -30,7 +40,7 @@ def stack() -> Iterator[Rig]:
         yield made
         made.run("down").require()
         assert made.leftovers() == []
-        eventually(lambda: not ports & listening(), limit=5)
+        eventually(lambda: not ports & listening())
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ OWNER = "E2E_OWNER"     # in the environment of all that a test's rig starts, wh
 OURS = ("NEO4J_", "RIG_", "AIRFLOW", "_AIRFLOW", "WORKER_INIT_", "COLUMNS")
 TRACEBACK = "Traceback (most recent call last)"
 LIMIT = 240.0       # seconds for one command; a comparison is given more
+ENDING = 60.0       # seconds for what a failed test left running, after Ctrl-C
 
 @dataclass(frozen=True)
 class Result:
@@ -95,7 +96,7 @@ class Rig:
     command: tuple[str, ...] = RIG
     user: str | None = None
     owner: str = field(default_factory=lambda: secrets.token_hex(16))
-    _started: list[Running] = field(default_factory=list)
+    commands: list[Running] = field(default_factory=list)
 
     @property
     def data_dir(self) -> Path:
@@ -118,14 +119,14 @@ class Rig:
 
     def start(self, *arguments: str, **settings: str) -> Running:
         """Start a command, its output into files: a pipe that nobody reads would stop it."""
-        number = len(self._started)
+        number = len(self.commands)
         out, err = self.home / f"{number}.out", self.home / f"{number}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen([*self.command, *arguments], env=self._environment(settings), cwd=self.home,
                                        stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, user=self.user,
                                        group=self.user and _group(self.user), extra_groups=[] if self.user else None)
-        self._started.append(Running(process, out, err))
-        return self._started[-1]
+        self.commands.append(Running(process, out, err))
+        return self.commands[-1]
 
     def api(self) -> AirflowApi:
         """Return Airflow's API, logged in as the stack's user."""
@@ -157,12 +158,21 @@ class Rig:
         """Return what is recorded of a run's DAG runs, of the newest run where none is named."""
         return list(read((run or self.runs()[-1]) / DAG_RUNS_FILE, DagRunRecord))
 
+    def interrupt(self, commands: list[Running]) -> None:
+        """End those of the commands that still run, with Ctrl-C, so that they take down what they have started."""
+        running = [command.process for command in commands if command.process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            try:
+                process.wait(ENDING)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
     def clean_up(self) -> None:
         """Take down what is left, also after a failure, so that the next test finds a quiet machine."""
-        for running in self._started:
-            if running.process.poll() is None:
-                running.process.kill()
-                running.process.wait()
+        self.interrupt(self.commands)
         if self.leftovers():
             self.run("down")
         rest = self.processes()

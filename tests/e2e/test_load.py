@@ -167,7 +167,7 @@ def test_a_process_that_is_killed_makes_the_test_fail(celery: Rig, api: AirflowA
     found = [process for process in celery.processes() if str(LOCUSTFILE) in process.cmdline()]
     youngest = max(found, key=lambda process: process.create_time())
     youngest.kill()
-    assert "1 of Locust's 2 processes ended during the test" in running.end(90).require(1).err
+    assert "1 of Locust's 2 processes ended during the test" in running.end().require(1).err
     assert locusts(celery) == []
     eventually(lambda: not api.active_runs(), what="the DAG runs that it had in flight do not end")
 
@@ -185,7 +185,7 @@ def test_locust_killed_leaves_no_process_and_is_one_line(
         process.kill()
     said = ("Locust and its workers were stopped from outside (SIGKILL)" if killed == "master" else
             "2 of Locust's 2 processes ended during the test")
-    running.end(60).require_one_line(said, code=1)
+    running.end().require_one_line(said, code=1)
     assert locusts(celery) == []
     eventually(lambda: not api.active_runs(), what="the DAG runs that they had in flight do not end")
 
@@ -224,7 +224,7 @@ def test_ctrl_c_ends_it_cleanly_and_leaves_no_run_in_airflow(celery: Rig, api: A
     running = celery.start("load", "--headless", "--tasks", "2", "--hold", "60", "--rate", "0.5", "--time", "60")
     eventually(lambda: api.active_states(STRESS_DAG).total(), what="no DAG run was started")
     running.send(signal.SIGINT)
-    running.end(60).require(130)
+    running.end().require(130)
     summary = summary_of(last_test(celery))
     assert summary["status"] == "interrupted"
     assert summary["outcome"]["failed"] == 0
@@ -236,7 +236,7 @@ def test_ctrl_c_before_locust_has_begun_is_no_failure(celery: Rig, tested: Path)
     running = celery.start("load", "--headless", "--tasks", "1", "--rate", "0.5", "--time", "60")
     eventually(lambda: locusts(celery), what="no Locust is started", every=0.01)
     running.send(signal.SIGINT)
-    running.end(60).require(130)
+    running.end().require(130)
     assert locusts(celery) == []
 
 
@@ -271,6 +271,7 @@ def page_of(url: str) -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1500, "height": 1100})
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.set_default_timeout(0)     # pytest's own limit is enough
         page.goto(url)
         yield page
         browser.close()
@@ -299,13 +300,13 @@ def test_a_user_starts_a_test_on_the_page_and_sees_the_connections(celery: Rig, 
         charts.get_by_text(re.compile(r"improved: \d")).first.wait_for()
         eventually(lambda: charts.locator("circle").count() >= 2, what="no DAG run is drawn")
         page.screenshot(path=tmp_path / "tab.png", full_page=True)
-        page.get_by_role("button", name="New").wait_for(timeout=60_000)     # it has ended by itself
+        page.get_by_role("button", name="New").wait_for()     # it has ended by itself
         page.goto(f"http://127.0.0.1:{port}/neo4j")
         page.get_by_text("Last test: 5 of 5 DAG runs succeeded").wait_for()
         page.screenshot(path=tmp_path / "page.png", full_page=True)
     print(f"screenshots: {tmp_path}")
     running.send(signal.SIGINT)
-    assert "5 DAG runs: 5 succeeded, 0 failed" in running.end(60).require().out
+    assert "5 DAG runs: 5 succeeded, 0 failed" in running.end().require().out
     assert summary_of(last_test(celery))["outcome"]["connections_opened"] == 10
 
 
@@ -324,7 +325,7 @@ def test_an_api_that_goes_away_fails_the_runs_and_the_test_ends_all_the_same(cel
     server = celery.state().services["airflow-apiserver"].process.pid
     eventually(lambda: read_runs(last_test(celery)), what="no DAG run has ended")
     os.killpg(server, signal.SIGKILL)
-    result = running.end(90).require(1)
+    result = running.end().require(1)
     assert "ended by itself: airflow-apiserver" in result.out
     assert "DAG runs failed (limit 0%)" in result.err
     assert "does not answer POST" in result.err
