@@ -1,6 +1,6 @@
 """The page of a load test: response times and connections on one time axis, from the test's folder alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,10 +62,14 @@ def numbers(found: dict[str, Any]) -> list[Figure]:
         Figure(phrases.number(outcome["connections_opened_per_run"]), hue, "connections opened per DAG run",
                f"{phrases.number(outcome['connections_opened_per_second'])} per second, at most "
                f"{phrases.number(outcome['connections_peak'])} open"),
-        Figure(phrases.number(run["p95"]), hue, "seconds to a DAG run's end, p95",
-               f"median {phrases.number(run['median'])}"),
-        Figure(phrases.number(queued["p95"]), hue, "seconds to its first task at work, p95",
-               f"median {phrases.number(queued['median'])}")]
+        _tail(run, hue, "seconds to a DAG run's end"), _tail(queued, hue, "seconds to its first task at work")]
+
+
+def _tail(latency: Mapping[str, Any], hue: str, what: str) -> Figure:
+    """Return the 95th percentile; of values too few for one the maximum, called so."""
+    few = latency["p95"] is None
+    return Figure(phrases.number(latency["highest" if few else "p95"]), hue, f"{what}, {'at most' if few else 'p95'}",
+                  f"median {phrases.number(latency['median'])}")
 
 
 def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> Iterator[Panel]:

@@ -1,0 +1,19 @@
+"""The large numbers of a load test's report."""
+
+import pytest
+
+from rig.report import load_page
+
+
+def latency(p95: float | None) -> dict[str, float | None]:
+    return {"median": 2.0, "p95": p95, "highest": 3.5}
+
+
+@pytest.mark.parametrize(("p95", "value", "label"), [
+    (3.0, "3", "seconds to a DAG run's end, p95"), (None, "3.50", "seconds to a DAG run's end, at most")])
+def test_of_too_few_runs_for_a_95th_percentile_the_longest_is_shown(
+        p95: float | None, value: str, label: str) -> None:
+    outcome = {"connections_opened_per_run": 1, "connections_opened_per_second": 0.1, "connections_peak": 6,
+               "latencies": {"run": latency(p95), "queued": latency(p95)}}
+    shown = load_page.numbers({"outcome": outcome, "load": {"pattern": "worker"}})[1]
+    assert (shown.value, shown.words) == (value, label)
