@@ -15,6 +15,7 @@ from rig.stack.service import Service
 from rig.stack.state import StackState
 from worker_init.control import find_folders, read_status
 from worker_init.errors import WorkerInitError
+from worker_init.pool_states import OFF
 from worker_init.settings import PREFIX
 
 COMMAND = Path(sys.executable).parent / "worker-driver"
@@ -84,7 +85,7 @@ def require_relay(state: StackState, log: Path) -> None:
         return
     asking = Retrying(retry=retry_if_result(lambda answers: not answers), stop=stop_after_delay(HOST_SECONDS),
                       wait=wait_fixed(0.2), retry_error_callback=lambda _: False)
-    if not asking(lambda: any(map(_answers, find_folders(state.drivers_dir)))):
+    if not asking(lambda: any(map(is_sharing, find_folders(state.drivers_dir)))):
         raise RelayMissing(f"the Celery worker has no shared drivers (relay {state.relay}): {_reason(log)}",
                            "correct the setting, or use --relay none")
 
@@ -117,7 +118,19 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def _answers(folder: Path) -> bool:
+    return _states(folder) is not None
+
+
+def is_sharing(folder: Path) -> bool:
+    """Say whether the host of a runtime folder serves, and leaves no Neo4j to the tasks because it is too old."""
+    states = _states(folder)
+    return states is not None and OFF not in states
+
+
+def _states(folder: Path) -> list[str] | None:
+    """Return the state of each shared driver of a host, None where none serves."""
     try:
-        return bool(read_status(folder, STATUS_SECONDS)["state"] == "serving")
+        status = read_status(folder, STATUS_SECONDS)
     except WorkerInitError:
-        return False
+        return None
+    return [driver["state"] for driver in status["drivers"]] if status["state"] == "serving" else None

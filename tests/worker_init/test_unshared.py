@@ -7,6 +7,7 @@ import neo4j
 import pytest
 from neo4j.exceptions import DatabaseError
 
+from rig.stack import drivers
 from testing.servers import Neo4jServer, Serving, serving
 from testing.waiting import wait_until
 from testing.workers import celery_worker
@@ -88,6 +89,18 @@ def test_a_worker_leaves_an_old_server_to_its_tasks_and_shares_it_once_it_is_upg
             worker.before_task()
             assert task == {"NEO4J_URI": running.uri(), "NEO4J_WORKER_DATABASE": "own"}
             worker.leave()
+
+
+@pytest.mark.host
+def test_the_rig_does_not_take_tasks_that_connect_by_themselves_for_those_of_a_relay(
+        environment: dict[str, str], runtime_dir: Path) -> None:
+    with servers(Changing) as running:
+        environment |= {"NEO4J_URI": running.uri(), "WORKER_INIT_LIVENESS_CHECK": SOON}
+        with opened(environment):
+            (folder,) = find_folders(runtime_dir)
+            assert not drivers.is_sharing(folder)
+            change(running, is_new=True)
+            wait_until(lambda: drivers.is_sharing(folder), "it is asked again")
 
 
 @pytest.mark.host
