@@ -10,6 +10,10 @@ from rig.settings import Settings
 from rig.stack import neo4j, neo4j_jars, processes
 from rig.stack.processes import MARK
 
+# Neo4j 5 has another name for the class, and refuses settings that it does not know: the rig's are of a later version.
+NEO4J_5 = "org.neo4j.server.CommunityEntryPoint"
+UNKNOWN_SETTINGS_ARE_FINE = "server.config.strict_validation.enabled=false"
+
 
 @dataclass
 class StartedNeo4j:
@@ -21,7 +25,7 @@ class StartedNeo4j:
     username: str = "neo4j"
     database: str = "neo4j"
     process: processes.Started | None = None
-    lock_file: Path | None = None       # of another version's jars than the rig's
+    lock_file: Path | None = None       # of the jars of a Neo4j 5, in place of the rig's
 
     @property
     def uri(self) -> str:
@@ -32,7 +36,9 @@ class StartedNeo4j:
         """Return once it serves."""
         jars = neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None, self.lock_file)
         service = neo4j.service(self.folder, jars, self.port, heap="512m", password=self.password,
-                                env={**os.environ, MARK: str(self.folder)})
+                                env={**os.environ, MARK: str(self.folder)},
+                                main_class=NEO4J_5 if self.lock_file else neo4j.MAIN_CLASS,
+                                settings=[UNKNOWN_SETTINGS_ARE_FINE] if self.lock_file else [])
         self.process = processes.start(service.command, env=service.env, log=self.folder / "neo4j.log",
                                        cwd=service.cwd)
         Retrying(retry=retry_if_result(bool), stop=stop_after_delay(120), wait=wait_fixed(0.2))(service.check)

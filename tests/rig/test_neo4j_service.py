@@ -177,3 +177,11 @@ def test_what_accepts_and_says_nothing_does_not_hold_the_user_up() -> None:
         began = time.monotonic()
         assert "check NEO4J_URI" in refusal(f"bolt://127.0.0.1:{mute.getsockname()[1]}")
         assert time.monotonic() - began < 30
+
+
+def test_jars_of_another_version_have_their_own_class_and_settings(tmp_path: Path) -> None:
+    made = neo4j_service.service(tmp_path, tmp_path, 7687, heap="512m", password=PASSWORD, env={},
+                                 main_class="org.example.Main", settings=["first=1", "second=2"])
+    assert "org.example.Main" in made.command
+    assert neo4j_service.MAIN_CLASS not in made.command
+    assert (tmp_path / "conf" / "neo4j.conf").read_text().splitlines()[-2:] == ["first=1", "second=2"]
