@@ -1,7 +1,7 @@
 """What a client's machine wants done. The shell does it, in order; the machine itself does nothing to the world."""
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker_init.routing import Route
@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from worker_init.client import Client
 
 
-class Timer(Enum):
-    """Why a machine wants to be told that some time has passed."""
+class Timer(IntEnum):
+    """Why a machine wants to be told that some time has passed.
+
+    Integers, because other members of an enumeration are hashed in Python.
+    """
 
     LOGON = auto()      # it has to have said who it is
     PENALTY = auto()    # wrong credentials are answered now

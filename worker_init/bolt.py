@@ -244,6 +244,7 @@ def _tag_of(block: bytes, at: int, end: int, size: int) -> int | None:
 # an alternative (python/cpython#106052). It is bounded, because it keeps a way back for each of its turns.
 _SHORTEST_RECORD, _SHORT_RECORD = 3, 0x80
 _TURNS = 4096
+_WORTH_A_PATTERN = 512
 _FULL_TURNS = _TURNS * (_SHORTEST_RECORD + 4)
 _short_records = re.compile(
     b"(?:\x00(?:%b)\x00\x00){0,%d}" % (b"|".join(
@@ -257,7 +258,8 @@ def _after_records(block: bytes, at: int, end: int) -> int:
     Rows are nearly all that goes through a relay, and this is nearly all that it does for them.
     """
     last = end - _OPENING
-    goes_on = at <= last and block[at + 3] == 0x71
+    # Where little is left, setting the pattern to work takes longer than the loop.
+    goes_on = end - at >= _WORTH_A_PATTERN and block[at + 3] == 0x71
     while goes_on and (run := _short_records(block, at)):
         goes_on, at = run.end() - at >= _FULL_TURNS, run.end()
     while at <= last and block[at + 3] == 0x71:

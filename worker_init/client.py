@@ -56,7 +56,7 @@ from worker_init.client_table import TABLE, Do, Event, State, unforeseen
 from worker_init.errors import ProtocolViolation, ServerFault, UpstreamFailure
 from worker_init.handshake import LOGON, Negotiation, Version
 from worker_init.inbox import NOTHING, Inbox, Item
-from worker_init.packstream import pack, skip, unpack_map
+from worker_init.packstream import pack, unpack_map
 from worker_init.query import QueryReader
 from worker_init.routing import Route
 from worker_init.server_state import ServerMachine
@@ -148,7 +148,7 @@ class Client:
         self.actions: list[Action] = [StartTimer(Timer.LOGON, facts.logon_timeout)]
         self.is_paused = False
         # What the shell does when there is room again in the spool: see Wake.
-        self.wake: Callable[[], None] = _nothing
+        self.wake: Callable[[], None] = nothing
         self._name = name
         self._negotiation: Negotiation | None = Negotiation()
         # The version of Bolt that was agreed; (0, 0) before that.
@@ -586,11 +586,8 @@ class Client:
         body = body_of(self._raw)
         if self.version < LOGON:
             return self._check_credentials()
-        if b"notifications_" in body:
-            self._filters = {key: value for key, value in unpack_map(body, 2)[0].items()
-                             if key.startswith("notifications_")}
-        else:
-            skip(body, 2)
+        self._filters = {key: value for key, value in unpack_map(body, 2)[0].items()
+                         if key.startswith("notifications_")}
         return self._fire(Event.GREETED)
 
     def _say_hello(self) -> None:
@@ -822,7 +819,7 @@ class Client:
         self._end_reading()
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Wake nobody."""
 
 

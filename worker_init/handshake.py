@@ -6,6 +6,7 @@ them serves clients of each; before 5.7 a FAILURE has another form, so such an u
 own version only.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 from worker_init.errors import ProtocolViolation
@@ -99,6 +100,7 @@ class Negotiation:
         self._buffer = self._buffer[end + 1:]
 
 
+@cache
 def _manifest(offers: tuple[Version, ...]) -> bytes:
     versions = b"".join(bytes((0, 0, offer.minor, offer.major)) for offer in offers)
     return MANIFEST + bytes((len(offers),)) + versions + b"\x00"

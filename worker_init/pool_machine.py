@@ -71,6 +71,9 @@ _FATAL_IN_DISCOVERY = frozenset({
 _NOT_A_WRITER = (".NotALeader", ".ForbiddenOnReadOnlyDatabase")
 
 _C, _E, _W = ConnectionState, ConnectionEvent, WaiterEvent
+# Looking a member up in its enumeration is no attribute access like others: these are on the way of every transaction.
+_IDLE, _GONE = _C.IDLE, _C.GONE
+_IS_LENT, _IS_GIVEN_BACK = _E.LENT, _E.GIVEN_BACK
 # Will be free in a moment. One that asks for a routing table is not waited for: its server may not answer.
 _PREPARING = frozenset({_C.OPENING, _C.CHECKING, _C.RESETTING})
 _ANSWERING = frozenset({_C.CHECKING, _C.ROUTING, _C.RESETTING})
@@ -216,7 +219,7 @@ class PoolMachine:
         if not must_check and (not self._lanes or self._lane_key(route, version) not in self._lanes):
             link = self._take_routed(route, version, now) if self._is_routed else self._take_last(version, now)
             if link:
-                self._step(link, _E.LENT)
+                self._step(link, _IS_LENT)
                 link.lent_at = now
                 self.counters.served_at_once += 1
                 return link
@@ -239,7 +242,7 @@ class PoolMachine:
     def give_back(self, link: Link, now: float) -> None:
         """End a lease; the server is READY."""
         self.counters.use.observe(now - link.lent_at)
-        if self._step(link, _E.GIVEN_BACK) is not _C.IDLE:
+        if self._step(link, _IS_GIVEN_BACK) is not _IDLE:
             self._after(now)
             return
         link.proven_at = link.idle_since = now
@@ -445,7 +448,7 @@ class PoolMachine:
         if after is None:
             return self._fault(link, event)
         link.state = after
-        if after is _C.GONE:
+        if after is _GONE:
             self._links.pop(link, None)
         return after
 

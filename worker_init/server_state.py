@@ -32,8 +32,8 @@ class Answer(IntEnum):
 
 
 _READY, _STREAMING, _TRANSACTION, _FAILED = ServerState
-_DONE, _MORE = Answer.DONE, Answer.MORE
 _ROWS = (Tag.PULL, Tag.DISCARD)
+_HAVE_ROWS = frozenset(map(int, _ROWS))
 # What a lease may ask for besides queries; the success of these changes nothing.
 _ASIDE = (Tag.TELEMETRY, Tag.ROUTE)
 
@@ -64,9 +64,18 @@ def _server_table() -> dict[tuple[ServerState, Tag, Answer], ServerState]:
 
 
 SERVER_TABLE = _server_table()
-_KINDS = {int(Tag.SUCCESS): Answer.DONE, int(Tag.FAILURE): Answer.FAILED, int(Tag.IGNORED): Answer.IGNORED}
-_COMPILED: dict[tuple[int, int, int | None], ServerState] = {
-    (int(state), int(request), int(answer)): after for (state, request, answer), after in SERVER_TABLE.items()}
+# What an answer is known by: its tag, and for a success with rows left a number that is no tag.
+_ROWS_LEFT = 0xFF
+_KNOWN_BY = {Answer.DONE: int(Tag.SUCCESS), Answer.MORE: _ROWS_LEFT, Answer.FAILED: int(Tag.FAILURE),
+             Answer.IGNORED: int(Tag.IGNORED)}
+
+
+def key_of(state: ServerState, request: Tag, answer: Answer) -> int:
+    """Return a row's number in the compiled table: one small number is found at once, where a tuple is made first."""
+    return state << 16 | request << 8 | _KNOWN_BY[answer]
+
+
+_COMPILED: dict[int, ServerState] = {key_of(*row): after for row, after in SERVER_TABLE.items()}
 
 
 class ServerMachine:
@@ -95,16 +104,15 @@ class ServerMachine:
         if not self.pending:
             raise ServerFault(f"the server answered {tag:#x} to nothing")
         request = self.pending.popleft()
-        kind = _KINDS.get(tag)
-        if kind is _DONE and b"has_more" in raw and _has_more(request, raw):
-            kind = _MORE
-        after = _COMPILED.get((self.state, request, kind))
+        # Only an answer with the key in it is worth decoding.
+        kind = _ROWS_LEFT if request in _HAVE_ROWS and b"has_more" in raw and _has_more(tag, raw) else tag
+        after = _COMPILED.get(self.state << 16 | request << 8 | kind)
         if after is None:
             raise ServerFault(f"the server answered {tag:#x} to {request:#x} in the state {self.state.name}")
         self.state = after
         return request
 
 
-def _has_more(request: int, raw: bytes) -> bool:
-    """Whether a result goes on. Only an answer with the key in it is worth decoding."""
-    return request in _ROWS and bool(unpack_map(body_of(raw), 2)[0].get("has_more", False))
+def _has_more(tag: int, raw: bytes) -> bool:
+    """Whether a result goes on."""
+    return tag == Tag.SUCCESS and bool(unpack_map(body_of(raw), 2)[0].get("has_more", False))

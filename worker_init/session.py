@@ -10,33 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol, cast, get_args
 
-from worker_init.actions import (
-    Abandon,
-    Abort,
-    Action,
-    AskServer,
-    Began,
-    Borrow,
-    Close,
-    ComeBack,
-    Discard,
-    Failed,
-    GiveBack,
-    PauseClient,
-    PauseServer,
-    Report,
-    ResetAndGiveBack,
-    ResumeClient,
-    ResumeServer,
-    StartTimer,
-    StopTimer,
-    Timer,
-    ToClient,
-    ToServer,
-    TurnAway,
-    Wake,
-)
-from worker_init.client import Client, Facts
+from worker_init import actions as act
+from worker_init.client import Client, Facts, nothing
 from worker_init.end_watch import EndWatch, ends_of
 from worker_init.errors import UpstreamFailure
 from worker_init.handshake import Version
@@ -87,13 +62,13 @@ class Session(asyncio.Protocol):
         self._front = front
         self._client = Client(front, f"worker-{id(self):x}")
         self._loop = asyncio.get_running_loop()
-        self._client.wake = lambda: self._come_back(ComeBack())
+        self._client.wake = lambda: self._come_back(act.ComeBack())
         self._transport: asyncio.Transport
         self._descriptor = -1
         self._ends: Callable[[int], list[Any]]
         self._pool = front.pool
         self._connection: Connection | None = None
-        self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._timers: dict[act.Timer, asyncio.TimerHandle] = {}
         self._is_performing = False
 
     def __repr__(self) -> str:
@@ -125,6 +100,8 @@ class Session(asyncio.Protocol):
             timer.cancel()
         self._timers.clear()
         self._front.left(self)
+        # The two hold each other: without this each client that is gone would be work for the garbage collector.
+        self._client.wake = nothing
 
     def pause_writing(self) -> None:
         """asyncio: the client does not read what it asked for."""
@@ -205,13 +182,13 @@ class Session(asyncio.Protocol):
         except Exception as another:
             self._front.own_fault(another, self._client)
         self._pool.abandon(self)
-        self._discard(Discard())
+        self._discard(act.Discard())
         self._transport.abort()
 
-    def _to_client(self, action: ToClient) -> None:
+    def _to_client(self, action: act.ToClient) -> None:
         self._transport.write(action.data)
 
-    def _to_server(self, action: ToServer) -> None:
+    def _to_server(self, action: act.ToServer) -> None:
         if self._ends(0) or (self._client.is_paused and self._front.end_watch.is_gone(self._descriptor)):
             self._end()
         elif self._connection:
@@ -222,7 +199,7 @@ class Session(asyncio.Protocol):
         self._tell(self._client.client_ended)
         self._transport.abort()
 
-    def _borrow(self, action: Borrow) -> None:
+    def _borrow(self, action: act.Borrow) -> None:
         connection = self._pool.lend(self, action.route, must_check=action.must_check,
                                      version=self._front.version_for(self._client.version))
         if connection:
@@ -230,13 +207,13 @@ class Session(asyncio.Protocol):
         else:
             self._client.waits()
 
-    def _abandon(self, _: Abandon) -> None:
+    def _abandon(self, _: act.Abandon) -> None:
         self._pool.abandon(self)
 
-    def _began(self, _: Began) -> None:
+    def _began(self, _: act.Began) -> None:
         self._pool.counters.leases += 1
 
-    def _failed(self, action: Failed) -> None:
+    def _failed(self, action: act.Failed) -> None:
         if self._connection:
             self._pool.failed(action.code, self._connection)
 
@@ -246,66 +223,67 @@ class Session(asyncio.Protocol):
             connection.user = None
         return connection
 
-    def _give_back(self, _: GiveBack) -> None:
+    def _give_back(self, _: act.GiveBack) -> None:
         if connection := self._take_connection():
             self._pool.give_back(connection)
 
-    def _reset_and_give_back(self, _: ResetAndGiveBack) -> None:
+    def _reset_and_give_back(self, _: act.ResetAndGiveBack) -> None:
         if connection := self._take_connection():
             self._pool.reset_and_give_back(connection)
 
-    def _discard(self, _: Discard) -> None:
+    def _discard(self, _: act.Discard) -> None:
         if connection := self._take_connection():
             self._pool.discard(connection)
 
-    def _ask_server(self, _: AskServer) -> None:
+    def _ask_server(self, _: act.AskServer) -> None:
         self._front.ask_server(lambda failure: self._tell(lambda: self._client.server_known(failure)))
 
-    def _pause_client(self, _: PauseClient) -> None:
+    def _pause_client(self, _: act.PauseClient) -> None:
         self._transport.pause_reading()
         self._front.end_watch.watch(self._transport.get_extra_info("socket"), self._end)
 
-    def _resume_client(self, _: ResumeClient) -> None:
+    def _resume_client(self, _: act.ResumeClient) -> None:
         self._front.end_watch.forget(self._descriptor)
         self._transport.resume_reading()
 
-    def _pause_server(self, _: PauseServer) -> None:
+    def _pause_server(self, _: act.PauseServer) -> None:
         if self._connection:
             self._connection.pause_reading()
 
-    def _resume_server(self, _: ResumeServer) -> None:
+    def _resume_server(self, _: act.ResumeServer) -> None:
         if self._connection:
             self._connection.resume_reading()
 
-    def _turn_away(self, action: TurnAway) -> None:
+    def _turn_away(self, action: act.TurnAway) -> None:
         self._front.turned_away(action.why)
 
-    def _report(self, action: Report) -> None:
+    def _report(self, action: act.Report) -> None:
         self._front.server_at_fault(action.why)
 
-    def _wake(self, action: Wake) -> None:
+    def _wake(self, action: act.Wake) -> None:
         for client in action.clients:
             client.wake()
 
-    def _start_timer(self, action: StartTimer) -> None:
-        self._stop_timer(StopTimer(action.timer))
+    def _start_timer(self, action: act.StartTimer) -> None:
+        if running := self._timers.get(action.timer):
+            running.cancel()
         self._timers[action.timer] = self._loop.call_later(action.seconds, self._timer_ended, action.timer)
 
-    def _stop_timer(self, action: StopTimer) -> None:
+    def _stop_timer(self, action: act.StopTimer) -> None:
         if running := self._timers.pop(action.timer, None):
             running.cancel()
 
-    def _timer_ended(self, timer: Timer) -> None:
+    def _timer_ended(self, timer: act.Timer) -> None:
         self._timers.pop(timer, None)
         self._tell(lambda: self._client.timer_ended(timer))
 
-    def _come_back(self, _: ComeBack) -> None:
+    def _come_back(self, _: act.ComeBack) -> None:
         self._loop.call_soon(self._tell, self._client.go_on)
 
-    def _close(self, _: Close) -> None:
+    def _close(self, _: act.Close) -> None:
         self._transport.close()
 
-    def _abort(self, _: Abort) -> None:
+    def _abort(self, _: act.Abort) -> None:
         self._transport.abort()
 
 
@@ -315,4 +293,4 @@ def _method_of(action: type) -> Callable[[Session, Any], None]:
     return method
 
 
-_PERFORM = {action: _method_of(action) for action in get_args(Action)}
+_PERFORM = {action: _method_of(action) for action in get_args(act.Action)}

@@ -124,7 +124,7 @@ def _pool_mutants() -> Iterator[Mutant]:
 
 def _server_mutants() -> Iterator[Mutant]:
     for (state, request, answer), after in server_state.SERVER_TABLE.items():
-        key = (int(state), int(request), int(answer))
+        key = server_state.key_of(state, request, answer)
         yield Mutant("server", f"{state.name} {request.name} {answer.name}", f"to {another(after).name}",
                      partial(server_state._COMPILED.__setitem__, key, another(after)))
 
