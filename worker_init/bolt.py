@@ -90,6 +90,14 @@ def _chunks(raw: bytes) -> Iterator[bytes]:
         at += 2 + size
 
 
+class NoMessage(ProtocolViolation):
+    """What comes next in a stream is no message. ``before`` are the pieces of the same block in front of it."""
+
+    def __init__(self, why: str, before: list[Piece]) -> None:
+        super().__init__(why)
+        self.before = before
+
+
 class Unchunker:
     """Follows the chunks of one message: which of its bytes on the wire are its body.
 
@@ -145,7 +153,7 @@ class Scanner:
     def feed(self, block: bytes) -> list[Piece]:
         """Return the pieces of the messages in ``self.block``, in order.
 
-        Raises ProtocolViolation where a message ends before its tag.
+        Raises NoMessage where a message ends before its tag.
         """
         self.block = block = self._held + block if self._held else block
         pieces: list[Piece] = []
@@ -158,7 +166,10 @@ class Scanner:
         ended = start < len(block)
         while ended:
             if self._tag is None:
-                start, first = self._find_message(block, start), True
+                try:
+                    start, first = self._find_message(block, start), True
+                except ProtocolViolation as violation:
+                    raise NoMessage(str(violation), pieces) from violation
                 if self._tag is None:
                     break
             tag = self._tag

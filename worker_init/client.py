@@ -368,13 +368,21 @@ class Client:
             do(self)
 
     def _violate(self, why: str) -> None:
-        """Take note of what the client has sent wrongly: its last message, whose turn comes like that of others."""
-        if self.state >= State.CLOSING or self._is_deaf:
+        """Take note of what the client has sent wrongly: its last message, whose turn comes like that of others.
+
+        Where a message in front of it is found to be wrong in its turn, that one is the last.
+        """
+        if self.state >= State.CLOSING:
             return
+        if self._is_deaf:
+            self._inbox.clear()
         self._is_deaf = True
         self._why = why
         self._inbox.end()
-        self._work()
+        try:
+            self._work()
+        except ProtocolViolation as earlier:
+            self._violate(str(earlier))
 
     def _overdue(self, why: str) -> None:
         if self.state < State.CLOSING:
@@ -526,10 +534,15 @@ class Client:
         reader = self._reader
         if reader:
             before = reader.size
-            reader.feed(self._raw, last=self._last)
+            try:
+                reader.feed(self._raw, last=self._last)
+            except ProtocolViolation as violation:
+                self._why = str(violation)
+                return self._fire(Event.EXCESS)
             self.facts.spool.add(self, reader.size - before)
             if not self._comes_back:
                 self._read_on()
+        return None
 
     def _read_on(self) -> None:
         """Read a little of a query, and leave the rest for later."""

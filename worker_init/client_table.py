@@ -80,6 +80,7 @@ class Event(IntEnum):
     WRONG = auto()          # they are not, or too many were wrong of late
     DELAY_OVER = auto()     # wrong credentials have waited for their answer
     READ = auto()           # the query that has to be read is here and has been read
+    EXCESS = auto()         # the query that has to be read is larger than it may be
     GRANTED = auto()        # the pool lends a connection that speaks the client's version
     NEWER = auto()          # the pool lends one of a newer version: another pool has the client's
     UNFIT = auto()          # the pool lends one of an older version
@@ -164,7 +165,7 @@ LEAVING: dict[State, tuple[Do, ...]] = dict.fromkeys(State, ()) | {
 
 _ABANDONS = (State.WAITING, State.WAITING_TO_ROUTE, State.CHECKING)
 # Something was asked for before, and will be answered.
-_OWED = (State.DELAYED, *_ABANDONS, State.ANSWERING, State.ROUTING)
+_OWED = (State.DELAYED, State.READING, *_ABANDONS, State.ANSWERING, State.ROUTING)
 _HERE = tuple(state for state in State if state < State.CLOSING)
 _GONE = (State.CLOSING, State.CLOSED)
 _MESSAGES = tuple(event for event in Event if event <= Event.MORE)
@@ -195,6 +196,7 @@ _ROWS = (
     _when(State.READY, (Event.QUERY, Event.MORE), Do.BORROW, Do.HOLD, to=State.WAITING),
     _when(State.READY, Event.READ_QUERY, Do.READ_QUERY, to=State.READING),
     _when(State.READING, Event.READ, Do.BORROW, to=State.WAITING),
+    _when(State.READING, Event.EXCESS, Do.TURN_AWAY, to=State.CLOSING),
     _when(State.READY, Event.ROUTE, Do.BORROW_TO_ROUTE, to=State.WAITING_TO_ROUTE),
     _when(State.READY, Event.RESET, Do.BORROW_CHECKED, to=State.CHECKING),
     _when(State.READY, Event.TELEMETRY, Do.SAY_SUCCESS),

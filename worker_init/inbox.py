@@ -6,7 +6,7 @@ ProtocolViolation when it arrives, however much else waits in front of it.
 
 from collections import deque
 
-from worker_init.bolt import Scanner, Tag, body_of
+from worker_init.bolt import NoMessage, Piece, Scanner, Tag, body_of
 from worker_init.bounds import LARGEST_ANSWERED, MOST_AHEAD, READ_AHEAD, SLICE
 from worker_init.client_table import Event
 from worker_init.errors import ProtocolViolation
@@ -70,11 +70,18 @@ class Inbox:
 
     def scan(self, data: bytes) -> None:
         """Find the messages, and whether there are such; gather those that are looked at when they are whole."""
-        scanner, queue = self._scanner, self.queue
-        if queue:
+        if self.queue:
             self.ahead += len(data)
-        pieces = scanner.feed(data)
-        block = scanner.block
+        try:
+            self._queue_up(self._scanner.feed(data))
+        except NoMessage as found:
+            # What came before it is as good as if it had come in a block of its own.
+            self._queue_up(found.before)
+            raise
+        self.between_messages = self._scanner.between_messages
+
+    def _queue_up(self, pieces: list[Piece]) -> None:
+        queue, block = self.queue, self._scanner.block
         for tag, start, stop, first, last in pieces:
             if first:
                 if tag not in _EVENTS:
@@ -91,7 +98,6 @@ class Inbox:
             else:
                 continue
             self._queued += len(raw)
-        self.between_messages = scanner.between_messages
 
     def _gather(self, tag: int, raw: bytes, *, last: bool) -> bytes | None:
         """Return the message once it is whole."""

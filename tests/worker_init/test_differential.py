@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from testing.servers import Neo4jServer, Serving, serving
-from tests.worker_init.conversations import Conversation, Writer, difference, every_message_in_every_state, hold
+from tests.worker_init.conversations import (
+    ROWS,
+    Conversation,
+    Writer,
+    begin,
+    difference,
+    every_message_in_every_state,
+    hold,
+    run,
+)
 from worker_init.handshake import Version
 
 VERSIONS = (Version(6, 1), Version(6, 0), Version(5, 8), Version(5, 7))
@@ -46,6 +55,18 @@ def test_every_message_in_every_state(relay: Serving, hello: dict[str, Any], ser
     different = {name: found for name, conversation in every_message_in_every_state(Version(5, 8), hello)
                  if (found := compare(conversation, server, relay))}
     assert not different, "\n".join(f"{name}: {found}" for name, found in different.items())
+    assert not own_faults(relay)
+
+
+@pytest.mark.parametrize("relay", ["host", "routed"], indirect=True)
+@pytest.mark.parametrize("hello", [{}, FILTERS], ids=["no filters", "filters"])
+@pytest.mark.parametrize("query", [run(ROWS), run(ROWS, {"x": [[]] * 50_000}), begin()],
+                         ids=["RUN", "RUN that is read in several turns", "BEGIN"])
+def test_a_query_is_answered_whatever_is_sent_behind_it(relay: Serving, hello: dict[str, Any], query: bytes,
+                                                        server: Neo4jServer) -> None:
+    # As one message, so that one answer is waited for: to Neo4j the rest is the beginning of a large chunk.
+    found = compare(Conversation(Version(5, 8), hello, ((query + b"GET / HTTP/1.1\r\n\r\n",),)), server, relay)
+    assert not found
     assert not own_faults(relay)
 
 

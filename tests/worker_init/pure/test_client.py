@@ -49,7 +49,7 @@ from worker_init.actions import (
     ToServer,
     Wake,
 )
-from worker_init.bolt import Tag, message
+from worker_init.bolt import Tag, body_of, message
 from worker_init.bounds import (
     LARGEST_ANSWERED,
     LARGEST_BEFORE_LOGON,
@@ -661,6 +661,46 @@ def test_a_query_that_is_too_large_to_be_read_ends_its_client(monkeypatch: pytes
 
 def large(values: int) -> bytes:
     return message(Tag.RUN, "RETURN 1", {"x": [[]] * values}, {"mode": "r"})
+
+
+_WHAT_COUNTS = ("Borrow", "ToClient", "GiveBack", "ResetAndGiveBack", "Discard", "TurnAway", "Close", "Abort")
+
+
+def told(machine: Client, *, until: type) -> list[str]:
+    """Return what is to be done, in turn after turn, up to something; where there is no further turn, up to there."""
+    done: list[str] = []
+    while ComeBack in (actions := [type(action) for action in taken(machine)]) and until not in actions:
+        done += [action.__name__ for action in actions]
+        machine.go_on()
+    return done + [action.__name__ for action in actions]
+
+
+@pytest.mark.parametrize(("is_routed", "values"), [(False, 1), (True, 1), (True, 50_000)],
+                         ids=["passed on", "read", "read in several turns"])
+@pytest.mark.parametrize("wrong", [UNKNOWN, b"\x00\x01\xb0\x00\x00"], ids=["no such message", "no message"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_query_is_answered_before_what_is_wrong_behind_it(is_routed: bool, values: int, wrong: bytes,
+                                                            at_once: bool) -> None:
+    machine = ready(is_routed=is_routed)
+    query = large(values)
+    for block in (query + wrong,) if at_once else (query, wrong):
+        machine.client_sent(block)
+    assert not {"TurnAway", "Close"} & {*told(machine, until=Borrow)}
+    machine.granted(VERSION)
+    machine.go_on()
+    assert body_of(to_server(taken(machine))) == body_of(query)
+    machine.server_sent(SUCCESS)
+    assert [name for name in told(machine, until=Close) if name in _WHAT_COUNTS] == [
+        "ToClient", "ResetAndGiveBack", "TurnAway", "Close"]
+
+
+@pytest.mark.parametrize("opening", [OPENING + message(Tag.HELLO, 1), OPENING + HELLO + message(Tag.LOGON, 1)],
+                         ids=["HELLO", "LOGON"])
+def test_a_message_that_is_wrong_in_front_of_what_is_no_message_ends_the_client_once(opening: bytes) -> None:
+    machine = client()
+    machine.client_sent(opening + UNKNOWN)
+    done = kinds(machine)
+    assert (done.count("TurnAway"), done.count("Close"), machine.state) == (1, 1, State.CLOSING)
 
 
 def test_large_parameters_are_read_in_steps() -> None:
