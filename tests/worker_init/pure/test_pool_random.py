@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker_init.pure.pool_world import SEED, World, refusal, table
-from worker_init.handshake import Version
+from worker_init.handshake import INTERCHANGEABLE, OLDEST, Version
 from worker_init.pool_states import ConnectionState, PoolState
 from worker_init.routing import ANYWHERE, Route
 
@@ -26,6 +26,8 @@ class Life:
         self.world = World(is_routed=is_routed, max_size=max_size, acquisition_timeout=self.rnd.choice([3.0, 60.0]),
                            max_lifetime=self.rnd.choice([5.0, 3600.0]), idle_timeout=self.rnd.choice([2.0, 300.0]),
                            liveness_check=self.rnd.choice([0.001, 60.0]))
+        # None is the newest that both sides know. Each version has connections of its own.
+        self.versions: list[Version | None] = [None, None, *self.rnd.sample([*INTERCHANGEABLE, OLDEST], 2)]
         self.names = 0
         self.waiting: set[str] = set()
         self.leases = 0
@@ -35,7 +37,7 @@ class Life:
         name = str(self.names)
         self.waiting.add(name)
         self.world.lend(name, self.rnd.choice(ROUTES), must_check=self.rnd.random() < 0.1,
-                        version=self.rnd.choice([None, None, Version(5, 8)]))
+                        version=self.rnd.choice(self.versions))
 
     def end_lease(self) -> None:
         if self.world.granted:
