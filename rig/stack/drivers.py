@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from rig.environment import users_settings
 from rig.errors import RelayMissing
 from rig.stack.service import Service
 from rig.stack.state import StackState
 from worker_init.control import find_folders, read_status
 from worker_init.errors import WorkerInitError
 from worker_init.pool_states import OFF
-from worker_init.settings import PREFIX
 
 COMMAND = Path(sys.executable).parent / "worker-driver"
 HOOKS = "worker_init.hooks"
@@ -24,7 +24,6 @@ EXHIBIT = "patterns.inherited_hooks"
 IMPORTS = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
 CONNECTION = "AIRFLOW_CONN_NEO4J_DEFAULT"
 DEFAULT_PORT = 7687
-DECIDED = ("WORKER_INIT_SCOPE", "WORKER_INIT_RUNTIME_DIR", "WORKER_INIT_DISABLED", "WORKER_INIT_CONNECTION_IDS")
 STATUS_SECONDS = 2.0
 HOST_SECONDS = 10.0
 BY_THEMSELVES = "tasks connect by themselves: "     # as worker_init logs it
@@ -94,11 +93,6 @@ def _reason(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     said = [line.partition(BY_THEMSELVES)[2] for line in lines if BY_THEMSELVES in line]
     return said[-1] if said else f"its log does not say why: {log}"
-
-
-def users_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what the user has set of ``worker_init``'s own settings, but for those that the rig decides on."""
-    return {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in DECIDED}
 
 
 def _settings(state: StackState) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from patterns.facts import Executor
+from rig.environment import users_settings
 from rig.errors import RelayMissing
 from rig.records import Relay, relay_on
 from rig.stack import drivers, state
@@ -62,7 +63,7 @@ def test_the_users_settings_of_the_drivers_reach_the_worker_but_not_those_that_t
     monkeypatch.setenv("WORKER_INIT_SCOPE", "process")
     env = drivers.of_worker(stack(tmp_path, relay="shared"))
     assert (env["WORKER_INIT_MAX_SIZE"], env["WORKER_INIT_SCOPE"]) == ("2", "shared")
-    assert drivers.users_settings(os.environ)["WORKER_INIT_MAX_SIZE"] == "2"
+    assert users_settings(os.environ)["WORKER_INIT_MAX_SIZE"] == "2"
 
 
 def test_without_a_relay_a_worker_is_as_airflow_makes_it(tmp_path: Path) -> None:
