@@ -4,7 +4,7 @@
 the only way to compare the latencies of tasks, which differ by a factor of two from run to run.
 
 The tasks run in a pool of their own, `neo4j_stress_test`, because Airflow counts `max_active_tasks` for
-each run and not for all of them. **The pool has to exist**, or the tasks wait for it for ever. Its slots are
+each run and not for all of them. **The pool has to exist**, or the tasks wait for it forever. Its slots are
 the number of tasks that may run at once, so make it as large as the executor:
 
     airflow pools set neo4j_stress_test 16 "Slots of neo4j_stress_test, over all its runs"

@@ -21,7 +21,7 @@ def require_ready(target: Target, *, unpause: bool) -> None:
     except ApiError as error:
         raise _explained(error) from error
     if paused and not unpause:
-        raise BadInput(f"{STRESS_DAG} is paused: its runs would wait for ever",
+        raise BadInput(f"{STRESS_DAG} is paused: its runs would wait forever",
                        f"unpause it in Airflow (`airflow dags unpause {STRESS_DAG}`), or add --unpause")
 
 

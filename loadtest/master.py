@@ -177,7 +177,7 @@ class Master:
             self.ended.extend(self.test.runs[known:])
 
     def live_on(self) -> None:
-        """Look once a second, for ever."""
+        """Look once a second, forever."""
         while True:
             self.watcher.look()
             self._tick()

@@ -35,7 +35,7 @@ class ServiceDied(RigError):
 
 
 class WorkerIdle(RigError):
-    """The Celery worker answers, has room, and takes no tasks: those that wait would do so for ever."""
+    """The Celery worker answers, has room, and takes no tasks: those that wait would do so forever."""
 
 
 class RelayMissing(RigError):

@@ -1,6 +1,6 @@
 """A driver host's process, as the worker holds it: started without a fork, watched and killed without its pid.
 
-The worker forks its pool at any moment. A process descriptor stands for one process for ever, whereas a
+The worker forks its pool at any moment. A process descriptor stands for one process forever, whereas a
 pid that has been reaped may be a stranger's.
 """
 

@@ -84,7 +84,7 @@ def _start(wish: Wish) -> Start:
 
 def _require_unpaused(api: AirflowApi, wish: Wish) -> None:
     if wish.headless and not wish.unpause and api.is_paused(STRESS_DAG):
-        raise BadInput(f"{STRESS_DAG} is paused: its runs would wait for ever",
+        raise BadInput(f"{STRESS_DAG} is paused: its runs would wait forever",
                        "unpause it on Airflow's page, or add --unpause")
 
 
@@ -134,7 +134,7 @@ def _interrupt_put_off() -> Iterator[None]:
 def command(settings: Settings, wish: Wish) -> list[str]:
     """Return Locust's command line; what is secret is in its environment."""
     mode = ["--headless", "--only-summary"] if wish.headless else ["--web-host", HOST, "--web-port", str(wish.port)]
-    # A Locust worker that is killed before the test begins would be waited for for ever.
+    # A Locust worker that is killed before the test begins would be waited for forever.
     mode += ["--expect-workers-max-wait", "60"]
     return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *mode, "--stop-timeout", "0", "--results",
             str(wish.results or settings.data_dir), *(["--unpause"] if wish.unpause else []), *wish.arguments]

@@ -191,7 +191,7 @@ def require() -> None:
 
 def execute(command: Sequence[str], env: Mapping[str, str], timeout: float | None, stdin: str | None = None,
             ) -> "subprocess.CompletedProcess[str]":
-    """Run a program to its end. Raises RigError after ``timeout`` seconds, None waits for ever."""
+    """Run a program to its end. Raises RigError after ``timeout`` seconds, None waits forever."""
     try:
         return subprocess.run(command, env=dict(env), cwd=PROJECT, capture_output=True, text=True, check=False,
                               timeout=timeout, input=stdin)
