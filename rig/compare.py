@@ -199,7 +199,7 @@ def _idle_timeout() -> float | None:
 
 
 def _require_same_versions(record: RunRecord, now: dict[str, dict[str, str]]) -> None:
-    then = record.environment["versions"]
+    then = record.environment.get("versions", {})
     changed = [f"{name} {then.get(name)} → {version}" for name, version in now["versions"].items()
                if then.get(name) != version]
     if changed:

@@ -31,7 +31,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from patterns.facts import Executor
 from rig.errors import BadInput
@@ -41,6 +41,9 @@ from rig.whole_file import naming, write_whole
 EARLIER_RELAYS = {"worker": "shared"}
 Relay = Annotated[Literal["none", "process", "shared"], BeforeValidator(lambda name: EARLIER_RELAYS.get(name, name))]
 RELAYS: tuple[Relay, ...] = ("none", "process", "shared")
+
+# Seconds since the epoch, in years that a date can have: to the end of 9999.
+Moment = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]
 
 SCHEMA = 2          # of the raw files; runs of every earlier one are read
 EXHIBIT = "inherited"     # the pattern that shows what breaks
@@ -67,6 +70,44 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class RowFigures(BaseModel):
+    """What the figures are made of in the row that a task returns; it has more (:class:`patterns.workload.Row`)."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    host: str
+    pid: int
+    parent_pid: int
+    drivers_created: int
+    first_result_seconds: float
+    call_seconds: list[float]
+    wrong: int
+    driver_version: str | None = None
+    started: float | None = None
+    ended: float | None = None
+
+
+def problem_with_row(row: dict[str, Any]) -> str | None:
+    """Say what a task's row lacks, None where figures can be made of it."""
+    try:
+        RowFigures.model_validate(row)
+    except ValidationError as error:
+        return _first(error)
+    return None
+
+
+def _require_figures(row: dict[str, Any]) -> dict[str, Any]:
+    if problem := problem_with_row(row):
+        raise ValueError(problem)
+    return row
+
+
+def _require_versions(environment: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(environment.get("versions", {}), dict):
+        raise ValueError("versions is no list of names with their versions")
+    return environment
+
+
 class Cell(Record):
     """One combination that is compared: the same in every repeat.
 
@@ -79,9 +120,9 @@ class Cell(Record):
     executor: Executor
     pattern: str
     relay: Relay = "none"
-    tasks: int
-    calls: int
-    hold: float
+    tasks: int = Field(ge=1)
+    calls: int = Field(ge=1)
+    hold: float = Field(ge=0, allow_inf_nan=False)
     driver: Literal["sync", "async"] = "sync"
     warm: bool = False
     control: bool = False
@@ -114,16 +155,16 @@ class RunRecord(Record):
     run: str
     profile: str
     seed: int
-    slots: int
+    slots: int = Field(ge=1)
     repeats: int
     command: str
     status: Literal["running", "complete", "interrupted", "failed"]
     reason: str | None = None
-    started_at: float
-    ended_at: float | None = None
-    environment: dict[str, Any]
+    started_at: Moment
+    ended_at: Moment | None = None
+    environment: Annotated[dict[str, Any], AfterValidator(_require_versions)]
     plan: list[PlannedRun]
-    idle_timeout: float | None = None
+    idle_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class ProbeShare(Record):
@@ -170,8 +211,8 @@ class DagRunRecord(Record):
     dag_run_id: str | None
     state: Literal["success", "failed", "hung", "error", "interrupted"]
     reason: str | None
-    started_at: float
-    ended_at: float
+    started_at: Moment
+    ended_at: Moment
     first_id: int | None
     last_id: int | None
     opened: int | None
@@ -187,7 +228,7 @@ class Sample(Record):
     """The cell's connections at one moment: ids of those open, and of those in a transaction."""
 
     index: int
-    t: float
+    t: Moment
     open: list[int]
     running: list[int]
 
@@ -199,8 +240,8 @@ class Connection(Record):
     id: int
     user_agent: str | None
     client_address: str | None
-    first_seen: float
-    last_seen: float
+    first_seen: Moment
+    last_seen: Moment
 
 
 class TaskRecord(Record):
@@ -215,11 +256,11 @@ class TaskRecord(Record):
     state: str | None
     try_number: int
     hostname: str | None
-    scheduled_at: float | None = None
-    queued_at: float | None
-    started_at: float | None
-    ended_at: float | None
-    row: dict[str, Any] | None
+    scheduled_at: Moment | None = None
+    queued_at: Moment | None
+    started_at: Moment | None
+    ended_at: Moment | None
+    row: Annotated[dict[str, Any], AfterValidator(_require_figures)] | None
     reason: str | None = None
 
 

@@ -196,13 +196,14 @@ def task_records(api: AirflowApi, planned: PlannedRun, dag_id: str, run_id: str)
 
 
 def _task_record(index: int, task: dict[str, Any], row: Any) -> TaskRecord:
+    problem = (records.problem_with_row(row) if isinstance(row, dict)
+               else f"the task returned no row (it is {task['state'] or 'not started'})")
     return TaskRecord(
         index=index, map_index=task["map_index"], state=task["state"], try_number=task["try_number"],
         hostname=task["hostname"], scheduled_at=AirflowApi.seconds(task.get("scheduled_when")),
         queued_at=AirflowApi.seconds(task["queued_when"]),
         started_at=AirflowApi.seconds(task["start_date"]), ended_at=AirflowApi.seconds(task["end_date"]),
-        row=row if isinstance(row, dict) else None,
-        reason=None if isinstance(row, dict) else f"the task returned no row (it is {task['state'] or 'not started'})")
+        row=None if problem else row, reason=problem)
 
 
 def until_idle(api: AirflowApi, limit: float) -> list[str]:

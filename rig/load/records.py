@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from patterns.facts import Executor
 from rig import records
 from rig.errors import BadInput
-from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, TESTS_FILE, Record, Relay
+from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, TESTS_FILE, Moment, Record, Relay
 
 SCHEMA = 1
 NOT_STARTED: Literal["not started"] = "not started"
@@ -50,7 +50,7 @@ class LoadRun(Record):
     """
 
     run_id: str
-    due: float
+    due: Moment
     state: State
     reason: str | None = None
     late: float
@@ -104,7 +104,7 @@ class LoadSample(Record):
     could not be had is None, and ``trouble`` says why.
     """
 
-    t: float
+    t: Moment
     elapsed: float
     rate: float
     triggered: int
@@ -158,8 +158,8 @@ class LoadTestRecord(Record):
     schema_version: Literal[1] = 1
     run: str
     status: Literal["running", "complete", "interrupted"]
-    started_at: float
-    ended_at: float | None = None
+    started_at: Moment
+    ended_at: Moment | None = None
     load: Load
     thresholds: Thresholds
     deployment: Deployment
@@ -208,8 +208,8 @@ class LoadComparison(LoadPlan):
     slots: int
     status: Literal["running", "complete", "interrupted", "failed"]
     reason: str | None = None
-    started_at: float
-    ended_at: float | None = None
+    started_at: Moment
+    ended_at: Moment | None = None
     cells: list[LoadCell]
 
 

@@ -86,3 +86,26 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_that_was_recorded_is_lost(t
     assert "Traceback" not in done.stderr
     assert "File too large — `rig doctor` checks disk space and permissions. What was recorded is kept" in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(("file", "whole", "spoilt", "said"), [
+    (records.RUN_FILE, "1000.0", "1e300", "started_at: Input should be less than"),
+    (records.RUN_FILE, '"slots": 16', '"slots": 0', "slots: Input should be greater than or equal to 1"),
+    (records.RUN_FILE, '"calls": 3', '"calls": 0', "calls: Input should be greater than or equal to 1"),
+    (records.RUN_FILE, '"hold": 2.0', '"hold": -1', "hold: Input should be greater than or equal to 0"),
+    (records.RUN_FILE, '"idle_timeout": 300.0', '"idle_timeout": NaN', "idle_timeout: Input should be"),
+    (records.RUN_FILE, '"versions": {', '"versions": 5, "more": {', "versions is no list of names"),
+    (records.TASKS_FILE, '"host":"host",', "", "row: Value error, host: Field required"),
+    (records.TASKS_FILE, '"call_seconds":[0.1,0.3]', '"call_seconds":5', "call_seconds: Input should be a valid list"),
+    (records.TASKS_FILE, '"first_result_seconds":0.2', '"first_result_seconds":NaN', "should be a finite number"),
+    (records.TASKS_FILE, '"parent_pid":1', '"parent_pid":[1]', "parent_pid: Input should be a valid integer")])
+def test_a_figure_that_cannot_be_is_said_in_one_line(tmp_path: Path, file: str, whole: str, spoilt: str,
+                                                     said: str) -> None:
+    folder = builders.tiny(tmp_path)
+    text = (folder / file).read_text()
+    assert whole in text
+    (folder / file).write_text(text.replace(whole, spoilt, 1))
+    done = report(folder)
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
