@@ -14,6 +14,7 @@ import psutil
 from chaos import disk
 from chaos.ground import Ground
 from patterns.facts import Executor
+from rig.report.phrases import plural
 from testing.alive import is_alive
 from testing.waiting import comes_true, wait_until
 
@@ -97,7 +98,7 @@ def strike(ground: Ground, fault: Fault, seconds: float, chance: random.Random, 
         what = _strike_by_restart(ground, fault.target, while_it_lasts)
     else:
         what = _strike_process(ground, fault, seconds, _pid(ground, fault.target, chance), while_it_lasts)
-    return f"{what}, with {busy} tasks in a transaction"
+    return f"{what}, with {plural(busy, 'task')} in a transaction"
 
 
 def _strike_by_restart(ground: Ground, target: str, while_it_lasts: Callable[[], None]) -> str:

@@ -44,7 +44,7 @@ def struck(ground: Struck, fault: Fault) -> str:
 
 def test_a_kill_says_whom_it_has_killed(victim: "subprocess.Popen[bytes]") -> None:
     said = struck(Struck(victim.pid), Fault("kill -9", "task"))
-    assert said == f"process {victim.pid} was alive, and is dead, with 1 tasks in a transaction"
+    assert said == f"process {victim.pid} was alive, and is dead, with 1 task in a transaction"
     assert victim.wait(60) == -signal.SIGKILL
 
 
