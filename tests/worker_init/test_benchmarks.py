@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks import footprint, forks, killed_clients, killed_host, relay, throughput
+from benchmarks import footprint, forks, killed_clients, killed_host, relay, relay_share, throughput
 from rig.settings import PROJECT
 from testing.servers import Neo4jServer
 from testing.waiting import eventually
@@ -43,6 +43,12 @@ def test_what_the_relay_costs(run: Run) -> None:
     # The hop proves itself: TCP's handshake, Bolt's, the logon and the query, directly; the query, by the relay.
     assert slow["direct_ms"]["median"] > 40
     assert slow["relay_ms"]["median"] > 10
+
+
+def test_what_of_it_is_the_relays_own(run: Run) -> None:
+    cases = run(relay_share.main, "--blocks", "1")["cases"]
+    assert [(case["name"], case["tries"]) for case in cases] == [("direct", 30), ("copier", 30), ("this checkout", 30)]
+    assert all(case["host_ms"] > 0 for case in cases[1:])
 
 
 def test_forked_tasks(run: Run) -> None:
