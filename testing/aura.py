@@ -46,7 +46,7 @@ def instance(folder: Path) -> Iterator[Instance]:
     """Run one until the block ends; its files are in ``folder``."""
     files, port = pair(folder), ports.choose(0, variable="a test")
     made = Instance(f"neo4j+s://localhost:{port}", secrets.token_urlsafe(18), files.certificate)
-    jars = neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None)
+    jars = neo4j_jars.ensure(Settings().downloads_dir, _tell)
     service = neo4j.service(folder, jars, port, heap="512m", password=made.password,
                             env={**os.environ, MARK: str(folder)})
     with (folder / "conf" / "neo4j.conf").open("a", encoding="utf-8") as settings:
@@ -58,6 +58,11 @@ def instance(folder: Path) -> Iterator[Instance]:
     checked = replace(service, check=neo4j.ready(f"bolt+ssc://localhost:{port}", made.password))
     with running_service(checked, folder / "neo4j.log"):
         yield made
+
+
+def _tell(done: int, jars: int) -> None:
+    if done % 25 == 0 or done == jars:
+        print(f"downloading Neo4j: {done} of {jars} jars", flush=True)
 
 
 def main() -> int:
