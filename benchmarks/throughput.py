@@ -9,6 +9,9 @@ time of a driver host. All clients share one process, so they take at most one c
 was busy, in cores: the clients' process, the driver hosts, and the whole machine with Neo4j in it. Where the last one
 is about the number of the machine's cores, they share what there is, and another host cannot help.
 
+Neo4j refuses a transaction where all that run want more memory than dbms.memory.transaction.total.max allows. That is
+counted as refused and asked again, as a driver does.
+
 The hosts are those of a worker with 16 pool processes (--slots), to which the clients are dealt out in turn. Without
 --uri a Neo4j with a heap of 512 MB is started.
 """
@@ -43,7 +46,7 @@ _TRANSACTION = (message(Tag.RUN, "RETURN 1", {}, {}), message(Tag.PULL, {"n": -1
 # What a Neo4j with a small heap has to do at once before the clock starts: logons, first transactions.
 _AT_ONCE = 16
 _WARM_UP = 5
-_FIGURES = ("per_second", "p50_ms", "p99_ms", "client_cores", "host_cores", "machine_cores")
+_FIGURES = ("per_second", "p50_ms", "p99_ms", "refused", "client_cores", "host_cores", "machine_cores")
 
 
 class Place(NamedTuple):
@@ -63,14 +66,19 @@ class Way(NamedTuple):
 
 
 class Client(asyncio.Protocol):
-    """A client on a connection of its own. ``latencies`` are those of its last ``work``'s transactions, in seconds."""
+    """A client on a connection of its own.
+
+    ``latencies`` are those of its last ``work``'s transactions, in seconds; ``refused`` counts what Neo4j refused.
+    """
 
     def __init__(self) -> None:
         self.latencies: list[float] = []
+        self.refused = 0
         self._transport: asyncio.Transport
         self._scanner = Scanner(skip_records=True)
         self._is_agreed = False
         self._due = 0
+        self._is_refused = False
         self._done: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,7 +94,9 @@ class Client(asyncio.Protocol):
                 self._fail("the server does not speak Bolt 5.8")
         for piece in self._scanner.feed(data):
             if piece.tag == Tag.FAILURE:
-                self._fail(f"the server refuses: {self._scanner.block!r}")
+                self._is_refused = True
+                if b"Neo.TransientError" not in self._scanner.block:
+                    self._fail(f"the server refuses: {self._scanner.block!r}")
             self._due -= piece.last
         if not self._due and self._done and not self._done.done():
             self._done.set_result(None)
@@ -105,21 +115,31 @@ class Client(asyncio.Protocol):
         self._transport.write(b"".join(messages))
         await self._done
 
+    async def transaction(self) -> bool:
+        """Run one; False: Neo4j has no room for it at the moment."""
+        self._is_refused = False
+        await self.ask(*_TRANSACTION)
+        if self._is_refused:
+            await self.ask(message(Tag.RESET))
+        return not self._is_refused
+
     async def log_on(self, place: Place) -> None:
         """Log on, and run the first transactions."""
         await self.ask(message(Tag.HELLO, {"user_agent": "throughput/1", "bolt_agent": {"product": "throughput/1"}}),
                        message(Tag.LOGON, {"scheme": "basic", "principal": place.username,
                                            "credentials": place.password}))
         for _ in range(_WARM_UP):
-            await self.ask(*_TRANSACTION)
+            await self.transaction()
 
     async def work(self, seconds: float) -> None:
         """Run one transaction after the other for so many seconds."""
-        self.latencies = []
+        self.latencies, self.refused = [], 0
         ends_at = time.perf_counter() + seconds
         while (began := time.perf_counter()) < ends_at:
-            await self.ask(*_TRANSACTION)
-            self.latencies.append(time.perf_counter() - began)
+            if await self.transaction():
+                self.latencies.append(time.perf_counter() - began)
+            else:
+                self.refused += 1
 
     def close(self) -> None:
         """Hang up."""
@@ -147,7 +167,8 @@ async def measured(way: Way, clients: int, seconds: float) -> dict[str, float]:
         client.close()
     latencies = [1000 * latency for client in running for latency in client.latencies]
     return dict(zip(_FIGURES, (round(len(latencies) / passed, 1), round(percentile(latencies, 50), 3),
-                               round(percentile(latencies, 99), 3), *busy), strict=True))
+                               round(percentile(latencies, 99), 3), sum(client.refused for client in running), *busy),
+                    strict=True))
 
 
 def busy_seconds(way: Way) -> tuple[float, float, float]:
@@ -208,11 +229,11 @@ def medians(tries: list[dict[str, float]]) -> dict[str, float]:
 
 def table(cases: list[dict[str, Any]]) -> str:
     """Return the result for a person."""
-    lines = [f"{'clients':>7} {'':8} {'per second':>10} {'p50 ms':>8} {'p99 ms':>8}   busy cores: {'clients':>7} "
-             f"{'hosts':>5} {'machine':>7}"]
+    lines = [f"{'clients':>7} {'':8} {'per second':>10} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8}   "
+             f"busy cores: {'clients':>7} {'hosts':>5} {'machine':>7}"]
     lines += [f"{case['clients']:7} {case['way']:8} {case['per_second']:10.0f} {case['p50_ms']:8.2f} "
-              f"{case['p99_ms']:8.2f}               {case['client_cores']:7.2f} {case['host_cores']:5.2f} "
-              f"{case['machine_cores']:7.2f}" for case in cases]
+              f"{case['p99_ms']:8.2f} {case['refused']:8.0f}               {case['client_cores']:7.2f} "
+              f"{case['host_cores']:5.2f} {case['machine_cores']:7.2f}" for case in cases]
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """Each benchmark runs, in small, and its file says what came out."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from benchmarks import footprint, forks, killed_clients, killed_host, relay, rel
 from rig.settings import PROJECT
 from testing.servers import Neo4jServer
 from testing.waiting import eventually
+from tests.worker_init.scripted import Member, servers
+from worker_init.bolt import Tag, message
 
 pytestmark = pytest.mark.neo4j
 Run = Callable[..., dict[str, Any]]
@@ -82,6 +85,33 @@ def test_throughput(run: Run) -> None:
         (clients, way) for clients in (1, 20) for way in ("direct", "1 host", "2 hosts")]
     assert all(case["per_second"] > 0 and 0 < case["p50_ms"] <= case["p99_ms"] for case in cases)
     assert all(case["host_cores"] == 0 for case in cases if case["way"] == "direct")
+
+
+class _Full(Member):
+    """Has no room for every second transaction, as a Neo4j whose memory others use."""
+
+    runs = 0
+    has_failed = False
+
+    def answer(self, tag: int, body: bytes) -> None:
+        self.runs += tag == Tag.RUN
+        if tag == Tag.RUN and self.runs % 2 == 0:
+            self.has_failed = True
+            self.transport.write(message(Tag.FAILURE, {
+                "neo4j_code": "Neo.TransientError.General.MemoryPoolOutOfMemoryError", "message": "no room"}))
+        elif tag == Tag.PULL and self.has_failed:
+            self.transport.write(message(Tag.IGNORED))
+        else:
+            self.has_failed &= tag != Tag.RESET
+            super().answer(tag, body)
+
+
+def test_throughput_counts_what_neo4j_has_no_room_for_and_asks_again() -> None:
+    with servers(_Full) as running:
+        way = throughput.Way("direct", [throughput.Place(running.ports[0], "u", "p")], [])
+        figures = asyncio.run(throughput.measured(way, 2, 0.3))
+    assert figures["per_second"] > 0
+    assert figures["refused"] > 0
 
 
 def name_of(process: psutil.Process) -> str:
