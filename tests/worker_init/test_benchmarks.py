@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -12,7 +13,17 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks import footprint, forks, killed_clients, killed_host, relay, relay_share, throughput
+from benchmarks import (
+    footprint,
+    forks,
+    harm,
+    killed_clients,
+    killed_host,
+    relay,
+    relay_share,
+    round_trips,
+    throughput,
+)
 from rig.settings import PROJECT
 from testing.servers import Neo4jServer
 from testing.waiting import eventually
@@ -112,6 +123,57 @@ def test_throughput_counts_what_neo4j_has_no_room_for_and_asks_again() -> None:
         figures = asyncio.run(throughput.measured(way, 2, 0.3))
     assert figures["per_second"] > 0
     assert figures["refused"] > 0
+
+
+def test_what_openings_cost_the_server(run: Run) -> None:
+    before = os.sched_getaffinity(0)
+    result = run(harm.main, "--blocks", "1", "--tasks", "4", "--seconds", "0.2", "--hold", "0.1")
+    turns = {turn["kind"]: turn for turn in result["turns"]}
+    assert (turns["quiet"]["opened"], turns["problematic"]["opened"], turns["improved"]["opened"]) == (0, 12, 4)
+    assert max(turns["shared"]["opened"], turns["shared again"]["opened"]) <= 4
+    assert all(turn["neo4j_seconds"] > 0 and turn["asked"] > 0 for turn in turns.values())
+    assert all(turn["p50_ms"] <= turn["p99_ms"] for turn in turns.values())
+    assert {contrast["verdict"] for contrast in result["contrasts"]} == {"1 of 6 blocks needed"}
+    assert os.sched_getaffinity(0) == before
+
+
+def test_what_openings_cost_with_six_blocks_has_intervals() -> None:
+    cpu = {"quiet": 0.1, "problematic": 0.7, "improved": 0.4, "shared": 0.1, "shared again": 0.1}
+    turns = [harm.Turn(kind, block, 5, 300 if kind == "problematic" else 0, cost + block / 100, 1, 0, 500, 1, 2)
+             for kind, cost in cpu.items() for block in range(1, 7)]
+    found = {(one["of"], one["over"], one["figure"]): one for one in harm.compared(turns)}
+    assert found["problematic", "shared", "neo4j_seconds"]["verdict"] == "higher"
+    assert found["shared again", "shared", "p99_ms"]["verdict"] == "no difference larger than"
+    cost = harm.cost_of_an_opening(turns)
+    assert cost["milliseconds"] == pytest.approx(2)
+    assert cost["interval"] == pytest.approx((2, 2))
+
+
+def test_calls_of_each_pattern_where_the_server_is_far_away(run: Run) -> None:
+    result = run(round_trips.main, "--blocks", "2", "--round-trips-ms", "0", "20")
+    assert [(case["round_trip"], case["tls"]) for case in result["cases"]] == [
+        (0, False), (20, False), (0, True), (20, True)]
+    far, tls = result["cases"][1], result["cases"][3]
+    # At the least: TCP's handshake, Bolt's, the logon and the query, three times; once, and two checks; the queries.
+    assert min(far["times_ms"]["problematic"]) > 3 * 4 * 20
+    assert min(far["times_ms"]["improved"]) > (4 + 2 * 2) * 20
+    assert min(far["times_ms"]["shared"]) > 3 * 20
+    assert min(tls["times_ms"]["problematic"]) > 3 * 5 * 20
+    assert {one["verdict"] for case in result["cases"] for one in case["contrasts"]} == {"2 of 6 blocks needed"}
+    assert set(result["opening"]) == {"without TLS", "with TLS"}
+
+
+@pytest.mark.parametrize(("main", "wrong", "line"), [
+    (harm.main, ("--blocks", "0"), "--blocks is 0: expected 1 or more"),
+    (harm.main, ("--rate", "nan"), "--rate is nan: expected 1 or more"),
+    (round_trips.main, ("--blocks", "0"), "--blocks is 0: expected 1 or more"),
+    (round_trips.main, ("--round-trips-ms", "-1"), "--round-trips-ms has -1: expected 0 to 1000")])
+def test_what_cannot_be_measured_is_said_in_one_line(main: Callable[[list[str]], int], wrong: tuple[str, str],
+                                                     line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*wrong])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(line)
 
 
 def name_of(process: psutil.Process) -> str:
