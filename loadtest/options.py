@@ -3,6 +3,7 @@
 No argument has a digit in its name, and none is in a group: Locust's form would lose it.
 """
 
+import sys
 import uuid
 from argparse import Namespace
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from patterns.facts import LONGEST_HOLD, MOST_CALLS, MOST_TASKS
 from patterns.registry import PATTERNS
-from rig.errors import BadInput
+from rig.errors import BAD_INPUT, BadInput
 from rig.experiment.profiles import within
 from rig.load import schedule
 from rig.load.records import Load
@@ -108,6 +109,24 @@ def problem_with(form: Mapping[str, str], options: Namespace) -> str | None:
     return None
 
 
+def main(arguments: list[str]) -> int:
+    """Judge the arguments of a test before anything is started for it. Returns 2 after one line where they will not do.
+
+    Only what needs no deployment is judged. A separate program, since Locust patches the standard library on import.
+    """
+    from locust.argument_parser import get_parser  # noqa: PLC0415 - the locustfile has it already
+
+    parser = get_parser(default_config_files=[])
+    add(parser)
+    chosen = parser.parse_args(arguments)
+    try:
+        load_of(chosen, chosen.num_users or 1)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
 def _require_sense(load: Load) -> None:
     if load.users is not None and load.shape not in {schedule.STEADY, schedule.SOAK}:
         raise BadInput(f"--shape is {load.shape}, and the closed load model has no arrival rate that could change",
@@ -124,3 +143,7 @@ def _require_sense(load: Load) -> None:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -67,6 +67,8 @@ def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
     if problem := one_port_twice({**settings.set_ports, "--port": wish.port}):
         raise BadInput(problem, "choose another --port for Locust's page")
     ports.choose(wish.port, variable="--port", host=HOST)
+    if not stack.is_there():
+        _require_a_test(wish, inherited.of(os.environ, settings.inherited))
     needs = Needs({STRESS_DAG}, executor=wish.executor, relay=wish.relay)
     with lock.hold(settings.data_dir, wish.command), borrowed(stack, _start(wish), needs) as state, \
             stack.api(state) as api:
@@ -80,6 +82,14 @@ def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
 def _start(wish: Wish) -> Start:
     executor = wish.executor or "LocalExecutor"
     return Start(executor, wish.relay or ("process" if executor == "CeleryExecutor" else "shared"), wish.slots)
+
+
+def _require_a_test(wish: Wish, environment: dict[str, str]) -> None:
+    """Have Locust's side judge the arguments: a stack takes a minute to start, and would be started for nothing."""
+    judged = subprocess.run([sys.executable, "-m", "loadtest.options", *wish.arguments], env=environment,
+                            cwd=PROJECT, check=False, capture_output=True, text=True, errors="replace")
+    if judged.returncode:
+        raise (BadInput if judged.returncode == BAD_INPUT else RigError)(_last_words(judged.stderr))
 
 
 def _require_unpaused(api: AirflowApi, wish: Wish) -> None:
@@ -112,7 +122,8 @@ def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view
                        f"Locust's log: {log}")
     # One that was stopped before its test had begun has left no folder, and its last words are of no interest.
     if code != INTERRUPTED and (code not in {0, BROKEN} or (wish.headless and not ended.folders)):
-        raise (BadInput if code == BAD_INPUT else RigError)(_last_words(log), f"Locust's log: {log}")
+        raise (BadInput if code == BAD_INPUT else RigError)(
+            _last_words(log.read_text(encoding="utf-8", errors="replace")), f"Locust's log: {log}")
     return ended
 
 
@@ -239,9 +250,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.wait()
 
 
-def _last_words(log: Path) -> str:
+def _last_words(log: str) -> str:
     """Return what Locust said last that a person can read."""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line for line in log.splitlines() if line.strip()]
     said = [line.split("/ERROR/", 1)[1].split(": ", 1)[-1] for line in lines if "/ERROR/" in line]
     usage = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
     return (usage or said or lines or ["Locust ended without a message"])[-1]

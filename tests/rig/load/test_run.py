@@ -68,16 +68,27 @@ def test_a_page_on_a_port_that_a_service_will_have_is_refused_before_anything_is
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("argument", "said"), [
+    ("--arrivals=sometimes", "argument --arrivals: invalid choice: 'sometimes'"), ("--tasks=0", "--tasks is 0"),
+    ("--hold=x", "argument --hold: invalid float value: 'x'")])
+def test_a_test_that_cannot_be_is_refused_before_a_stack_is_started_for_it(
+        argument: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCUST_USERS", "none")      # none of Locust's own variables counts
+    settings = PlainSettings(data_dir=tmp_path)
+    with pytest.raises(BadInput) as refused:
+        run.run(settings, NativeStack(settings), wish(port=0, arguments=(argument,)), SimpleNamespace())
+    assert str(refused.value).startswith(said)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("log", "said"), [
     ("[2026-01-01 00:00:00,000] vm/ERROR/locustfile: the DAG is paused — unpause it\n[…] vm/INFO/locust.main: bye\n",
      "the DAG is paused — unpause it"),
     ("usage: locust\n\nlocust: error: argument --tasks: invalid int value: 'x'\n",
      "argument --tasks: invalid int value: 'x'"),
     ("", "Locust ended without a message")])
-def test_what_locust_said_last_is_told(log: str, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_text(log, encoding="utf-8")
-    assert run._last_words(path) == said
+def test_what_locust_said_last_is_told(log: str, said: str) -> None:
+    assert run._last_words(log) == said
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
