@@ -27,6 +27,7 @@ from rig.stack.processes import MARK
 from rig.stack.state import StackState
 
 LOCUSTFILE = PROJECT / "loadtest" / "locustfile.py"
+OPTIONS = LOCUSTFILE.with_name("options.py")
 HOST = "127.0.0.1"
 PORT = 8089
 LOOK_EVERY = 1.0        # seconds
@@ -86,7 +87,7 @@ def _start(wish: Wish) -> Start:
 
 def _require_a_test(wish: Wish, environment: dict[str, str]) -> None:
     """Have Locust's side judge the arguments: a stack takes a minute to start, and would be started for nothing."""
-    judged = subprocess.run([sys.executable, "-m", "loadtest.options", *wish.arguments], env=environment,
+    judged = subprocess.run([sys.executable, "-P", str(OPTIONS), *wish.arguments], env=environment,
                             cwd=PROJECT, check=False, capture_output=True, text=True, errors="replace")
     if judged.returncode:
         raise (BadInput if judged.returncode == BAD_INPUT else RigError)(_last_words(judged.stderr))
