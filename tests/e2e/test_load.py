@@ -149,7 +149,7 @@ def test_thresholds_that_are_not_kept_are_exit_code_1_with_two_processes_and_one
     assert not any(secret in one for one in locusts(celery)
                    for secret in celery.state().secrets.model_dump(mode="json").values())
     result = running.end().require(1)
-    assert "the longest run" in result.err
+    assert "the longest DAG run" in result.err
     assert "connections left" not in result.err
     outcome = summary_of(last_test(celery))["outcome"]
     assert (outcome["arrivals"], outcome["succeeded"]) == (5, 5)

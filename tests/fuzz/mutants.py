@@ -57,7 +57,10 @@ EXPLAINED = {
     ("waiter", f"{state.name} {event.name}", f"to {another(after).name}"):
         "a borrower that is served, refused or gone is in no lane any more: nobody looks at its state again"
     for state, rows in pool_states.WAITER_TABLE.items() for event, after in rows.items()
-    if not pool_states.WAITER_TABLE[after]}
+    if not pool_states.WAITER_TABLE[after]} | {
+    ("pool", f"CLOSED {event}", "to NEW"):
+        "a pool that closes gives up every attempt to connect: no outcome of one is told to it any more"
+    for event in ("CONNECTED", "UNREACHABLE")}
 
 
 class Mutant(NamedTuple):
