@@ -27,6 +27,7 @@ RIG = (str(Path(sys.executable).parent / "rig"),)
 OWNER = "E2E_OWNER"     # in the environment of all that a test's rig starts, whatever the rig itself marks it with
 OURS = ("NEO4J_", "RIG_", "AIRFLOW", "_AIRFLOW", "WORKER_INIT_", "COLUMNS")
 TRACEBACK = "Traceback (most recent call last)"
+SLOTS = 4
 LIMIT = 240.0       # seconds for one command; a comparison is given more
 ENDING = 60.0       # seconds for what a failed test left running, after Ctrl-C
 
@@ -182,9 +183,9 @@ class Rig:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def _environment(self, settings: dict[str, str]) -> dict[str, str]:
-        own = {"RIG_DATA_DIR": str(self.data_dir), "RIG_CACHE_DIR": str(Settings().downloads_dir), "RIG_SLOTS": "4",
-               "TMPDIR": str(self.home / "tmp"), "HOME": str(self.home), OWNER: self.owner, "COLUMNS": "200",
-               "RIG_INHERIT": OWNER}
+        own = {"RIG_DATA_DIR": str(self.data_dir), "RIG_CACHE_DIR": str(Settings().downloads_dir),
+               "RIG_SLOTS": str(SLOTS), "TMPDIR": str(self.home / "tmp"), "HOME": str(self.home), OWNER: self.owner,
+               "COLUMNS": "200", "RIG_INHERIT": OWNER}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         return {**kept, **own, **self.settings, **settings}
 

@@ -17,7 +17,7 @@ import pytest
 from rig.airflow_api import AirflowApi
 from rig.stack import redis
 from testing.waiting import eventually
-from tests.e2e.rig_command import Result, Rig, a_rig
+from tests.e2e.rig_command import SLOTS, Result, Rig, a_rig
 from worker_init import takes_tasks
 from worker_init.control import find_folders, read_status
 
@@ -52,10 +52,10 @@ def served(folder: Path) -> Served:
                   sum(driver["leases"] for driver in status["drivers"]))
 
 
-def all_hold(folder: Path, before: Served, calls: int) -> bool:
-    """Say whether all tasks that have come since then have so many calls behind them, each of them."""
+def every_slot_holds(folder: Path, before: Served, calls: int) -> bool:
+    """Say whether there is a task in each slot since then, with so many calls behind it."""
     now = served(folder)
-    return now.clients > before.clients and now.calls - before.calls == calls * (now.clients - before.clients)
+    return now.clients - before.clients == SLOTS and now.calls - before.calls == calls * SLOTS
 
 
 def run_id_of(result: Result) -> str:
@@ -157,14 +157,14 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 def test_a_driver_host_that_is_killed_is_replaced_and_no_task_fails(celery: Rig, api: AirflowApi) -> None:
     (folder,) = find_folders(celery.state().drivers_dir)
     pid, before = read_status(folder, 5.0)["pid"], served(folder)
-    running = celery.start("dag", "neo4j_worker_pattern", "--conf", json.dumps({"tasks": 16, "hold": 2, "calls": 5}))
-    # A query that is on its way fails with its server, and these tasks ask once: the host is killed while they hold
-    # their drivers.
-    eventually(lambda: all_hold(folder, before, 5), what="no task holds its driver", every=0.01)
+    running = celery.start("dag", "neo4j_worker_pattern", "--conf", json.dumps({"tasks": 8, "hold": 10, "calls": 5}))
+    # A query that is on its way fails with its server, and these tasks ask once: the host is killed while a task in
+    # each slot holds its driver, so that no other one can be about to ask.
+    eventually(lambda: every_slot_holds(folder, before, 5), what="not every slot has a task that holds its driver")
     os.kill(pid, signal.SIGKILL)
     result = running.end().require()
-    assert "16 success" in result.out
-    rows = api.returned("neo4j_worker_pattern", run_id_of(result), "query", list(range(16)))
+    assert "8 success" in result.out
+    rows = api.returned("neo4j_worker_pattern", run_id_of(result), "query", list(range(8)))
     assert sum(row["wrong"] for row in rows) == 0
     assert drivers(celery)["restarts"] == 1
 
