@@ -108,12 +108,17 @@ def test_a_killed_host_is_replaced_at_the_addresses_that_tasks_have_asked_for(
         assert asked_for(supervisor, upstream) == found
 
 
+def own_connections() -> set[tuple[object, object]]:
+    return {(one.laddr, one.raddr) for one in psutil.Process().net_connections("inet") if one.raddr}
+
+
 @each_upstream
 def test_a_worker_with_too_many_open_files_keeps_no_socket_and_goes_on(
         environment: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    others = own_connections()      # other tests' in the same process
     with opened(environment) as (worker, supervisor), ExitStack() as files:
-        wait_until(lambda: not [one for one in psutil.Process().net_connections("inet") if one.raddr],
+        wait_until(lambda: own_connections() <= others,
                    "the servers, which are in this process, have no connection that ends later")
         request = AddressRequest(0, Target("bolt://localhost:1", "u", "p"))
         with socket.socket(socket.AF_UNIX) as task:
