@@ -24,6 +24,7 @@ from itertools import product
 from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from benchmarks import hop
 from benchmarks.common import conditions, neo4j_of, parser, say, write
@@ -81,11 +82,11 @@ def calls_of(kind: str, environment: Mapping[str, str]) -> float:
 
 def measure(environment: Mapping[str, str], blocks: int, order: random.Random) -> dict[str, list[float]]:
     """Return the times of each kind of task, block by block; a block that is not counted goes before."""
-    os.environ.update(environment)      # a shared driver's address is read from there
     times: dict[str, list[float]] = {kind: [] for kind in PATTERN_OF}
-    for _ in range(blocks + 1):
-        for kind in order.sample(list(times), len(times)):
-            times[kind].append(calls_of(kind, environment))
+    with patch.dict(os.environ, environment):       # a shared driver's address is read from there
+        for _ in range(blocks + 1):
+            for kind in order.sample(list(times), len(times)):
+                times[kind].append(calls_of(kind, environment))
     return {kind: found[1:] for kind, found in times.items()}
 
 

@@ -17,6 +17,8 @@ def switch(stack: Stack, executor: Executor, relay: Relay, *, drain: bool, tell:
     """
     state = stack.state()
     stack.require_running()
+    if (state.executor, state.relay) == (executor, relay):
+        return      # nothing is stopped, so DAG runs may be in progress
     with stack.api(state) as api:
         busy = api.active_runs()
         if busy and not drain:
@@ -28,5 +30,4 @@ def switch(stack: Stack, executor: Executor, relay: Relay, *, drain: bool, tell:
         if left := until_idle(api, stack.settings.drain_timeout):
             raise Hung(f"still in progress after {stack.settings.drain_timeout:g} s: {', '.join(left)}",
                        "pause their DAGs, or give them more time with RIG_DRAIN_TIMEOUT")
-    if (state.executor, state.relay) != (executor, relay):
-        stack.switch(executor, relay)
+    stack.switch(executor, relay)

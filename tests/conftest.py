@@ -11,6 +11,8 @@ from rig.stack import ports
 from testing.neo4j_server import StartedNeo4j
 from tests.server_marks import starts
 
+SETTINGS = ("NEO4J_", "WORKER_INIT_", "RIG_", "AIRFLOW_")
+
 
 def pytest_configure() -> None:
     """Let Ctrl-C through: a shell has background jobs ignore it, and so would every program that a test starts."""
@@ -28,3 +30,15 @@ def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedNe
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def environment_stays() -> Iterator[None]:
+    """Fail a test that leaves settings behind: the programs that later tests start would have them."""
+    before = _settings()
+    yield
+    assert _settings() == before, "the test has changed this process's environment, and has to restore it"
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}

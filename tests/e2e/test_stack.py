@@ -372,7 +372,8 @@ def test_no_password_is_in_a_command_line_or_a_log(
 
 @pytest.fixture(scope="module")
 def back_on_local(stack: Rig, dags_on_celery: dict[str, DagRun]) -> Services:
-    stack.run("switch", "local").require()
+    # An earlier test has started the monitor, which has a schedule.
+    stack.run("switch", "local", "--drain").require()
     return Services.of(stack)
 
 

@@ -345,7 +345,7 @@ def test_a_cell_whose_shared_drivers_a_bad_setting_turns_off_fails_with_the_reas
 @pytest.fixture(scope="module")
 def local(celery: Rig) -> Rig:
     """Switch the stack to LocalExecutor, with a driver host beside it."""
-    celery.run("switch", "local", "--relay", "shared").require()
+    celery.run("switch", "local", "--relay", "shared", "--drain").require()
     return celery
 
 

@@ -104,4 +104,4 @@ def test_the_rig_without_its_extra_says_in_one_line_what_to_install(
     ended = run(made.folder / "bin" / "rig", "compare")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == ("rig: the package typer is not installed — pip install 'neo4j-airflow-connections[rig]' "
-                            "brings what rig needs\n")
+                            "installs what rig needs\n")
