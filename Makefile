@@ -34,10 +34,10 @@ status: $(WHOLE)  ## show what runs, where it listens, and how to log in
 env:  ## write .env with random secrets for the compose files; values that are there already stay
 	@$(PYTHON) -m rig.env_file
 
-check: .venv/.test lint  ## check style and types, and run the tests that need no server: under two minutes
+check: .venv/.test lint  ## check style and types, and run the tests that need no server: about three minutes
 	$(BIN)/python -m tests.server_free -q -n 2 --dist loadfile $(ARGS)
 
-# The tests that need no server go first, on both cores: most mistakes show there, within two minutes.
+# The tests that need no server go first, on both cores: most mistakes show there, within three minutes.
 test: .venv/.test lint  ## run every check: style, types, and all tests, on real servers
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m tests.server_free -q -n 2 --dist loadfile
