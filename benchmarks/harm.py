@@ -96,7 +96,7 @@ def run_turn(bench: Bench, kind: str, block: int, options: argparse.Namespace) -
     began = time.monotonic()
     started = [] if kind == QUIET else list(_tasks(bench.environment(kind), kind, options, began))
     wrong = sum(os.waitpid(pid, 0)[1] != 0 for pid in started)
-    time.sleep(max(0.0, began + options.seconds + options.hold + AFTER - time.monotonic()))
+    time.sleep(max(0.0, began + options.seconds + options.hold + AFTER - time.monotonic()))    # as long as the others
     bench.asker.send("end")
     waited = _answer(bench.asker)
     neo4j, tasks, host = (after - before for before, after in zip(spent, _spent(bench), strict=True))
@@ -125,6 +125,7 @@ def _spent(bench: Bench) -> tuple[float, float, float]:
 
 def _tasks(environment: Mapping[str, str], kind: str, options: argparse.Namespace, began: float) -> Iterator[int]:
     for number in range(options.tasks):
+        # The arrivals are the input.
         time.sleep(max(0.0, began + number * options.seconds / options.tasks - time.monotonic()))
         yield _fork(environment, Task(PATTERN_OF[kind], calls=CALLS, hold=options.hold, map_index=number))
 

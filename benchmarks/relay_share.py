@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
+from unittest.mock import patch
 
 import neo4j
 
@@ -108,15 +109,9 @@ def copier(server: Neo4jServer) -> Iterator[Way]:
 @contextmanager
 def host(server: Neo4jServer, folder: Path, tree: str) -> Iterator[Way]:
     """Run a driver host of a checkout in front of a server."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = tree
-    try:
-        with serving(folder, server.uri, server.auth) as running, running.driver() as driver:
-            yield Way(driver, running.process.pid)
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
+    with (patch.dict(os.environ, PYTHONPATH=tree), serving(folder, server.uri, server.auth) as running,
+          running.driver() as driver):
+        yield Way(driver, running.process.pid)
 
 
 def worked(pid: int | None) -> float:

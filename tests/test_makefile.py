@@ -59,7 +59,7 @@ def test_one_that_ctrl_c_has_left_half_made_is_made_again(checkout: Path) -> Non
     (checkout / "slow").touch()
     running = subprocess.Popen(["make", f"PYTHON={checkout / 'python'}", "status"], cwd=checkout,
                                start_new_session=True, env={"PATH": os.environ["PATH"]})
-    eventually((checkout / ".venv/half").exists)
+    eventually((checkout / ".venv/half").exists, limit=30)
     os.killpg(running.pid, signal.SIGINT)       # as the terminal does, to all of them
     assert running.wait(30)
     (checkout / "slow").unlink()

@@ -40,7 +40,7 @@ def stack() -> Iterator[Rig]:
         yield made
         made.run("down").require()
         assert made.leftovers() == []
-        eventually(lambda: not ports & listening())
+        eventually(lambda: not ports & listening(), limit=5)
 
 
 @pytest.fixture(scope="module")

@@ -167,7 +167,7 @@ def test_a_process_that_is_killed_makes_the_test_fail(celery: Rig, api: AirflowA
     found = [process for process in celery.processes() if str(LOCUSTFILE) in process.cmdline()]
     youngest = max(found, key=lambda process: process.create_time())
     youngest.kill()
-    assert "1 of Locust's 2 processes ended during the test" in running.end().require(1).err
+    assert "1 of Locust's 2 processes ended during the test" in running.end(90).require(1).err
     assert locusts(celery) == []
     eventually(lambda: not api.active_runs(), what="the DAG runs that it had in flight do not end")
 
@@ -185,7 +185,7 @@ def test_locust_killed_leaves_no_process_and_is_one_line(
         process.kill()
     said = ("Locust and its workers were stopped from outside (SIGKILL)" if killed == "master" else
             "2 of Locust's 2 processes ended during the test")
-    running.end().require_one_line(said, code=1)
+    running.end(60).require_one_line(said, code=1)
     assert locusts(celery) == []
     eventually(lambda: not api.active_runs(), what="the DAG runs that they had in flight do not end")
 
@@ -224,7 +224,7 @@ def test_ctrl_c_ends_it_cleanly_and_leaves_no_run_in_airflow(celery: Rig, api: A
     running = celery.start("load", "--headless", "--tasks", "2", "--hold", "60", "--rate", "0.5", "--time", "60")
     eventually(lambda: api.active_states(STRESS_DAG).total(), what="no DAG run was started")
     running.send(signal.SIGINT)
-    running.end().require(130)
+    running.end(60).require(130)
     summary = summary_of(last_test(celery))
     assert summary["status"] == "interrupted"
     assert summary["outcome"]["failed"] == 0
@@ -236,7 +236,7 @@ def test_ctrl_c_before_locust_has_begun_is_no_failure(celery: Rig, tested: Path)
     running = celery.start("load", "--headless", "--tasks", "1", "--rate", "0.5", "--time", "60")
     eventually(lambda: locusts(celery), what="no Locust is started", every=0.01)
     running.send(signal.SIGINT)
-    running.end().require(130)
+    running.end(60).require(130)
     assert locusts(celery) == []
 
 
@@ -306,7 +306,7 @@ def test_a_user_starts_a_test_on_the_page_and_sees_the_connections(celery: Rig, 
         page.screenshot(path=tmp_path / "page.png", full_page=True)
     print(f"screenshots: {tmp_path}")
     running.send(signal.SIGINT)
-    assert "5 DAG runs: 5 succeeded, 0 failed" in running.end().require().out
+    assert "5 DAG runs: 5 succeeded, 0 failed" in running.end(60).require().out
     assert summary_of(last_test(celery))["outcome"]["connections_opened"] == 10
 
 
@@ -325,7 +325,7 @@ def test_an_api_that_goes_away_fails_the_runs_and_the_test_ends_all_the_same(cel
     server = celery.state().services["airflow-apiserver"].process.pid
     eventually(lambda: read_runs(last_test(celery)), what="no DAG run has ended")
     os.killpg(server, signal.SIGKILL)
-    result = running.end().require(1)
+    result = running.end(90).require(1)
     assert "ended by itself: airflow-apiserver" in result.out
     assert "DAG runs failed (limit 0%)" in result.err
     assert "does not answer POST" in result.err

@@ -8,7 +8,7 @@ import pytest
 from rig.load.records import read_runs
 from rig.stack import ports
 from testing.waiting import eventually
-from tests.e2e.rig_command import LIMIT, Rig
+from tests.e2e.rig_command import Rig
 
 pytestmark = pytest.mark.stack
 
@@ -25,13 +25,13 @@ def test_the_page_of_two_processes_starts_a_test_and_ctrl_c_takes_everything_dow
             "user_count": 1, "spawn_rate": 1, "pattern": "improved", "tasks": 1, "hold": 0, "arrival_rate": 0.5,
             "duration": 8}).json()
         assert started["success"], started
-        summary = eventually(lambda: client.get("/neo4j/data").json()["summary"], LIMIT,
+        summary = eventually(lambda: client.get("/neo4j/data").json()["summary"], limit=90,
                              what="the test does not end by itself")
         assert (summary["outcome"]["arrivals"], summary["outcome"]["succeeded"]) == (4, 4)
     (folder,) = (path.parent for path in rig.data_dir.glob("*/load.json"))
     assert {run.run_id.split("-")[2] for run in read_runs(folder)} == {"0", "1"}    # each process started some
     running.send(signal.SIGINT)
-    said = running.end().require().out
+    said = running.end(90).require().out
     assert "4 DAG runs: 4 succeeded, 0 failed" in said
     assert "connections: 4 opened" in said
     assert rig.leftovers() == []

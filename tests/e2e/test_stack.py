@@ -382,7 +382,7 @@ def test_switching_back_takes_worker_and_flower_away(
     assert (back_on_local.executor, set(back_on_local.services)) == ("LocalExecutor", ALWAYS)
     for name in CELERY_ONLY:
         assert not psutil.pid_exists(on_celery.after.pid(name)), name
-    eventually(lambda: stack.state().ports["flower"] not in listening())
+    eventually(lambda: stack.state().ports["flower"] not in listening(), limit=5)
 
 
 def test_switching_back_keeps_the_api_server_and_the_history(
@@ -474,7 +474,7 @@ def test_what_had_failed_was_started_again_and_nothing_of_it_is_left(stack: Rig,
         assert faulty.after.pid(name) != faulty.before.pid(name)
     assert faulty.after.pid("airflow-apiserver") == faulty.before.pid("airflow-apiserver")
     known = {None, *(service["pid"] for service in faulty.after.services.values())}
-    eventually(lambda: not [process for process in stack.processes() if _session(process) not in known])
+    eventually(lambda: not [process for process in stack.processes() if _session(process) not in known], limit=10)
 
 
 def _session(process: psutil.Process) -> int | None:
@@ -501,7 +501,7 @@ def test_what_died_and_what_is_stopped_is_told_in_time_from_what_is_only_not_kno
     for process in (postmaster, *postmaster.children()):
         process.suspend()
     os.kill(services["redis"].process.pid, signal.SIGKILL)
-    eventually(lambda: not is_alive(services["redis"].process.pid))
+    eventually(lambda: not is_alive(services["redis"].process.pid), limit=10)
     began = time.monotonic()
     shown = json.loads(stack.run("status", "--json").require(1).out)["services"]
     assert time.monotonic() - began < 15
