@@ -98,6 +98,7 @@ class NativeStack:
            keeper: processes.Started | None = None) -> StackState:
         self._clear_stale()
         server = self._external_neo4j()
+        self._ports()       # one that is taken is said before anything is downloaded
         jars = None if server else self._jars()
         # Until all of it serves it belongs to this process: killed now, it leaves what nobody can use.
         state = self._new_state(executor, slots, relay, processes.this_process())

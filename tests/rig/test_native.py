@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from rig.errors import ServiceDied
+from rig.errors import BadInput, ServiceDied
 from rig.stack import ports, processes
 from rig.stack import state as states
 from rig.stack.native import NativeStack
@@ -39,6 +40,14 @@ def native(tmp_path: Path) -> Iterator[NativeStack]:
 
 def end(native: NativeStack, name: str) -> None:
     processes.kill([psutil.Process(native.state().services[name].process.pid)])
+
+
+def test_a_port_in_use_is_said_before_anything_is_downloaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = NativeStack(PlainSettings(data_dir=tmp_path, airflow_port=other.getsockname()[1]))
+        with pytest.raises(BadInput, match="RIG_AIRFLOW_PORT"):
+            taken.up("LocalExecutor", slots=1)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_one_line_names_what_ended_and_its_log_and_then_come_the_lines_that_say_why(native: NativeStack) -> None:
