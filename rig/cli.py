@@ -205,16 +205,20 @@ def compare_load(
     Uses the stack that is up, or brings one up for as long as it takes. Ctrl-C stops it cleanly and still writes the
     report of what was run; --resume continues it.
     """
-    from rig import closing, runs  # noqa: PLC0415 - as above
-    from rig.load import comparison as comparing  # noqa: PLC0415 - as above
+    from rig import runs  # noqa: PLC0415 - as above
+    from rig.load import request as asking  # noqa: PLC0415 - as above
 
     config = settings_module.load()
-    request = comparing.Request(
-        executors=profiles.executors(executors), patterns=comparing.patterns(patterns), tasks=tasks, calls=calls,
+    request = asking.Request(
+        executors=profiles.executors(executors), patterns=asking.patterns(patterns), tasks=tasks, calls=calls,
         hold=hold, step=rate, steps=steps, step_seconds=step_time, held_seconds=held_time,
         seed=secrets.randbelow(2**31) if seed is None else seed, command=command_line())
-    comparing.require_bounds(request)
+    asking.require_bounds(request)
     folder = runs.find(config.data_dir, resume) if resume else None
+
+    from rig import closing  # noqa: PLC0415 - as above
+    from rig.load import comparison as comparing  # noqa: PLC0415 - as above
+
     with _view(config, NATIVE) as (stack, view):
         if folder is None:
             _preflight(config, NATIVE)
@@ -262,16 +266,14 @@ def load(
     relay: RelayName = None,
     processes: Annotated[int | None, typer.Option(help="Number of Locust workers.", min=1, max=64)] = None,
     unpause: Annotated[bool, typer.Option("--unpause", help="Unpause the DAG for the test.")] = False,
-    port: Annotated[int, typer.Option(help="Port of Locust's web page.", min=1, max=65535)] = 8089,
+    port: Annotated[int, typer.Option(help="Port of Locust's web page; --headless opens none.", min=1, max=65535)
+                    ] = 8089,
 ) -> None:
     """Drive the stress DAG with Locust, and watch Neo4j's connections beside it.
 
     Uses the stack that is up, or brings one up for as long as it takes. Without --headless the web page of Locust
     starts and stops the tests; with it the exit code says whether the thresholds were kept.
     """
-    from rig import closing  # noqa: PLC0415 - as above
-    from rig.load import run as loading  # noqa: PLC0415 - as above
-
     config = settings_module.load()
     arguments = _flags(
         pattern=pattern, arrival_rate=rate, duration=seconds, tasks=tasks, calls=calls, hold=hold, shape=shape,
@@ -279,9 +281,14 @@ def load(
         spawn_rate=users, arrivals=arrivals, seed=seed, max_failure_share=max_failure_share,
         max_run_seconds=max_run_p95, max_connections_left=max_connections_left, processes=processes)
     wanted = profiles.executors(executor)[0] if executor else None
+    through = profiles.relays(relay)[0] if relay else None
+
+    from rig import closing  # noqa: PLC0415 - as above
+    from rig.load import run as loading  # noqa: PLC0415 - as above
+
     wish = loading.Wish(
-        executor=wanted, relay=profiles.relays(relay)[0] if relay else None, slots=config.slots, headless=headless,
-        port=port, unpause=unpause, arguments=arguments, command=command_line())
+        executor=wanted, relay=through, slots=config.slots, headless=headless, port=port, unpause=unpause,
+        arguments=arguments, command=command_line())
     with _view(config, NATIVE) as (stack, view):
         if not stack.is_there():
             _preflight(config, NATIVE)

@@ -7,7 +7,7 @@ comparison that was run. Pure functions; the law is in :mod:`rig.capacity.law`, 
 
 from pathlib import Path
 
-from rig import metrics, runs
+from rig import runs
 from rig.capacity import tables
 from rig.capacity.against import Row, rows
 from rig.capacity.law import WAYS, Forecast, Load, Way, forecast
@@ -36,6 +36,9 @@ def ways(pattern: str | None, scope: str | None) -> tuple[Way, ...]:
 def errors_of(data_dir: Path, run: str, load: Load) -> list[Row]:
     """Return the law's error for each cell of a comparison. Raises BadInput where there is none, or nothing in it."""
     folder = runs.find(data_dir, run)
+
+    from rig import metrics  # noqa: PLC0415 - takes most of a second, and a forecast alone needs none of it
+
     found = rows(metrics.summarise(folder), load)
     if not found:
         raise BadInput(f"{folder} has no cell that was measured", "run `rig compare`, or choose another run")

@@ -6,11 +6,13 @@ in the makespan window. It says nothing there about idle timeouts, which take lo
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rig.capacity import law
 from rig.capacity.law import HOUR, Load, Way
-from rig.metrics.model import CellSummary, Summary
+
+if TYPE_CHECKING:       # it brings scipy, which takes most of a second: who asks for a forecast needs none of it
+    from rig.metrics.model import CellSummary, Summary
 
 
 class Row(NamedTuple):
@@ -31,7 +33,7 @@ class Row(NamedTuple):
         return None if not self.measured else self.law / self.measured - 1
 
 
-def rows(summary: Summary, load: Load) -> list[Row]:
+def rows(summary: "Summary", load: Load) -> list[Row]:
     """Return the law and the measurement for each cell that the law knows.
 
     ``load`` gives what the run does not record: the duration of a query, and the size of a shared driver.
@@ -39,7 +41,7 @@ def rows(summary: Summary, load: Load) -> list[Row]:
     return [row for cell in summary.cells if (way := way_of(cell)) for row in _rows(cell, way, summary.slots, load)]
 
 
-def way_of(cell: CellSummary) -> Way | None:
+def way_of(cell: "CellSummary") -> Way | None:
     """Return the way of a cell's tasks; None for an exhibit, which the law does not know."""
     if cell.relay == "none":
         ways: dict[str, Way] = {"problematic": "problematic", "improved": "improved", "hook": "improved"}
@@ -47,7 +49,7 @@ def way_of(cell: CellSummary) -> Way | None:
     return None if cell.is_exhibit else cell.relay
 
 
-def _rows(cell: CellSummary, way: Way, slots: int, load: Load) -> Iterator[Row]:
+def _rows(cell: "CellSummary", way: Way, slots: int, load: Load) -> Iterator[Row]:
     makespan, task = (cell.metrics[name].median for name in ("makespan_seconds", "task_seconds"))
     if not makespan or not task:
         return

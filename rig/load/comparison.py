@@ -12,17 +12,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from patterns.facts import LONGEST_HOLD, MONITOR_DAG, MOST_CALLS, MOST_TASKS, STRESS_DAG, Executor
+from patterns.facts import MONITOR_DAG, STRESS_DAG, Executor
 from rig import records, runs
 from rig.errors import INTERRUPTED, BadInput, RigError
-from rig.experiment import profiles
 from rig.experiment.dag_run import leave_idle, until_idle
 from rig.experiment.progress import Notes
 from rig.load import run as loading
 from rig.load import summary
 from rig.load.records import CellTestRecord, LoadCell, LoadComparison, LoadPlan, Phase, read_comparison, read_tests
+from rig.load.request import Request, require_bounds
 from rig.load.run import Wish
-from rig.records import COMPARISON_FILE, EXHIBIT, TESTS_FILE, Relay
+from rig.records import COMPARISON_FILE, TESTS_FILE, Relay
 from rig.settings import Settings
 from rig.stack import lock
 from rig.stack.borrowing import Needs, Start, borrowed
@@ -32,20 +32,6 @@ from rig.whole_file import write_whole
 
 PROFILE = "load-comparison"
 IDLE_SECONDS = 120.0    # within which what is left of a test has to end
-
-
-class Request(LoadPlan):
-    """What the user asked for."""
-
-    executors: tuple[Executor, ...]
-    patterns: tuple[str, ...]
-
-
-def require_bounds(request: Request) -> None:
-    """Raise BadInput, one line that names the option, where a DAG run cannot be asked for that."""
-    for what, value, most in (("--tasks", request.tasks, MOST_TASKS), ("--calls", request.calls, MOST_CALLS)):
-        profiles.within(what, value, 1, most)
-    profiles.within("--hold", request.hold, 0, LONGEST_HOLD)
 
 
 def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Path:
@@ -81,14 +67,6 @@ def planned(request: Request) -> list[LoadCell]:
              for executor, pattern in product(request.executors, request.patterns)]
     random.Random(request.seed).shuffle(cells)       # noqa: S311 - an order, not a secret
     return cells
-
-
-def patterns(names: str) -> tuple[str, ...]:
-    """Return the patterns of a list like ``problematic,improved``. Raises BadInput for one that cannot be loaded."""
-    chosen = profiles.patterns(names)
-    if EXHIBIT in chosen:
-        raise BadInput(f"{EXHIBIT} breaks, and has no rate that holds", f"leave {EXHIBIT} out")
-    return chosen
 
 
 def _relay(executor: Executor, pattern: str) -> Relay:

@@ -65,9 +65,8 @@ def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
 
     Raises BadInput where nothing can be started, a RigError of the stack's start as it is.
     """
-    if problem := one_port_twice({**settings.set_ports, "--port": wish.port}):
-        raise BadInput(problem, "choose another --port for Locust's page")
-    ports.choose(wish.port, variable="--port", host=HOST)
+    if not wish.headless:
+        _require_a_port(settings, wish)
     if not stack.is_there():
         _require_a_test(wish, inherited.of(os.environ, settings.inherited))
     needs = Needs({STRESS_DAG}, executor=wish.executor, relay=wish.relay)
@@ -83,6 +82,12 @@ def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
 def _start(wish: Wish) -> Start:
     executor = wish.executor or "LocalExecutor"
     return Start(executor, wish.relay or ("process" if executor == "CeleryExecutor" else "shared"), wish.slots)
+
+
+def _require_a_port(settings: Settings, wish: Wish) -> None:
+    if problem := one_port_twice({**settings.set_ports, "--port": wish.port}):
+        raise BadInput(problem, "choose another --port for Locust's page")
+    ports.choose(wish.port, variable="--port", host=HOST)
 
 
 def _require_a_test(wish: Wish, environment: dict[str, str]) -> None:

@@ -11,11 +11,13 @@ COMMANDS = ("up", "down", "status", "switch", "compare", "compare-load", "load",
             "doctor", "plan", "diff", "export", "watch")
 
 
-def rig(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+RIG = str(Path(sys.executable).parent / "rig")
+
+
+def rig(folder: Path, *arguments: str, by: tuple[str, ...] = (RIG,)) -> "subprocess.CompletedProcess[str]":
     """Run the installed command, as a user does."""
-    program = Path(sys.executable).parent / "rig"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("NEO4J_", "RIG_"))}
-    return subprocess.run([program, *arguments], env={**environment, "RIG_DATA_DIR": str(folder), "COLUMNS": "100"},
+    return subprocess.run([*by, *arguments], env={**environment, "RIG_DATA_DIR": str(folder), "COLUMNS": "100"},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -71,6 +73,16 @@ def test_what_was_typed_wrong_is_said_in_one_line(tmp_path: Path, arguments: str
     assert line.startswith("rig: ")
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize("arguments", [
+    "plan --processes 0", "plan --against nowhere", "plan", "compare --tasks 0", "compare-load --tasks 0",
+    "compare-load --resume nowhere", "load --executor kubernetes"])
+def test_arguments_are_judged_before_what_takes_long_to_import(tmp_path: Path, arguments: str) -> None:
+    said = rig(tmp_path, *arguments.split(), by=(sys.executable, "-X", "importtime", RIG)).stderr
+    imported = {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
+    assert "rig.cli" in imported
+    assert not imported & {"scipy", "rig.metrics", "rig.load.run", "rig.compare"}
 
 
 def test_what_was_typed_wrong_starts_nothing_and_writes_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from patterns.facts import STRESS_DAG
 from rig import records, report, runs
 from rig.errors import BadInput
 from rig.load import comparison as comparing
-from rig.load.comparison import Request
+from rig.load import request as asking
 from rig.load.records import (
     Deployment,
     Load,
@@ -19,6 +19,7 @@ from rig.load.records import (
     Thresholds,
     read_comparison,
 )
+from rig.load.request import Request
 from rig.load.summary import summarise
 from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, TESTS_FILE
 from rig.report.phrases import NOTHING
@@ -93,7 +94,7 @@ def write_test(folder: Path, status: Any, of: Load, lines: list[LoadRun]) -> Non
 
 def test_the_exhibit_has_no_rate() -> None:
     with pytest.raises(BadInput, match="inherited"):
-        comparing.patterns("worker,inherited")
+        asking.patterns("worker,inherited")
 
 
 class Silent:

@@ -1,6 +1,7 @@
 """``rig load``: Locust's command and environment, and what it makes of Locust's last words."""
 
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,8 +65,24 @@ def test_the_page_is_on_loopback_or_not_there(headless: bool, there: str, missin
 def test_a_page_on_a_port_that_a_service_will_have_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     settings = PlainSettings(data_dir=tmp_path, flower_port=8089)
     with pytest.raises(BadInput, match=r"^RIG_FLOWER_PORT and --port are the same: expected a port for each"):
-        run.run(settings, NativeStack(settings), wish(port=8089), SimpleNamespace())
+        run.run(settings, NativeStack(settings), wish(headless=False), SimpleNamespace())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("headless", "said"), [
+    (False, r"^port \d+ on 127\.0\.0\.1 cannot be opened: another program is using it"), (True, "^--tasks is 0")])
+def test_a_port_in_use_is_refused_where_there_is_a_page_for_it(headless: bool, said: str, tmp_path: Path) -> None:
+    settings = PlainSettings(data_dir=tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted = wish(headless=headless, port=taken.getsockname()[1], arguments=("--tasks=0",))
+        with pytest.raises(BadInput, match=said):
+            run.run(settings, NativeStack(settings), wanted, SimpleNamespace())
+
+
+def test_a_port_that_a_service_will_have_is_no_concern_of_a_test_without_a_page(tmp_path: Path) -> None:
+    settings = PlainSettings(data_dir=tmp_path, flower_port=8089)
+    with pytest.raises(BadInput, match=r"^--tasks is 0"):
+        run.run(settings, NativeStack(settings), wish(arguments=("--tasks=0",)), SimpleNamespace())
 
 
 @pytest.mark.parametrize(("argument", "said"), [

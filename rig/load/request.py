@@ -1,0 +1,29 @@
+"""What a comparison of loads is asked for, and what it must be: judged before anything that takes time is imported."""
+
+from patterns.facts import LONGEST_HOLD, MOST_CALLS, MOST_TASKS, Executor
+from rig.errors import BadInput
+from rig.experiment import profiles
+from rig.load.records import LoadPlan
+from rig.records import EXHIBIT
+
+
+class Request(LoadPlan):
+    """What the user asked for."""
+
+    executors: tuple[Executor, ...]
+    patterns: tuple[str, ...]
+
+
+def require_bounds(request: Request) -> None:
+    """Raise BadInput, one line that names the option, where a DAG run cannot be asked for that."""
+    for what, value, most in (("--tasks", request.tasks, MOST_TASKS), ("--calls", request.calls, MOST_CALLS)):
+        profiles.within(what, value, 1, most)
+    profiles.within("--hold", request.hold, 0, LONGEST_HOLD)
+
+
+def patterns(names: str) -> tuple[str, ...]:
+    """Return the patterns of a list like ``problematic,improved``. Raises BadInput for one that cannot be loaded."""
+    chosen = profiles.patterns(names)
+    if EXHIBIT in chosen:
+        raise BadInput(f"{EXHIBIT} breaks, and has no rate that holds", f"leave {EXHIBIT} out")
+    return chosen
