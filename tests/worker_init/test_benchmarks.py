@@ -47,6 +47,23 @@ def run(server: Neo4jServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return measured
 
 
+@pytest.mark.parametrize(("password", "said"), [
+    (None, "NEO4J_PASSWORD is not set"), ("wrong", "refuses the user"), ("of nobody", "cannot be reached")])
+def test_a_server_that_cannot_be_used_is_one_line(
+        password: str | None, said: str, server: Neo4jServer, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("NEO4J_PASSWORD", raising=False)
+    if password:
+        monkeypatch.setenv("NEO4J_PASSWORD", password)
+    with pytest.raises(SystemExit) as ended:
+        relay.main(["--uri", "bolt://127.0.0.1:1" if password == "of nobody" else server.uri])
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "--uri" in lines[0]
+
+
 def test_what_the_relay_costs(run: Run) -> None:
     cases = run(relay.main, "--scale", "0.02", "--rows", "2000")["cases"]
     assert [case["bar"] for case in cases] == [1.25, 0.7, 1.05, 1.05, 0.35, 0.45]
