@@ -18,14 +18,13 @@ from rig.load.records import Load
 
 OPEN, CLOSED = "open", "closed"
 MODELS = (OPEN, CLOSED)
-EVEN, POISSON = "even", "poisson"
 CHOICES = {"pattern": tuple(name for name in PATTERNS if name != "inherited"), "shape": schedule.SHAPES,
-           "load_model": MODELS, "arrivals": (EVEN, POISSON)}
+           "load_model": MODELS, "arrivals": schedule.ARRIVALS}
 # Name: lowest, highest value.
 BOUNDS: dict[str, tuple[float, float]] = {
     "tasks": (1, MOST_TASKS), "calls": (1, MOST_CALLS), "hold": (0, LONGEST_HOLD), "arrival_rate": (0.001, 1000),
     "duration": (1, 86_400), "step_time": (5, 3600), "run_limit": (5, 86_400),
-    "seed": (0, 2**31)}
+    "seed": (0, schedule.HIGHEST_SEED)}
 MOST_ARRIVALS = 100_000
 
 
@@ -40,7 +39,7 @@ def add(parser: Any) -> None:
     parser.add_argument("--load-model", choices=MODELS, default=OPEN,
                         help="open: DAG runs arrive at the rate, whether earlier ones have ended or not; closed: each "
                              "user starts one when its last one has ended")
-    parser.add_argument("--arrivals", choices=CHOICES["arrivals"], default=EVEN,
+    parser.add_argument("--arrivals", choices=CHOICES["arrivals"], default=schedule.EVEN,
                         help="even: DAG runs arrive at equal intervals; poisson: at random, as from many users who "
                              "know nothing of each other (open model)")
     for flag, number in {
@@ -80,7 +79,7 @@ def load_of(options: Namespace, users: int) -> Load:
         hold=values["hold"], shape=values["shape"], rate=values["arrival_rate"], seconds=values["duration"],
         step_seconds=values["step_time"], run_limit=values["run_limit"],
         users=max(1, users) if values["load_model"] == CLOSED else None,
-        seed=values["seed"] if values["arrivals"] == POISSON else None)
+        seed=values["seed"] if values["arrivals"] == schedule.POISSON else None)
     _require_sense(load)
     return load
 

@@ -196,8 +196,10 @@ def compare_load(
     step_time: Annotated[float, typer.Option(help="Seconds for which each rate is tried.", min=5, max=3600)] = 45,
     held_time: Annotated[float, typer.Option(help="Seconds for which the highest rate that held is tried again.",
                                              min=5, max=86_400)] = 180,
-    seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. \\[default: random, and recorded]")
-                    ] = None,
+    arrivals: Annotated[str, typer.Option(help="even or poisson: DAG runs come at equal intervals, or at random.")
+                        ] = "even",
+    seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order and of random arrivals. "
+                                                  "\\[default: random, and recorded]")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
 ) -> None:
     """Find the rate of DAG runs that holds, for each executor and pattern, and write a report.
@@ -212,7 +214,8 @@ def compare_load(
     request = asking.Request(
         executors=profiles.executors(executors), patterns=asking.patterns(patterns), tasks=tasks, calls=calls,
         hold=hold, step=rate, steps=steps, step_seconds=step_time, held_seconds=held_time,
-        seed=secrets.randbelow(2**31) if seed is None else seed, command=command_line())
+        arrivals=asking.arrivals(arrivals), seed=secrets.randbelow(2**31) if seed is None else seed,
+        command=command_line())
     asking.require_bounds(request)
     folder = runs.find(config.data_dir, resume) if resume else None
 

@@ -18,7 +18,7 @@ from rig.errors import INTERRUPTED, BadInput, RigError
 from rig.experiment.dag_run import leave_idle, until_idle
 from rig.experiment.progress import Notes
 from rig.load import run as loading
-from rig.load import summary
+from rig.load import schedule, summary
 from rig.load.records import CellTestRecord, LoadCell, LoadComparison, LoadPlan, Phase, read_comparison, read_tests
 from rig.load.request import Request, require_bounds
 from rig.load.run import Wish
@@ -169,7 +169,8 @@ class _Runner:
         arguments = {
             "pattern": cell.pattern, "tasks": record.tasks, "calls": record.calls, "hold": record.hold,
             "arrival-rate": rate, "duration": seconds, "step-time": record.step_seconds,
-            "shape": "find-the-knee" if phase == "knee" else "steady"}
+            "arrivals": record.arrivals, "seed": record.seed % schedule.HIGHEST_SEED,
+            "shape": schedule.KNEE if phase == "knee" else schedule.STEADY}
         return Wish(executor=None, relay=None, slots=record.slots, headless=True, port=loading.PORT, unpause=False,
                     arguments=tuple(f"--{name}={value}" for name, value in arguments.items()), command=record.command,
                     results=self._folder)

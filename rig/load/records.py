@@ -18,6 +18,7 @@ SCHEMA = 1
 NOT_STARTED: Literal["not started"] = "not started"
 State = Literal["success", "failed", "unfinished", "not started", "interrupted"]
 Phase = Literal["knee", "held"]
+Arrivals = Literal["even", "poisson"]
 
 
 class Load(Record):
@@ -186,7 +187,7 @@ class LoadCell(Record):
 class LoadPlan(Record):
     """How each cell is driven; ``step`` is the first rate and the difference between two, in DAG runs per second.
 
-    Durations are in seconds. ``seed`` is that of the cells' order.
+    Durations are in seconds. ``seed`` is that of the cells' order, and of random ``arrivals``.
     """
 
     seed: int
@@ -198,6 +199,7 @@ class LoadPlan(Record):
     step_seconds: float
     held_seconds: float
     command: str
+    arrivals: Arrivals = "even"
 
 
 class LoadComparison(LoadPlan):

@@ -3,7 +3,8 @@
 from patterns.facts import LONGEST_HOLD, MOST_CALLS, MOST_TASKS, Executor
 from rig.errors import BadInput
 from rig.experiment import profiles
-from rig.load.records import LoadPlan
+from rig.load.records import Arrivals, LoadPlan
+from rig.load.schedule import ARRIVALS
 from rig.records import EXHIBIT
 
 
@@ -19,6 +20,14 @@ def require_bounds(request: Request) -> None:
     for what, value, most in (("--tasks", request.tasks, MOST_TASKS), ("--calls", request.calls, MOST_CALLS)):
         profiles.within(what, value, 1, most)
     profiles.within("--hold", request.hold, 0, LONGEST_HOLD)
+
+
+def arrivals(name: str) -> Arrivals:
+    """Return how DAG runs are to arrive. Raises BadInput for a name that is none."""
+    for known in ARRIVALS:
+        if name == known:
+            return known
+    raise BadInput(f"--arrivals is {name!r}", f"choose one of {', '.join(ARRIVALS)}")
 
 
 def patterns(names: str) -> tuple[str, ...]:

@@ -9,10 +9,14 @@ from collections.abc import Iterator, Sequence
 from itertools import count, islice, takewhile
 from typing import NamedTuple
 
-from rig.load.records import Load
+from rig.load.records import Arrivals, Load
 
 STEADY, STEP, SPIKE, SOAK, KNEE = "steady", "step", "spike", "soak", "find-the-knee"
 SHAPES = (STEADY, STEP, SPIKE, SOAK, KNEE)
+EVEN: Arrivals = "even"
+POISSON: Arrivals = "poisson"
+ARRIVALS = (EVEN, POISSON)
+HIGHEST_SEED = 2**31
 STEPS = 4                   # of the shape step: each a quarter of the time, the last at the whole rate
 SPIKE_FACTOR = 3            # of the shape spike, for the middle fifth of the time
 _ROUNDING = 1e-9            # of an arrival: the sum of floats must not make one too many

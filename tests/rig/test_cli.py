@@ -38,6 +38,7 @@ def rig(folder: Path, *arguments: str, by: tuple[str, ...] = (RIG,)) -> "subproc
     ("compare --load --rate 0.1 --resume RUN", ("`rig compare --load` is called `rig compare-load` now",)),
     ("compare-load --executors kubernetes", ("no executor 'kubernetes'", "local,celery")),
     ("compare-load --patterns inherited", ("inherited breaks", "leave inherited out")),
+    ("compare-load --arrivals sometimes", ("--arrivals is 'sometimes'", "even, poisson")),
     ("compare-load --tasks 0", ("--tasks is 0", "from 1 to 10000")),
     ("compare-load --hold nan", ("--hold is nan", "from 0 to 3600")),
     ("compare-load --rate 0", ("'--rate'", "0.001")),

@@ -1,5 +1,7 @@
 """The comparison of loads: its order, what is left of it, and its page."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ from rig import records, report, runs
 from rig.errors import BadInput
 from rig.load import comparison as comparing
 from rig.load import request as asking
+from rig.load import run as loading
 from rig.load.records import (
     Deployment,
     Load,
     LoadComparison,
     LoadRun,
     LoadTestRecord,
+    Phase,
     Thresholds,
     read_comparison,
 )
@@ -32,6 +36,13 @@ from tests.rig.test_drivers import stack as state_of
 
 REQUEST = Request(executors=("LocalExecutor", "CeleryExecutor"), patterns=("improved", "worker"), tasks=10, calls=3,
                   hold=0.2, step=0.1, steps=4, step_seconds=45, held_seconds=180, seed=1, command="rig compare-load")
+
+
+class Silent:
+    """Says nothing."""
+
+    def note(self, text: str) -> None:
+        pass
 
 
 def comparison(**changes: Any) -> LoadComparison:
@@ -70,6 +81,24 @@ def test_a_rate_that_does_not_hold_for_long_is_followed_by_the_next_lower_one() 
     assert next(comparing._left(comparison(), tests)) == (1, "knee")
 
 
+@pytest.mark.parametrize("phase", ["knee", "held"])
+@pytest.mark.parametrize(("arrivals", "seed", "given"), [("even", 1, 1), ("poisson", 7, 7), ("poisson", -1, 2**31 - 1)])
+def test_its_load_tests_have_the_arrivals_that_were_asked_for(
+        phase: Phase, arrivals: Any, seed: int, given: int, tmp_path: Path) -> None:
+    record = comparison(arrivals=arrivals, seed=seed)
+    runner = comparing._Runner(PlainSettings(), PretendedStack(tmp_path).seen_as, tmp_path, record, Silent())
+    wish = runner._wish(record.cells[0], phase, 0.1)
+    assert {f"--arrivals={arrivals}", f"--seed={given}"} <= set(wish.arguments)
+    loading._require_a_test(wish, dict(os.environ))         # Locust's side takes all of them
+
+
+def test_a_comparison_from_before_there_was_a_choice_had_even_arrivals(folder: Path) -> None:
+    path = folder / COMPARISON_FILE
+    known = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({name: value for name, value in known.items() if name != "arrivals"}))
+    assert "<dt>arrivals</dt><dd>even</dd>" in report.write(folder).read_text("utf-8")
+
+
 @pytest.mark.parametrize(("took", "held"), [(4.0, 0.5), (400.0, None)])
 def test_a_long_test_holds_its_rate_where_no_runs_pile_up(took: float, held: float | None, tmp_path: Path) -> None:
     write_test(tmp_path, "complete", load(seconds=60.0), [run(float(due), 4.0 if due < 10 else took)
@@ -95,13 +124,6 @@ def write_test(folder: Path, status: Any, of: Load, lines: list[LoadRun]) -> Non
 def test_the_exhibit_has_no_rate() -> None:
     with pytest.raises(BadInput, match="inherited"):
         asking.patterns("worker,inherited")
-
-
-class Silent:
-    """Says nothing."""
-
-    def note(self, text: str) -> None:
-        pass
 
 
 def test_on_a_running_stack_its_slots_are_recorded_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
