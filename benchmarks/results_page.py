@@ -93,17 +93,26 @@ def cells(summary: Summary) -> str:
 
 
 def contrasts(summary: Summary) -> str:
-    """Return the table of the contrasts that were named beforehand."""
+    """Return the table of the contrasts that were named beforehand.
+
+    It has the corrected intervals where a ratio has one, else the ranges of the blocks, and the noise floor where a
+    cell was run against itself.
+    """
+    primary = [contrast for contrast in summary.contrasts if contrast.family == "primary"]
+    has_intervals = any(contrast.ci95 for contrast in primary)
+    has_floor = any(contrast.noise_floor is not None for contrast in primary)
     raw = {_side(cell): cell for cell in summary.cells}
     rows = []
-    for contrast in summary.contrasts:
-        if contrast.family != "primary" or contrast.ratio is None:
+    for contrast in primary:
+        if contrast.ratio is None:
             continue
         before, after = (raw[_side(side)].metrics[contrast.metric].raw
                          for side in (contrast.baseline, contrast.contender))
         rows.append([_MEASURED[contrast.metric], phrases.label(contrast.contender), phrases.variant(contrast.baseline),
-                     phrases.number(contrast.ratio), _range(contrast), verdict(contrast, before, after).words])
-    return _table(["figure", "of", "over", "ratio", "range of the blocks", "verdict"], rows)
+                     phrases.number(contrast.ratio), _ends(contrast.ci95 if has_intervals else contrast.range),
+                     *([_floor(contrast)] if has_floor else []), verdict(contrast, before, after).words])
+    return _table(["figure", "of", "over", "ratio", "interval" if has_intervals else "range of the blocks",
+                   *(["a cell against itself"] if has_floor else []), "verdict"], rows)
 
 
 def idle(summary: Summary) -> str:
@@ -160,8 +169,12 @@ def _value(metric: MetricSummary) -> str:
     return f"{phrases.median(metric)} ({phrases.number(min(measured))} to {phrases.number(max(measured))})"
 
 
-def _range(contrast: Contrast) -> str:
-    return "" if contrast.range is None else " to ".join(phrases.number(end) for end in contrast.range)
+def _ends(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else " to ".join(phrases.number(end) for end in interval)
+
+
+def _floor(contrast: Contrast) -> str:
+    return "" if contrast.noise_floor is None else f"up to {phrases.percent(contrast.noise_floor)}"
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
