@@ -146,6 +146,11 @@ class DagRunSummary(Side):
     figures: dict[str, Number | None]
     missing: dict[str, str]
 
+    @property
+    def was_run(self) -> bool:
+        """Whether it was started: else the run was stopped before, or is still going on."""
+        return self.state != "not run"
+
 
 class ClaimLevel(Part):
     """Idle connections of the two patterns that the seed compares; ``reduction`` is a share of 1."""

@@ -31,19 +31,25 @@ def drawn(raw: RawRun, cells: Sequence[CellSummary]) -> list[Drawn]:
 
 def idle_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
     """Return idle connections over time: a panel for each executor, a hue for each pattern."""
-    x, y = _axes((line.idle for one in all_drawn for line in one.timelines.values()), "idle connections")
-    executors = dict.fromkeys(one.cell.executor for one in all_drawn)
-    return [_idle_panel(executor, [one for one in all_drawn if one.cell.executor == executor], x, y)
+    shown = [one for one in all_drawn if is_on_idle_chart(one.cell)]
+    x, y = _axes((line.idle for one in shown for line in one.timelines.values()), "idle connections")
+    executors = dict.fromkeys(one.cell.executor for one in shown)
+    return [_idle_panel(executor, [one for one in shown if one.cell.executor == executor], x, y)
             for executor in executors]
 
 
+def is_on_idle_chart(cell: CellSummary) -> bool:
+    """Say whether the chart of idle connections has a cell: with those that run a second time it is not readable."""
+    return not cell.warm and not cell.control
+
+
 def opened_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
-    """Return connections opened against closed: a panel for each cell, the gap is what is open."""
+    """Return connections opened against closed: a panel for each cell that was run, the gap is what is open."""
     x, y = _axes((line.opened for one in all_drawn for line in one.timelines.values()), "connections")
     variants = list(dict.fromkeys(phrases.variant(one.cell) for one in all_drawn))
     # The executors of one pattern side by side, as in the bars above.
     return [_opened_panel(one, x, y)
-            for one in sorted(all_drawn, key=lambda one: variants.index(phrases.variant(one.cell)))]
+            for one in sorted(filter(_was_run, all_drawn), key=lambda one: variants.index(phrases.variant(one.cell)))]
 
 
 def typical(repeats: Iterable[int], cell: CellSummary) -> int | None:
@@ -58,6 +64,10 @@ def typical(repeats: Iterable[int], cell: CellSummary) -> int | None:
 def _drawn(cell: CellSummary, repeats: Sequence[Repeat]) -> Drawn:
     timelines = {number: found for number, repeat in enumerate(repeats) if (found := timeline(repeat))}
     return Drawn(cell, timelines, typical(timelines, cell))
+
+
+def _was_run(one: Drawn) -> bool:
+    return bool(one.timelines or one.cell.repeats_measured)
 
 
 def _idle_panel(executor: str, in_panel: Sequence[Drawn], x: Axis, y: Axis) -> Panel:

@@ -60,16 +60,17 @@ def _probe(summary: Summary) -> Iterator[str]:
 
 
 def _slots(summary: Summary) -> Iterator[str]:
-    reached = {phrases.label(cell): cell.concurrency_reached for cell in summary.cells}
-    known = {value for value in reached.values() if value is not None}
-    if not known:
+    reached = {phrases.label(cell): value for cell in summary.cells if (value := cell.concurrency_reached) is not None}
+    fewer = "; ".join(f"{name} {phrases.number(value)}" for name, value in reached.items() if value != summary.slots)
+    if not reached:
         yield f"Both executors had {summary.slots} slots; how many tasks ran at once is not known."
-    elif known == {summary.slots} and None not in reached.values():
-        yield f"Every cell had {summary.slots} slots, and at some moment all were in use{_mean(summary)}."
-    else:
-        each = "; ".join(f"{name} {phrases.number(value)}" for name, value in reached.items())
-        yield (f"Every cell had {summary.slots} slots, but not all used them. Tasks at once at most: {each}"
+    elif fewer:
+        yield (f"Every cell had {summary.slots} slots, but not all used them. Tasks at once at most: {fewer}"
                f"{_mean(summary)}.")
+    else:
+        yield f"Every cell had {summary.slots} slots, and at some moment all were in use{_mean(summary)}."
+    if reached and (unknown := len(summary.cells) - len(reached)):
+        yield f"How many tasks ran at once is not known of {phrases.plural(unknown, 'cell')}."
 
 
 def _repeats(summary: Summary) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The page: what the template needs, and the template."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +67,7 @@ def html(raw: RawRun, summary: Summary) -> str:
     """Return the whole page: styles, script and drawings are in it, and nothing is loaded."""
     drawn = charts.drawn(raw, summary.cells)
     times = task_time.task_times(raw, summary.cells)
+    not_run = Counter(run.reason for run in summary.failures if not run.was_run)
     page: str = templates().get_template("report.html.j2").render(
         summary=summary, headline=headline.headline(summary), numbers=headline.figures(summary),
         subtitle=headline.subtitle(summary), outcome=headline.outcome(summary),
@@ -73,13 +75,15 @@ def html(raw: RawRun, summary: Summary) -> str:
         claims=[(one, headline.claim_sentence(one)) for one in summary.seed_claim.executors],
         intervals=any(cell.repeats_measured >= LEAST_BLOCKS for cell in summary.cells),
         lifelines=lifelines(raw, summary), bars=_bars(summary.cells), price=PRICE,
-        variants=_variants(summary.cells), main=[BY_NAME[name] for name in _MAIN],
+        variants=_variants([cell for cell in summary.cells if charts.is_on_idle_chart(cell)]),
+        main=[BY_NAME[name] for name in _MAIN],
         groups=[(title, [metric for metric in METRICS + CONDITIONS if metric.group == group])
                 for group, title in _GROUPS.items()],
         idle_panels=charts.idle_panels(drawn), opened_panels=charts.opened_panels(drawn),
         task_times=times, parts=task_time.PARTS, database=_range([one.database for one in times]),
         distributions=distributions.distributions(raw, summary.cells), most_points=distributions.MOST_POINTS,
         contrasts=list(_contrasts(summary)), advice=advice(summary),
+        failed=[run for run in summary.failures if run.was_run], not_run=not_run.most_common(),
         deployment=deployment(summary), ways=LABELS, limitations=limitations(summary),
         environment=list(_flat(summary.environment)), **own_files())
     return page

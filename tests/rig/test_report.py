@@ -395,6 +395,15 @@ def test_an_unfinished_run_and_wrong_answers_are_said_at_the_top(tmp_path: Path)
         "2 tasks got a wrong answer: the run fails, whatever its figures."]
 
 
+def test_what_was_not_run_is_one_line_and_no_row_and_no_panel(tmp_path: Path) -> None:
+    text = page(not_run(tmp_path)).text
+
+    assert "2 DAG runs of 2 have no result: not run: the run is interrupted (Ctrl-C)." in text
+    assert "rig compare --resume" in text
+    assert "Of the DAG runs that were run, none failed." in text
+    assert text.count("Nothing was sampled.") == 2        # idle connections: a panel for each executor
+
+
 def exhibited(folder: Path, **changes: Any) -> Summary:
     """Return the summary of a run in which all went well but the exhibit: one wrong answer, one failed task."""
     cells = builders.cell("improved"), builders.cell("inherited", "CeleryExecutor")
@@ -620,6 +629,16 @@ def test_one_repeat_of_each_cell_is_bold_and_hues_stand_for_patterns(read: RawRu
 
     assert [line.hue for line in local.lines if line.bold] == ["problematic", "improved", "hook"]
     assert all(line.bold for line in local.lines[-3:])
+
+
+@pytest.mark.parametrize("again", ["warm", "control"])
+def test_what_runs_a_second_time_is_not_in_the_chart_of_idle_connections(
+        again: str, read: RawRun, summed: Summary) -> None:
+    first, *others = charts.drawn(read, summed.cells)
+    second = first._replace(cell=first.cell.model_copy(update={again: True}))
+
+    shown = charts.idle_panels([second, *others])
+    assert sum(len(panel.lines) for panel in shown) == 3 * len(others)
 
 
 AXIS = plot.Axis(0, 10, "s")
