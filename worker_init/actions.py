@@ -1,4 +1,4 @@
-"""What a client's machine wants done. The shell does it, in order; the machine itself does nothing to the world."""
+"""The actions that a client's machine asks for. The shell carries them out; the machine has no side effects."""
 
 from dataclasses import dataclass
 from enum import IntEnum, auto
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 
 class Timer(IntEnum):
-    """Why a machine wants to be told that some time has passed.
+    """What a timer of a client's machine is for.
 
-    Integers, because other members of an enumeration are hashed in Python.
+    The members are integers because Python code hashes the members of other enumerations, which is slower.
     """
 
-    LOGON = auto()      # it has to have said who it is
-    PENALTY = auto()    # wrong credentials are answered now
-    NOOP = auto()       # a client that waits needs a sign of life
-    STALL = auto()      # it has stopped within a message
-    UNREAD = auto()     # it does not read what was said to it
-    LINGER = auto()     # it does not read the last that is said to it
+    LOGON = auto()      # the client must have logged on by then
+    PENALTY = auto()    # the delayed answer to wrong credentials is due
+    NOOP = auto()       # a waiting client needs a sign of life
+    STALL = auto()      # the client stopped in the middle of a message
+    UNREAD = auto()     # the client does not read what was sent to it
+    LINGER = auto()     # the client does not read the last message that is sent to it
 
 
-# These two are made for every block of bytes: a class with slots takes half the time that a named tuple takes.
+# These two are created for every block of bytes. A class with slots takes half the time of a named tuple.
 @dataclass(slots=True)
 class ToClient:
     """Write to the client."""
@@ -34,28 +34,28 @@ class ToClient:
 
 @dataclass(slots=True)
 class ToServer:
-    """Write to the lent connection, if the client is still there; a client that is gone has ended."""
+    """Write to the lent connection if the client is still there. If it is gone, this ends it."""
 
     data: bytes
 
 
 class Borrow(NamedTuple):
-    """Ask the pool for a connection: ``granted`` or ``refused`` follows, unless ``Abandon`` comes before."""
+    """Ask the pool for a connection. ``granted`` or ``refused`` follows, unless ``Abandon`` comes first."""
 
     route: Route
     must_check: bool
 
 
 class Abandon(NamedTuple):
-    """Wait for a connection no longer."""
+    """Stop waiting for a connection."""
 
 
 class GiveBack(NamedTuple):
-    """End the lease; the connection is as it was when it was lent."""
+    """End the lease; the connection is in the state in which it was lent."""
 
 
 class ResetAndGiveBack(NamedTuple):
-    """End the lease; something is open on the connection, and nothing outstanding."""
+    """End the lease. Something is still open on the connection, but the server owes no answer."""
 
 
 class Discard(NamedTuple):
@@ -63,7 +63,7 @@ class Discard(NamedTuple):
 
 
 class AskServer(NamedTuple):
-    """Find out what the server speaks: ``server_known`` or ``server_unknown`` follows."""
+    """Find out which Bolt the server speaks: ``server_known`` follows."""
 
 
 class Began(NamedTuple):
@@ -71,13 +71,13 @@ class Began(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """Let the pool know of a FAILURE that the server answered within the lease."""
+    """Tell the pool that the server answered with a FAILURE during the lease."""
 
     code: str
 
 
 class PauseClient(NamedTuple):
-    """Read no more from the client; its end has to be noticed all the same."""
+    """Stop reading from the client. Its end must be noticed all the same."""
 
 
 class ResumeClient(NamedTuple):
@@ -85,7 +85,7 @@ class ResumeClient(NamedTuple):
 
 
 class PauseServer(NamedTuple):
-    """Read no more from the lent connection."""
+    """Stop reading from the lent connection."""
 
 
 class ResumeServer(NamedTuple):
@@ -93,42 +93,42 @@ class ResumeServer(NamedTuple):
 
 
 class TurnAway(NamedTuple):
-    """Count a client that is turned away, and say why."""
+    """Count a client that is turned away, and log the reason."""
 
     why: str
 
 
 class Report(NamedTuple):
-    """Say what a server has done wrong, once for each reason."""
+    """Log what a server did wrong, once for each reason."""
 
     why: str
 
 
 class Wake(NamedTuple):
-    """Let these machines look again whether they may read on: there is room."""
+    """Let these clients check again whether they may be read from: there is room now."""
 
     clients: "tuple[Client, ...]"
 
 
 class StartTimer(NamedTuple):
-    """Call ``timer_ended`` with this timer after so many seconds; a timer that runs starts from the beginning."""
+    """Call ``timer_ended`` with this timer after so many seconds. A timer that is running starts again."""
 
     timer: Timer
     seconds: float
 
 
 class StopTimer(NamedTuple):
-    """Forget a timer, if it runs."""
+    """Cancel a timer if it is running."""
 
     timer: Timer
 
 
 class ComeBack(NamedTuple):
-    """Call ``go_on`` in the event loop's next turn: there is more to do, and others are to be served in between."""
+    """Call ``go_on`` in the next turn of the event loop. There is more to do, but others are served in between."""
 
 
 class Close(NamedTuple):
-    """Close the client's connection behind what is still to be written."""
+    """Close the client's connection once everything still to be written has been written."""
 
 
 class Abort(NamedTuple):

@@ -1,7 +1,7 @@
 """How a task asks its driver host for the address of an upstream: a line of JSON each way, over the control socket.
 
-A request holds a password. So the socket is in a folder that nobody else can enter, the host answers its own user
-alone, and neither side logs what it has read.
+A request holds a password. So the socket is in a folder that no other user can enter, the host answers only its own
+user, and neither side logs what it has read.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from worker_init.targets import Address, Credentials, Target
 
 # More than a URI, a name and a password or a token can have.
 MOST_BYTES = 64 * 1024
-# A host that is started again answers after a second or two; one that does not answer must not hold a task up.
+# A restarted host answers after a second or two. A host that does not answer must not hold up a task.
 ANSWER_SECONDS = 5.0
 
 
@@ -50,16 +50,16 @@ class AddressRequest(NamedTuple):
 
 
 def answer_of(address: Address | None) -> dict[str, Any]:
-    """Return the host's answer; None: the task's connection leads to one of the host's own relays already."""
+    """Return the host's answer. None means that the task's connection already leads to one of the host's own relays."""
     if address is None:
         return {"is_local": True}
     return {"host": address.host, "port": address.port, "credentials": list(address.credentials)}
 
 
 def ask(folder: Path, request: AddressRequest, timeout: float = ANSWER_SECONDS) -> Address | None:
-    """Return the address for an upstream; None where the target is a relay's own address already.
+    """Return the address for an upstream, or None if the target is already a relay's own address.
 
-    Raises NoAddress where the host refuses, or where none answers within so many seconds.
+    Raises NoAddress if the host refuses, or if no host answers within ``timeout`` seconds.
     """
     if is_refusing(folder):
         raise NoAddress("the driver host cannot serve at present")
@@ -84,14 +84,14 @@ def _read(answer: dict[str, Any]) -> Address | None:
 
 
 class Peer(NamedTuple):
-    """Who is at the other end of a Unix socket. ``pid`` 0: unknown, or in another namespace."""
+    """The process at the other end of a Unix socket. ``pid`` is 0 if it is unknown or in another namespace."""
 
     pid: int
     user: int
 
 
 def peer_of(writer: asyncio.StreamWriter) -> Peer:
-    """Return who has connected. macOS does not tell: there the folder's mode has to do."""
+    """Return the process that has connected. macOS does not say; there the folder's mode is the only protection."""
     if not hasattr(socket, "SO_PEERCRED"):
         return Peer(0, os.getuid())
     found = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

@@ -1,11 +1,12 @@
-"""An Airflow secrets backend: a task's Neo4j connections, from wherever they live, go through shared drivers.
+"""An Airflow secrets backend that leads a task's Neo4j connections, wherever they are stored, through shared drivers.
 
 The Celery hooks switch it on in each pool process, in front of the user's own backend. In a task it resolves a
-connection as Airflow would have: the user's backend, then the environment, then the execution API. A connection of type
-``neo4j`` is then returned with the address of a relay of the driver host, and everything else as it was found.
+connection in Airflow's own order: the user's backend, the environment, then the execution API. If the connection has
+the type ``neo4j``, the backend returns it with the address of a relay of the driver host, and all else unchanged.
 
-Airflow asks the next backend when one raises. So nothing here is refused by an exception: where there can be no shared
-driver, the task gets its own connection and one line in its log. A denial is Airflow's, and is passed on.
+If a backend raises an exception, Airflow asks the next one. So this backend never refuses with an exception: if there
+can be no shared driver, the task gets its own connection and one line in its log. A denial comes from Airflow, and is
+passed on.
 """
 
 import asyncio
@@ -42,15 +43,15 @@ _FIELDS = ("conn_type", "host", "port", "login", "password", "schema", "extra")
 def switch_on(environment: MutableMapping[str, str], folder: Path, slot: int) -> None:
     """Have the tasks of this process ask the host of a runtime folder for their Neo4j connections.
 
-    The user's own backend stays where it is configured, with its arguments: this one is put in front of it.
+    The user's own backend stays configured, with its arguments. This one is put in front of it.
     """
     environment.update(variables(folder, slot, conf.get("workers", "secrets_backend", fallback="") or ""))
-    # Airflow 3.2 keeps none.
+    # Airflow 3.2 has no such cache.
     getattr(configuration, "clear_secrets_backends_cache", lambda: None)()
 
 
 class SharedDriverConnections(BaseSecretsBackend):
-    """The user's backend, with Neo4j connections led through shared drivers in tasks. Elsewhere it adds nothing."""
+    """The user's backend. In tasks, Neo4j connections go through shared drivers; elsewhere it adds nothing."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
@@ -62,19 +63,25 @@ class SharedDriverConnections(BaseSecretsBackend):
             self._wrapped._set_connection_class(conn_class)  # noqa: SLF001 - as Airflow itself does with this one
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
-        """Return a connection, or None where none is found. Raises Airflow's denial."""
+        """Return a connection, or None if there is none.
+
+        Raises AirflowSecretsBackendAccessDenied if Airflow denies access.
+        """
         if not _is_task():
             return _call(self._wrapped, "get_connection", team_name, conn_id=conn_id)
         found = self._resolve(conn_id, team_name)
         mine = _mine(found)
         if not mine:
             return found
-        if mine.found.password:     # Airflow masks those of the connection that it is given
+        if mine.found.password:     # Airflow masks the password of the connection that it is given
             mask_secret(mine.found.password)
         return mine.through_host()
 
     async def aget_connection(self, conn_id: str) -> Any:
-        """Return a connection, or None where none is found. Raises Airflow's denial."""
+        """Return a connection, or None if there is none.
+
+        Raises AirflowSecretsBackendAccessDenied if Airflow denies access.
+        """
         if not _is_task():
             return await _acall(self._wrapped, "connection", conn_id=conn_id)
         found = await self._aresolve(conn_id)
@@ -86,19 +93,19 @@ class SharedDriverConnections(BaseSecretsBackend):
         return await asyncio.to_thread(mine.through_host)
 
     def get_variable(self, key: str, team_name: str | None = None) -> Any:
-        """Return a variable of the user's backend."""
+        """Return a variable from the user's backend, or None."""
         return _call(self._wrapped, "get_variable", team_name, key=key)
 
     async def aget_variable(self, key: str) -> Any:
-        """Return a variable of the user's backend."""
+        """Return a variable from the user's backend, or None."""
         return await _acall(self._wrapped, "variable", key=key)
 
     def get_config(self, key: str) -> Any:
-        """Return an option of the user's backend."""
+        """Return a configuration option from the user's backend, or None."""
         return self._wrapped.get_config(key) if self._wrapped else None
 
     def _chain(self) -> list[Any]:
-        """Return the backends that Airflow would have asked, in its order."""
+        """Return the backends that Airflow would ask, in its order."""
         from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded  # noqa: PLC0415 - it is there
         others = [one for one in ensure_secrets_backend_loaded() if not isinstance(one, SharedDriverConnections)]
         return [self._wrapped, *others] if self._wrapped else others
@@ -127,13 +134,13 @@ class SharedDriverConnections(BaseSecretsBackend):
 
 
 class Mine(NamedTuple):
-    """A connection that is to go through a shared driver: as it was found, and as Neo4jHook reads it."""
+    """A connection to lead through a shared driver: as it was found, and as Neo4jHook reads it."""
 
     found: Any
     read: AirflowConnection
 
     def through_host(self) -> Any:
-        """Return the connection with a relay's address, or as it was found where there is none."""
+        """Return the connection with a relay's address, or unchanged if there is none."""
         try:
             address = ask(Path(os.environ[FOLDER]), AddressRequest(_slot(os.environ), self.read.target))
         except NoAddress as error:
@@ -151,7 +158,7 @@ class Mine(NamedTuple):
 
 
 def _mine(found: Any) -> Mine | None:
-    """Return what there is to do with a connection that was found; None: it stays as it is."""
+    """Return the connection to lead through a shared driver, or None if it stays as it is."""
     if not found or FOLDER not in os.environ:
         return None
     try:
@@ -173,7 +180,7 @@ def _is_wanted(found: Any, ids: ConnectionIds) -> bool:
 
 
 def _wrapped(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Return the user's backend: that of [workers], whose arguments Airflow has read, else that of [secrets]."""
+    """Return the user's backend: the one of [workers], whose arguments Airflow has read, else the one of [secrets]."""
     if not name:
         return get_custom_secret_backend(worker_mode=False)
     module, _, of_module = name.rpartition(".")
@@ -181,7 +188,7 @@ def _wrapped(name: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def _call(backend: Any, method: str, team_name: str | None, **key: str) -> Any:
-    """Call a lookup of a backend that may be older than teams are."""
+    """Call a lookup method of a backend, which may be too old to know teams."""
     if backend is None:
         return None
     lookup = getattr(backend, method)
@@ -190,7 +197,7 @@ def _call(backend: Any, method: str, team_name: str | None, **key: str) -> Any:
 
 
 async def _acall(backend: Any, what: str, **key: str) -> Any:
-    """Call a lookup without holding up the event loop, whether a backend has it for that or not."""
+    """Call a lookup without blocking the event loop, even if the backend has no asynchronous version of it."""
     if backend is None:
         return None
     if lookup := getattr(backend, f"aget_{what}", None):
@@ -199,7 +206,7 @@ async def _acall(backend: Any, what: str, **key: str) -> Any:
 
 
 async def _amask(password: str) -> None:
-    """Have a password masked in the task's log. Airflow 3.2 can do so without an event loop alone."""
+    """Mask a password in the task's log. Airflow 3.2 can only do this outside an event loop."""
     if amask_secret := getattr(sdk_log, "amask_secret", None):
         await amask_secret(password)
     else:
@@ -207,7 +214,7 @@ async def _amask(password: str) -> None:
 
 
 def _is_task() -> bool:
-    """Whether this is a task's process, as Airflow itself finds out."""
+    """Whether this is a task's process, found out as Airflow does."""
     runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
     return getattr(runner, "SUPERVISOR_COMMS", None) is not None
 
@@ -218,11 +225,11 @@ def _slot(environment: Mapping[str, str]) -> int:
 
 
 def _could_not(backend: Any) -> None:
-    """Say, as quietly as Airflow does, that the next backend is asked."""
+    """Log at Airflow's own level that the next backend is asked."""
     log.debug("%s could not be asked for a connection; asking the next one", type(backend).__name__, exc_info=True)
 
 
 @functools.cache
 def _say(what: str) -> None:
-    """Log a line once in a task."""
+    """Log a line, once for each task."""
     log.warning("%s", what)

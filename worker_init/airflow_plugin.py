@@ -1,11 +1,11 @@
-"""An Airflow plugin for LocalExecutor: the scheduler imports what tasks need before it forks their processes.
+"""An Airflow plugin for LocalExecutor: before the scheduler forks tasks, it imports the modules that they need.
 
-There is no worker then whose hooks could do that. Put one file into Airflow's folder of plugins::
+LocalExecutor has no Celery worker whose hooks could do this. Put one file into Airflow's plugins folder::
 
     from worker_init.airflow_plugin import PreloadPlugin  # noqa: F401
 
-The scheduler tells its listeners of its start, after the import of Airflow and before the executor's. Every other
-process of Airflow loads the plugin too, and nothing happens there.
+The scheduler tells its listeners when it starts: after it has imported Airflow, and before it starts the executor.
+Every other process of Airflow loads the plugin too, but the plugin does nothing there.
 """
 
 import logging
@@ -27,8 +27,8 @@ class _AtTheStart:
     """Listens for the start of Airflow's processes."""
 
     @hookimpl
-    def on_starting(self, component: Any) -> None:  # noqa: ARG002 - it does not know yet what it is the job of
-        """Airflow: import what tasks need, if this is the scheduler."""
+    def on_starting(self, component: Any) -> None:  # noqa: ARG002 - it does not know its job yet
+        """Airflow: import what tasks need if this process is the scheduler."""
         if sys.argv[1:2] != ["scheduler"]:
             return
         try:
@@ -42,7 +42,7 @@ class _AtTheStart:
 
 
 class PreloadPlugin(AirflowPlugin):
-    """Has the scheduler preload modules, as ``WORKER_INIT_PRELOAD`` says."""
+    """Makes the scheduler preload modules, as ``WORKER_INIT_PRELOAD`` says."""
 
     name = "neo4j_worker_init_preload"
     listeners = [_AtTheStart()]     # noqa: RUF012 - the type that Airflow gives it

@@ -1,7 +1,7 @@
 """Bolt's messages on the wire: tags, chunks, and a scanner that follows them without copying.
 
-A message is a structure in chunks of at most 65,535 bytes, each behind a two-byte length, ended by
-a length of zero; a zero between two messages is a NOOP that keeps a connection alive.
+A message is a structure, sent in chunks of at most 65,535 bytes. Each chunk has a two-byte length in front of it, and a
+length of zero ends the message. A zero between two messages is a NOOP, which keeps a connection alive.
 """
 
 import re
@@ -15,8 +15,8 @@ from worker_init.packstream import pack
 
 _LARGEST_CHUNK = 0xFFFF
 _END = b"\x00\x00"
-# A chunk's length, the structure's marker and its tag: what a scanner needs to name a message. The first chunk may
-# hold the marker alone; then the second one begins with the tag.
+# A chunk's length, the structure's marker and its tag: these bytes tell a scanner which message it is. The first chunk
+# may hold the marker alone; then the second one begins with the tag.
 _OPENING = 4
 _ENDED = 5
 # A message of two bytes, the marker and the tag, in one chunk.
@@ -25,7 +25,7 @@ _OPENING_IN_TWO = 6
 
 
 class Tag(IntEnum):
-    """What a message is, in either direction."""
+    """The kind of a message, in either direction."""
 
     HELLO = 0x01
     GOODBYE = 0x02
@@ -49,7 +49,7 @@ class Tag(IntEnum):
 class Piece(NamedTuple):
     """The part of one message that lies in one block of bytes: ``block[start:stop]``.
 
-    ``tag`` is a plain integer: a peer may send one that :class:`Tag` does not know.
+    ``tag`` is a plain integer, because a peer may send one that :class:`Tag` does not know.
     """
 
     tag: int
@@ -59,7 +59,7 @@ class Piece(NamedTuple):
     last: bool
 
 
-# A tuple's own way of being made takes half as long as a named one's, and pieces are on the way of everything.
+# Creating a plain tuple takes half the time of a named one, and every byte of traffic goes through pieces.
 _new_piece = tuple.__new__
 
 
@@ -91,7 +91,7 @@ def _chunks(raw: bytes) -> Iterator[bytes]:
 
 
 class NoMessage(ProtocolViolation):
-    """What comes next in a stream is no message. ``before`` are the pieces of the same block in front of it."""
+    """The next bytes in a stream are not a message. ``before`` holds the pieces in front of them in the same block."""
 
     def __init__(self, why: str, before: list[Piece]) -> None:
         super().__init__(why)
@@ -99,7 +99,7 @@ class NoMessage(ProtocolViolation):
 
 
 class Unchunker:
-    """Follows the chunks of one message: which of its bytes on the wire are its body.
+    """Follows the chunks of one message, and tells which of its bytes on the wire belong to its body.
 
     ``ended`` says that the message is over.
     """
@@ -109,7 +109,7 @@ class Unchunker:
     def __init__(self) -> None:
         self.ended = False
         self._left = 0
-        # The first byte of a chunk's length whose second one is not here yet.
+        # The first byte of a chunk's length, if the second one has not arrived yet.
         self._header = b""
 
     def feed(self, block: bytes, at: int = 0, stop: int | None = None) -> list[tuple[int, int]]:
@@ -134,16 +134,16 @@ class Unchunker:
 class Scanner:
     """Follows the messages in a stream, block by block.
 
-    ``feed`` returns the pieces of ``self.block``, which is the block that was fed, behind the few
-    bytes of the last one that did not yet say which message they open. With ``skip_records`` the
-    RECORDs are followed but not returned.
+    ``feed`` returns the pieces of ``self.block``. That is the block that was fed, after the few bytes of the last block
+    that did not yet say which message they begin. With ``skip_records`` the scanner follows RECORDs but does not return
+    them.
     """
 
     __slots__ = ("_held", "_left", "_skip", "_tag", "between_messages", "block")
 
     def __init__(self, *, skip_records: bool = False) -> None:
         self.block = b""
-        # Whether everything that was fed belongs to a whole message.
+        # Whether everything fed so far ends at the end of a message.
         self.between_messages = True
         self._held = b""
         self._left = 0
@@ -153,7 +153,7 @@ class Scanner:
     def feed(self, block: bytes) -> list[Piece]:
         """Return the pieces of the messages in ``self.block``, in order.
 
-        Raises NoMessage where a message ends before its tag.
+        Raises NoMessage if a message ends before its tag.
         """
         self.block = block = self._held + block if self._held else block
         pieces: list[Piece] = []
@@ -182,7 +182,7 @@ class Scanner:
         return pieces
 
     def _whole_messages(self, block: bytes, pieces: list[Piece]) -> int:
-        """Add the messages at the beginning that are whole and in one chunk, as nearly all are; return their end."""
+        """Add the messages at the start that are whole and in one chunk, as nearly all are. Return where they end."""
         at, end, skip = 0, len(block), self._skip
         while end - at >= _SHORTEST:
             tag = block[at + 3]
@@ -199,7 +199,7 @@ class Scanner:
         return at
 
     def _find_message(self, block: bytes, at: int) -> int:
-        """Return where the next message begins, and note its tag if enough of it is here."""
+        """Return where the next message begins, and note its tag if enough of it has arrived."""
         end = len(block)
         while True:
             if self._skip is not None:
@@ -235,13 +235,13 @@ _after_noops_match = re.compile(b"(?:\x00\x00){1,4096}").match
 
 
 def _after_noops(block: bytes, at: int) -> int:
-    """Return where some of the NOOPs that begin at ``at`` end."""
+    """Return where a run of NOOPs that begins at ``at`` ends. The run may be longer."""
     run = _after_noops_match(block, at)
     return run.end() if run else at
 
 
 def _tag_of(block: bytes, at: int, end: int, size: int) -> int | None:
-    """Return the tag of the message whose first chunk, of this size, begins at ``at``; None: it is not here yet."""
+    """Return the tag of the message whose first chunk, of ``size`` bytes, begins at ``at``; None: not here yet."""
     if size > 1:
         return block[at + 3] if end - at >= _OPENING else None
     if end - at >= _ENDED and not (block[at + 3] or block[at + 4]):
@@ -249,10 +249,10 @@ def _tag_of(block: bytes, at: int, end: int, size: int) -> int | None:
     return block[at + 5] if end - at >= _OPENING_IN_TWO else None
 
 
-# Runs of short RECORDs are skipped by a compiled pattern, six times as fast as by the loop below it. It is
-# exact: each length has one alternative that takes so many bytes, and what matches first is the longest run.
-# The repeat is an ordinary one: up to Python 3.11.4 a possessive one takes a byte too many where it ends within
-# an alternative (python/cpython#106052). It is bounded, because it keeps a way back for each of its turns.
+# A compiled pattern skips runs of short RECORDs, six times as fast as the loop below it. The pattern is exact: each
+# length has one alternative that takes exactly that many bytes, and the first match is the longest run. The repeat is
+# an ordinary one, because up to Python 3.11.4 a possessive one takes a byte too many if it ends within an alternative
+# (python/cpython#106052). It is bounded, because it stores a position to go back to for each repetition.
 _SHORTEST_RECORD, _SHORT_RECORD = 3, 0x80
 _TURNS = 4096
 _WORTH_A_PATTERN = 512
@@ -266,10 +266,10 @@ _short_records = re.compile(
 def _after_records(block: bytes, at: int, end: int) -> int:
     """Return where the run of whole, single-chunk RECORDs that begins at ``at`` ends.
 
-    Rows are nearly all that goes through a relay, and this is nearly all that it does for them.
+    Nearly everything that goes through a relay is rows, and this is nearly all that the relay does with them.
     """
     last = end - _OPENING
-    # Where little is left, setting the pattern to work takes longer than the loop.
+    # If few bytes are left, starting the pattern takes longer than the loop.
     goes_on = end - at >= _WORTH_A_PATTERN and block[at + 3] == 0x71
     while goes_on and (run := _short_records(block, at)):
         goes_on, at = run.end() - at >= _FULL_TURNS, run.end()

@@ -1,7 +1,8 @@
-"""A plugin of the ``celery`` command (entry point ``celery.commands``): it makes the package's remote control known.
+"""A plugin of the ``celery`` command (entry point ``celery.commands``) that adds the package's remote control commands.
 
-The command refuses a name that it does not know before it asks any worker, and it loads neither the app's ``imports``
-nor what its workers have. A plugin has to be a command; this one is Celery's own ``control`` as it is.
+The ``celery`` command refuses a name that it does not know before it asks any worker. It loads neither the app's
+``imports`` nor the modules that the workers have loaded. A plugin must be a command; this one is Celery's own
+``control``, unchanged.
 """
 
 from celery.bin.control import control

@@ -1,7 +1,7 @@
-"""How the worker and its driver host talk: JSON lines over a pair of Unix sockets, descriptors beside them.
+"""How the worker and its driver host talk: JSON lines over a pair of Unix sockets, with descriptors attached.
 
-The worker keeps one end, the host has the other as its standard input. What the host is to know goes
-this way (secrets never are process arguments), and so do the listening sockets.
+The worker keeps one end; the other end is the host's standard input. Everything that the host must know goes this way,
+including the listening sockets. Secrets are never process arguments.
 """
 
 import errno
@@ -14,7 +14,7 @@ from worker_init.errors import WorkerInitError
 
 _MOST_BYTES = 1024 * 1024
 _MOST_DESCRIPTORS = 64
-# The kernel has no room at the moment, for memory or for more descriptors on the way.
+# The kernel has no room at the moment: no memory, or too many descriptors in transit.
 _HELD_UP = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
 
 
@@ -23,13 +23,13 @@ class ChannelClosed(WorkerInitError):
 
 
 class DescriptorLost(WorkerInitError):
-    """This process could not take a descriptor. Those that follow would be taken for others."""
+    """This process could not receive a descriptor. The ones after it would be mistaken for others."""
 
 
 class Channel:
-    """One end of the pair. ``receive`` returns what has arrived; descriptors belong to the receiver.
+    """One end of the pair. ``receive`` returns the messages that have arrived; the receiver owns their descriptors.
 
-    ``send`` waits for the kernel where the socket is a blocking one. ``put`` and ``flush`` never wait.
+    ``send`` waits for the kernel if the socket is a blocking one. ``put`` and ``flush`` never wait.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -37,7 +37,7 @@ class Channel:
         self._text = b""
         self._descriptors: list[int] = []
         self._outbox: deque[tuple[bytes, tuple[socket.socket, ...]]] = deque()
-        # The kernel has no room for descriptors or memory, which no poll tells of.
+        # Whether the kernel has no room for descriptors or memory. A poll does not report this.
         self.is_held_up = False
 
     def fileno(self) -> int:
@@ -45,23 +45,23 @@ class Channel:
         return self._sock.fileno()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message. Raises ChannelClosed where nobody reads it any more."""
+        """Send a message. Raises ChannelClosed if nobody reads it any more."""
         try:
             self._sock.sendall(_line(message, 0))
         except OSError as error:
             raise ChannelClosed(str(error)) from error
 
     def put(self, message: dict[str, Any], *sockets: socket.socket) -> None:
-        """Have a message sent by the next ``flush``, with sockets whose descriptors go along."""
+        """Queue a message for the next ``flush``. The descriptors of ``sockets`` go with it."""
         self._outbox.append((_line(message, len(sockets)), sockets))
 
     @property
     def has_more(self) -> bool:
-        """Whether something has still to be sent."""
+        """Whether there is something left to send."""
         return bool(self._outbox)
 
     def flush(self) -> None:
-        """Send what the kernel takes now. Raises ChannelClosed where nobody reads it any more."""
+        """Send what the kernel takes now. Raises ChannelClosed if nobody reads it any more."""
         self.is_held_up = False
         while self._outbox:
             line, sockets = self._outbox[0]
@@ -72,7 +72,7 @@ class Channel:
                     self.is_held_up = not isinstance(error, BlockingIOError)
                     return
                 raise ChannelClosed(str(error)) from error
-            # The descriptors have gone with the first byte.
+            # The descriptors went out with the first byte.
             if sent == len(line):
                 self._outbox.popleft()
             else:
@@ -81,11 +81,11 @@ class Channel:
     def receive(self) -> list[tuple[dict[str, Any], list[int]]]:
         """Return the messages that are complete. Raises ChannelClosed at the end.
 
-        Raises DescriptorLost where this process has too many open files, OSError where the kernel has no memory
-        at the moment.
+        Raises DescriptorLost if this process has too many open files, OSError if the kernel has no memory at the
+        moment.
         """
         has_ended = self._take_in() == b""
-        # Nothing is let go of before it has been read: a failure because memory is short is followed by another try.
+        # Nothing is dropped before it has been read: after a failure for lack of memory, the caller tries again.
         *lines, rest = self._text.split(b"\n")
         messages = [json.loads(line) for line in lines]
         self._text = rest
@@ -94,7 +94,7 @@ class Channel:
         return [self._with_descriptors(message) for message in messages]
 
     def _take_in(self) -> bytes | None:
-        """Return what has arrived: nothing at the end, None where there is nothing yet."""
+        """Return what has arrived: empty at the end of the channel, None if there is nothing yet."""
         try:
             text, descriptors, flags, _ = socket.recv_fds(self._sock, _MOST_BYTES, _MOST_DESCRIPTORS)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""``worker-driver``: the driver host without Celery, and a look at any host of this machine."""
+"""``worker-driver``: run the driver host without Celery, and inspect any driver host on this machine."""
 
 import argparse
 import asyncio
@@ -37,13 +37,13 @@ _POLL_SECONDS = 0.2
 _PAUSE_SECONDS = 60.0
 _MEANINGS = {
     Command.RECONNECT: "close every connection to Neo4j: idle ones now, each lent one at its transaction's end",
-    Command.PAUSE: "do the same, and let further transactions wait until `resume`; returns when no transaction runs",
+    Command.PAUSE: "do the same, and make further transactions wait until `resume`; returns when no transaction runs",
     Command.RESUME: "let transactions go on after a pause",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
+    """Run the command and return its exit code: 2 for a bad setting, 1 for another error."""
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_environment(os.environ)
@@ -72,18 +72,18 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print all details as JSON")
     status.set_defaults(run=_status)
     for command, meaning in _MEANINGS.items():
-        verb = verbs.add_parser(command.value, help=meaning, description=f"{meaning}. It is for every driver host of "
-                                "this user, or the one of --pid. The exit code is 0 if all have done it.")
+        verb = verbs.add_parser(command.value, help=meaning, description=f"{meaning}. It applies to every driver "
+                                "host of this user, or to the one of --pid. The exit code is 0 if all have done it.")
         verb.add_argument("--pid", type=int, help="only the host with this pid, as `worker-driver status` shows it")
         if command is Command.PAUSE:
             verb.add_argument("--timeout", type=float, default=_PAUSE_SECONDS, metavar="SECONDS",
-                              help="how long to wait for the transactions that run (default %(default)g)")
+                              help="how long to wait for running transactions (default %(default)g)")
         verb.set_defaults(run=_obey, command=command, timeout=_PAUSE_SECONDS)
     return parser
 
 
 def _obey(options: argparse.Namespace, settings: Settings) -> int:
-    """Have hosts obey; print what has come of it. The exit code is 1 where one has not, or where there is none."""
+    """Send a command to the hosts; print the results. The exit code is 1 if one did not obey, or there is none."""
     hosts = {folder: _status_of(folder) for folder in _folders(settings)}
     wanted = [folder for folder, host in hosts.items() if options.pid in (None, host.get("pid"))]
     if not wanted:
@@ -116,7 +116,7 @@ def _searched(settings: Settings) -> str:
 
 
 def _status(options: argparse.Namespace, settings: Settings) -> int:
-    """Print every host's status; the exit code is 1 where none answers."""
+    """Print the status of every host. The exit code is 1 if none answers."""
     hosts = [_status_of(folder) for folder in _folders(settings)]
     if options.json:
         print(json.dumps(hosts, indent=2))
@@ -140,7 +140,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     if not upstreams.targets and not options.airflow:
         raise BadSetting("there is nothing to serve: set NEO4J_URI, NEO4J_USERNAME and NEO4J_PASSWORD, or use "
                          "--airflow")
-    # The tasks of an Airflow that cannot load its backend find no connection and no variable at all.
+    # If an Airflow cannot load its backend, its tasks find no connection and no variable at all.
     if options.airflow and (why := backend_setting.too_old()):
         raise BadSetting(f"--airflow cannot be used: {why}. Without --airflow the host serves NEO4J_URI and the "
                          "connections of its environment")
@@ -176,7 +176,7 @@ async def _run_host(options: argparse.Namespace, settings: Settings, upstreams: 
 
 
 def _listen(port: int, environment: Mapping[str, str]) -> tuple[socket.socket, Address]:
-    """Listen on the loopback. A sidecar's clients have to know the credentials beforehand, so they may be given."""
+    """Listen on the loopback. A sidecar's clients must know the credentials beforehand, so they may be given."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -191,9 +191,9 @@ def _listen(port: int, environment: Mapping[str, str]) -> tuple[socket.socket, A
 
 @contextmanager
 def _environment_file(path: Path | None, variables: dict[str, str]) -> Iterator[None]:
-    """Keep the variables in a file for a shell to read, for nobody else's eyes, as long as they are of use.
+    """Write the variables to a private file for a shell to read, and remove the file at the end.
 
-    Raises BadSetting where it cannot be written.
+    Raises BadSetting if it cannot be written.
     """
     if not path:
         yield
@@ -206,15 +206,15 @@ def _environment_file(path: Path | None, variables: dict[str, str]) -> Iterator[
     try:
         yield
     finally:
-        # Another host may have written its own meanwhile.
+        # Another host may have written its own file there meanwhile.
         with suppress(OSError):
             if os.path.samestat(path.lstat(), written):
                 path.unlink()
 
 
 def _write(path: Path, text: str) -> os.stat_result:
-    """Write a private file, whole or not at all. What others have put in its place is replaced and not followed."""
-    # Under a name that nobody can have made before: others may write to the folder.
+    """Write a private file, whole or not at all. A link that others have put in its place is replaced, not followed."""
+    # Under a name that nobody can have created before: others may write to the folder.
     descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

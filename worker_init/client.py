@@ -1,13 +1,13 @@
 """One client of the relay as a state machine: bytes and events in, actions out. No sockets, no clock, no event loop.
 
-The table (:mod:`worker_init.client_table`) says what happens in which state. Here is how it is done: each
-member of ``Do`` is a method with its name in lower case. The relay is a server to its clients: it agrees on
-the version, answers HELLO, LOGON, LOGOFF and TELEMETRY itself, and has an upstream connection for one
-transaction at a time. What belongs to the transaction passes through as it came; only ROUTE's answer is
-changed, and only RUN and BEGIN of a client with notification filters of its own get a field more.
+The table (:mod:`worker_init.client_table`) says what happens in which state. This module says how: each member of
+``Do`` is a method with the same name in lower case. To its clients, the relay is a server: it agrees on the version,
+answers HELLO, LOGON, LOGOFF and TELEMETRY itself, and has an upstream connection for one transaction at a time. The
+messages of the transaction pass through as they came. There are two exceptions: the answer to ROUTE is changed, and if
+a client has notification filters of its own, its RUN and BEGIN get one more field.
 
-A message is looked at twice: when it arrives (is it Bolt, is it too large), and when its turn has come. Both
-happen for one client alone: whatever it has sent wrongly is found here, and ends here.
+The relay looks at a message twice: when it arrives (is it Bolt, is it too large) and when its turn has come. Both
+concern this one client alone: an error in what it sent is found here, and ends here.
 """
 
 from collections import deque
@@ -70,19 +70,19 @@ _RUN = int(Tag.RUN)
 _BEGAN, _GIVE_BACK, _COME_BACK = Began(), GiveBack(), ComeBack()
 _ANY_CONNECTION = Borrow(Route(), must_check=False)
 
-# Whether the client is in a transaction of its own behind one of these.
+# Whether the client is in an explicit transaction after one of these messages.
 _TRANSACTION_AFTER = {int(Tag.BEGIN): True, int(Tag.COMMIT): False, int(Tag.ROLLBACK): False, int(Tag.RESET): False}
 _WAITING = frozenset((State.WAITING, State.WAITING_TO_ROUTE, State.CHECKING))
 _LEASED = frozenset((State.ANSWERING, State.ROUTING, State.LEASED))
-# Looking a member up in its enumeration is no attribute access like others.
+# Looking up a member of an enumeration is slower than an ordinary attribute access.
 _CHOOSING, _ROUTING, _IS_LEASED, _CLOSING = State.CHOOSING, State.ROUTING, State.LEASED, State.CLOSING
 _QUERY, _GRANTED, _ANSWERED, _OVER = Event.QUERY, Event.GRANTED, Event.ANSWERED, Event.OVER
 
 
 class Verdict(NamedTuple):
-    """What a client's credentials are worth: None, or the failure it is told after ``delay`` seconds.
+    """The judgement on a client's credentials: None, or the failure that it is told after ``delay`` seconds.
 
-    ``why`` is what it is counted as.
+    ``why`` is the reason under which the refusal is counted.
     """
 
     failure: UpstreamFailure | None
@@ -91,7 +91,7 @@ class Verdict(NamedTuple):
 
 
 class Facts(Protocol):
-    """What a client's machine has to know of the relay that it belongs to. Nothing here does anything."""
+    """What a client's machine must know about its relay. Nothing here has side effects."""
 
     address: str
     logon_timeout: float
@@ -99,11 +99,11 @@ class Facts(Protocol):
 
     @property
     def offers(self) -> tuple[Version, ...] | None:
-        """The versions that clients are offered; None while the server is not known."""
+        """The versions that clients are offered; None while the server's version is not known."""
 
     @property
     def offers_unseen(self) -> tuple[Version, ...]:
-        """The versions that are offered where the server cannot be had, so that the client can be told."""
+        """The versions that are offered if the server cannot be reached, so that the client can be told about it."""
 
     @property
     def is_routed(self) -> bool:
@@ -111,21 +111,21 @@ class Facts(Protocol):
 
     @property
     def patches(self) -> frozenset[str]:
-        """What has been added to the server's Bolt 4.4, which a client has to ask for as well."""
+        """The additions to the server's Bolt 4.4, which a client must ask for as well."""
 
     @property
     def recv_timeout(self) -> float | None:
-        """How long a client waits for a sign of life, in seconds, if the server has told it."""
+        """How many seconds a client waits for a sign of life, if the server has told it."""
 
     def greeting(self, version: Version) -> bytes | None:
-        """Return the answer to HELLO, all but the connection's id, which comes last; None: the server is not known."""
+        """Return the answer to HELLO without its last part, the connection's id; None if the server is not known."""
 
     def judge(self, token: dict[str, Any]) -> Verdict:
-        """Return what these credentials are worth."""
+        """Return the judgement on these credentials."""
 
 
 class Sink(Enum):
-    """Where the rest of a message goes whose first piece has been handled."""
+    """Where the rest of a message goes once its first piece has been handled."""
 
     NOWHERE = auto()
     SERVER = auto()
@@ -133,7 +133,7 @@ class Sink(Enum):
 
 
 class Client:
-    """A client, from its handshake to its end. What is to be done is in ``actions``, oldest first."""
+    """A client, from its handshake to its end. The actions to carry out are in ``actions``, oldest first."""
 
     __slots__ = (
         "_answer", "_answers", "_before_logon", "_client_is_full", "_comes_back", "_failure", "_filters",
@@ -147,30 +147,30 @@ class Client:
         self.state = State.OPENING
         self.actions: list[Action] = [StartTimer(Timer.LOGON, facts.logon_timeout)]
         self.is_paused = False
-        # What the shell does when there is room again in the spool: see Wake.
+        # The shell calls this when there is room in the spool again: see Wake.
         self.wake: Callable[[], None] = nothing
         self._name = name
         self._negotiation: Negotiation | None = Negotiation()
         # The version of Bolt that was agreed; (0, 0) before that.
         self.version = Version(0, 0)
         self._filters: dict[str, Any] = {}
-        # Whether RUN and BEGIN have to be read.
+        # Whether RUN and BEGIN must be read.
         self._reads = False
         self._is_in = False
         self._before_logon = 0
-        # What the client sent, the message that is being handled, and where the rest of it goes.
+        # The client's messages, the one that is being handled, and where the rest of it goes.
         self._inbox = Inbox()
         _, self._tag, self._raw, _, self._last = NOTHING
         self._sink = Sink.NOWHERE
-        # Whether it is the message at the head of the queue for which a connection is waited for.
+        # Whether the message for which a connection is awaited is at the head of the queue.
         self._head_waits = False
-        # A query that has to be read; then what of it has still to be sent.
+        # A query that must be read, and the parts of it that must still be sent.
         self._reader: QueryReader | None = None
         self._parts: deque[bytes | memoryview] = deque()
-        # What goes out when all that is here has been handled: one write for each side.
+        # Goes out once everything received has been handled: one write for each side.
         self._to_server: list[bytes | memoryview] = []
         self._said: list[bytes] = []
-        # The lease. Where one ends and the client stays, both are as they were at its beginning.
+        # The lease. If it ends and the client stays, both are again as they were at its start.
         self._server = ServerMachine()
         self._answers = Scanner(skip_records=True)
         self._answer = bytearray()
@@ -190,18 +190,18 @@ class Client:
 
     @property
     def queued(self) -> int:
-        """Return how many messages, or pieces of them, wait for their turn."""
+        """Return how many messages, or pieces of messages, wait for their turn."""
         return len(self._inbox.queue)
 
     @property
     def held(self) -> int:
-        """Return how many bytes that the client has sent are held."""
+        """Return how many bytes from the client are held."""
         return self._inbox.held + self.facts.spool.size_of(self)
 
     # What happens
 
     def client_sent(self, data: bytes) -> None:
-        """Take bytes from the client."""
+        """Handle bytes that came from the client."""
         if self.state >= _CLOSING or self._is_deaf:
             return
         self._moved = True
@@ -217,12 +217,12 @@ class Client:
         self._settle()
 
     def client_ended(self) -> None:
-        """Take note that the client is gone: nothing that it has sent has an effect from now on."""
+        """Note that the client is gone: from now on, nothing that it sent has an effect."""
         self._fire(Event.ENDED)
         self._forget()
 
     def client_full(self, *, full: bool) -> None:
-        """Hold back while the client does not read what is written to it."""
+        """Hold back while the client does not read what it is sent."""
         self._client_is_full = full
         if self.state >= State.CLOSING:
             return
@@ -232,21 +232,21 @@ class Client:
         self._settle()
 
     def waits(self) -> None:
-        """Take note that what was asked for is not there at once."""
+        """Note that the requested connection is not available at once."""
         if self._is_kept_waiting and (timeout := self.facts.recv_timeout):
             self.actions.append(StartTimer(Timer.NOOP, timeout / 2))
 
     @property
     def _is_kept_waiting(self) -> bool:
-        """Whether the client waits for an answer that only the relay holds up.
+        """Whether the client waits for an answer that only the relay delays.
 
-        That is also so while the server has not taken all of a query that the relay has held. Directly, the client
-        would still be sending it, and no driver limits how long that takes.
+        This is also true while the server has not yet taken all of a query that the relay held. Without a relay the
+        client would still be sending that query, and no driver limits how long that takes.
         """
         return self.state in _WAITING or (bool(self._parts) and self._answers.between_messages)
 
     def granted(self, version: Version) -> None:
-        """Take note that the pool lends a connection of this version of Bolt."""
+        """Note that the pool lends a connection that speaks this version of Bolt."""
         if version == self.version:
             self._fire(_GRANTED)
             try:
@@ -261,14 +261,14 @@ class Client:
         self._settle()
 
     def refused(self, failure: UpstreamFailure) -> None:
-        """Take note that the pool has no connection."""
+        """Note that the pool has no connection."""
         self._failure = failure
         self._fire(Event.FAILED)
         self._come_back()
         self._settle()
 
     def server_known(self, failure: UpstreamFailure | None) -> None:
-        """Take note of what the server speaks, which is in the facts, or of why that is not known."""
+        """Note that the server's versions are known and in the facts, or why they are not."""
         if self.state is not State.ASKING:
             return
         self._failure = failure
@@ -280,7 +280,7 @@ class Client:
         self._settle()
 
     def server_sent(self, block: bytes) -> None:
-        """Take bytes from the server: pass them on, and end the lease with the transaction."""
+        """Handle bytes that came from the server: pass them on, and end the lease when the transaction ends."""
         try:
             self._follow_answers(block)
         except (ServerFault, ProtocolViolation) as fault:
@@ -294,32 +294,32 @@ class Client:
                 return self._answered_too_soon()
             self._fire(_OVER if self._server.is_over else _ANSWERED)
             if self._inbox.queue or self._inbox.unscanned:
-                # Never from the stack of a connection that others may have by now.
+                # Never called from the stack of a connection that others may have by now.
                 self._come_back()
         if self.is_paused or self._said or self._client_is_full:
             self._settle()
         return None
 
     def _answered_too_soon(self) -> None:
-        """End the lease of a message that was answered before it was whole: nobody else may get its rest."""
+        """End the lease of a message that was answered before it was complete: nobody else may get its rest."""
         self.actions.append(Report("a server answered a message before it was whole"))
         self._fire(Event.SERVER_LOST)
         self._settle()
 
     def server_lost(self) -> None:
-        """Take note that the connection is gone. The client's is broken too: that is what it would see directly."""
+        """Note that the connection is lost. The client's ends too: without a relay the client would see the same."""
         self._fire(Event.SERVER_LOST)
         self._settle()
 
     def server_full(self, *, full: bool) -> None:
-        """Hold back while the server does not take what is written to it."""
+        """Hold back while the server does not take what it is sent."""
         self._server_is_full = full
         if not full and self._parts:
             self._come_back()
         self._settle()
 
     def timer_ended(self, timer: Timer) -> None:
-        """Take note that the time has passed that was asked for."""
+        """Note that a timer has run out."""
         if self.state is State.CLOSED or (self.state is State.CLOSING and timer is not Timer.LINGER):
             return
         if timer is Timer.LOGON:
@@ -338,7 +338,7 @@ class Client:
         self._settle()
 
     def go_on(self) -> None:
-        """Go on with what was left for later."""
+        """Go on with work that was left for later."""
         self._comes_back = False
         self._spent = 0
         if self.state >= State.CLOSING:
@@ -352,14 +352,14 @@ class Client:
         self._settle()
 
     def broken(self) -> None:
-        """End after an error of this package: let go of everything, and of the client."""
+        """End after an error of this package: release everything, and end the client."""
         self._fire(Event.BROKEN)
         self._forget()
 
     # The table
 
     def _fire(self, event: Event) -> None:
-        """Do what the table says of this event in this state."""
+        """Do what the table says for this event in this state."""
         row = _COMPILED[self.state][event]
         if row is None:
             raise unforeseen(self.state, event)
@@ -368,9 +368,9 @@ class Client:
             do(self)
 
     def _violate(self, why: str) -> None:
-        """Take note of what the client has sent wrongly: its last message, whose turn comes like that of others.
+        """Note a protocol violation: it becomes the client's last message, and has its turn like the others.
 
-        Where a message in front of it is found to be wrong in its turn, that one is the last.
+        If an earlier message turns out to be wrong when its turn comes, that one is the last.
         """
         if self.state >= State.CLOSING:
             return
@@ -392,7 +392,10 @@ class Client:
     # Agreeing on a version
 
     def _count(self, size: int) -> None:
-        """Count what a client sends until it has logged on, NOOPs included: the block within which it does is not."""
+        """Count the bytes that a client sends before it has logged on, including NOOPs.
+
+        The block that completes the logon is not counted.
+        """
         self._before_logon += size
         if self._before_logon > LARGEST_BEFORE_LOGON:
             raise ProtocolViolation(f"more than {LARGEST_BEFORE_LOGON} bytes before LOGON")
@@ -437,7 +440,7 @@ class Client:
     # What the client sends, when it arrives
 
     def _take(self, data: bytes) -> None:
-        """Look at what has arrived: in slices, with a turn for others between them."""
+        """Scan what has arrived, in slices, so that others get their turn in between."""
         inbox = self._inbox
         if inbox.unscanned or len(data) > SLICE:
             inbox.slice(data)
@@ -455,7 +458,7 @@ class Client:
     # … and when its turn has come
 
     def _advance(self) -> None:
-        """Handle what is here, as far as nothing has to be waited for and others need not wait for long."""
+        """Handle what has arrived, until the client must wait or others have waited long enough."""
         self._work()
         inbox = self._inbox
         while inbox.unscanned and not (inbox.queue or self._has_to_wait):
@@ -467,11 +470,11 @@ class Client:
 
     @property
     def _has_to_wait(self) -> bool:
-        """Whether nothing can be done for the client before one of the sides has taken what there is for it."""
+        """Whether nothing can be done for the client until one side has read what is waiting for it."""
         return bool(self._parts) or (self._client_is_full and self.state not in _LEASED)
 
     def _work(self) -> None:
-        """Handle what is in the queue until something has to be waited for."""
+        """Handle the queue until the client must wait."""
         queue = self._inbox.queue
         while queue:
             if self._parts or (self._client_is_full and self.state not in _LEASED):
@@ -483,7 +486,7 @@ class Client:
         return None
 
     def _handle(self, item: Item) -> bool:
-        """Handle a message, or a piece of one; False: it has to wait."""
+        """Handle a message, or a piece of one; return False if it must wait."""
         event, tag, raw, first, last = item
         self._tag, self._raw, self._last = tag, raw, last
         if not first:
@@ -491,7 +494,7 @@ class Client:
             self._continue()
             return True
         if self._reads and event is _QUERY and not (self._in_transaction and tag == _RUN):
-            # Within a transaction RUN goes where BEGIN went.
+            # Within a transaction, a RUN goes to the server that BEGIN went to.
             event = Event.READ_QUERY
         row = _COMPILED[self.state][event]
         if row is None:
@@ -545,7 +548,7 @@ class Client:
         return None
 
     def _read_on(self) -> None:
-        """Read a little of a query, and leave the rest for later."""
+        """Read a part of a query, and leave the rest for later."""
         reader = self._reader
         if not reader or self.state is not State.READING:
             return
@@ -554,13 +557,13 @@ class Client:
         if reader.is_read:
             self._fire(Event.READ)
 
-    # Saying something
+    # Answering
 
     def _say_success(self) -> None:
         self._said.append(_SUCCESS)
 
     def _say_welcome(self) -> None:
-        """Answer LOGON: from 5.8 on a server says under which address it is known, as others are to reach it."""
+        """Answer LOGON. From Bolt 5.8 on, a server gives the address at which others are to reach it."""
         address = {"advertised_address": self.facts.address} if self.version >= (5, 8) else {}
         self._said.append(message(Tag.SUCCESS, address))
 
@@ -569,13 +572,13 @@ class Client:
         self._said.append(_IGNORED)
 
     def _say_failure(self) -> None:
-        """Say why there is no connection: the answer to the message that waits for one."""
+        """Answer the message that waits for a connection with the reason why there is none."""
         self._said.append(failure_message(self._failure or UpstreamFailure("", ""), self.version))
         self._failure = None
         self._route_message = b""
         self._end_reading()
         if self._head_waits:
-            # What else comes of it leads nowhere.
+            # The answers that follow are discarded.
             self._head_waits = False
             self._inbox.take()
             self._sink = Sink.NOWHERE
@@ -593,7 +596,7 @@ class Client:
         self._route_answer.clear()
 
     def _greet(self) -> None:
-        """Look at HELLO: what the client filters, and before Bolt 5.1 who it is."""
+        """Read HELLO: the client's notification filters and, before Bolt 5.1, its credentials."""
         if self.facts.greeting(self.version) is None:
             return self._fire(Event.UNSERVED)
         body = body_of(self._raw)
@@ -604,7 +607,7 @@ class Client:
         return self._fire(Event.GREETED)
 
     def _say_hello(self) -> None:
-        """Answer HELLO with what the server has said of itself."""
+        """Answer HELLO with what the server said about itself."""
         self._said.append(chunked((self.facts.greeting(self.version) or b"") + pack(self._name)))
 
     def _check_credentials(self) -> None:
@@ -666,7 +669,7 @@ class Client:
         self.actions.append(self._wanted)
 
     def _begin(self) -> None:
-        """Take the connection, with what was read for it."""
+        """Take the connection, with the query that was read for it."""
         self._head_waits = False
         self.actions.append(_BEGAN)
         if self._reader:
@@ -678,7 +681,7 @@ class Client:
             self.waits()
 
     def _send_parts(self) -> None:
-        """Send some of a query that was read; the rest when the server has taken it, or others had their turn."""
+        """Send some of a query that was read; the rest once the server has taken it and others have had their turn."""
         if not self._parts or self._server_is_full:
             return
         size = 0
@@ -713,7 +716,7 @@ class Client:
         self.actions.append(Discard())
 
     def _let_go(self) -> None:
-        """Have the connection as it was: read from, with nothing of this client's."""
+        """Return the connection to its normal state: it is read from, and holds nothing of this client's."""
         if self._said or self._to_server:
             self._flush()
         self._in_transaction = False
@@ -743,7 +746,7 @@ class Client:
                 self._summary(tag, whole)
 
     def _summary(self, tag: int, raw: bytes) -> None:
-        """Follow an answer: what it ends, and whether the pool has to know of it."""
+        """Follow an answer: which request it ends, and whether the pool must know of it."""
         request = self._server.answer(tag, raw)
         if tag == _FAILURE:
             failure = unpack_map(body_of(raw), 2)[0]
@@ -753,7 +756,7 @@ class Client:
             self._route_answer += _routed_to(self.facts.address, body_of(raw)) if is_table else raw
 
     def _gather_answer(self, raw: bytes, *, last: bool) -> bytes | None:
-        """Return an answer that came in pieces, once it is whole."""
+        """Return an answer that came in pieces, once it is complete; None before."""
         self._answer += raw
         if len(self._answer) > LARGEST_SUMMARY:
             raise ServerFault(f"an answer of more than {LARGEST_SUMMARY} bytes")
@@ -771,7 +774,7 @@ class Client:
             self.actions.append(_COME_BACK)
 
     def _settle(self) -> None:
-        """Write what has gathered, one write for each side, and read as much as there is room for."""
+        """Write what has been gathered, one write for each side, and read as much as there is room for."""
         self._spent = 0
         if self._said or self._to_server:
             self._flush()
@@ -804,7 +807,7 @@ class Client:
             parts.clear()
 
     def _look_for_progress(self) -> None:
-        """End a client that has stopped within a message, unless it was this side that did not read."""
+        """End a client that stopped within a message, unless the relay itself was not reading."""
         if self._is_deaf:
             return
         if not (self._moved or self.is_paused):
@@ -820,12 +823,12 @@ class Client:
         self._release()
 
     def _release(self) -> None:
-        """Give back the room that a query had which had to be read."""
+        """Free the room that a query took up which had to be read."""
         if woken := self.facts.spool.remove(self):
             self.actions.append(Wake(woken))
 
     def _forget(self) -> None:
-        """Let go of what the client has sent: nothing of it is looked at any more."""
+        """Drop everything that the client has sent: none of it is looked at any more."""
         self._inbox.clear()
         self._to_server.clear()
         self._parts.clear()
@@ -837,7 +840,7 @@ def nothing() -> None:
 
 
 def failure_message(failure: UpstreamFailure, version: Version) -> bytes:
-    """Return a FAILURE as a version of Bolt has it: before 5.7 there were a code and a message."""
+    """Return a FAILURE in the form of a Bolt version: before 5.7 it had only a code and a message."""
     if version < (5, 7):
         return message(Tag.FAILURE, {"code": failure.code, "message": failure.message})
     fields = {"neo4j_code": failure.code, "message": failure.message, "gql_status": failure.gql_status,
@@ -846,7 +849,7 @@ def failure_message(failure: UpstreamFailure, version: Version) -> bytes:
 
 
 def _routed_to(address: str, body: bytes) -> bytes:
-    """Return ROUTE's answer with the relay in every role: else a client would walk past it."""
+    """Return ROUTE's answer with the relay in every role. Otherwise a client would connect past the relay."""
     table = unpack_map(body, 2)[0].get("rt") or {}
     servers = [{"addresses": [address], "role": role} for role in ("ROUTE", "READ", "WRITE")]
     return message(Tag.SUCCESS, {"rt": table | {"servers": servers}})
@@ -855,7 +858,7 @@ def _routed_to(address: str, body: bytes) -> bytes:
 def _compiled() -> list[list[tuple[tuple[Any, ...], State, bool] | None]]:
     """Return the table with the methods themselves in it, so that a row is found in two steps.
 
-    The last says whether a message stays at the head of the queue: HOLD is nothing else.
+    The third value of a row says whether a message stays at the head of the queue: that is what HOLD means.
     """
     methods = {do: getattr(Client, f"_{do.name.lower()}") for do in Do}
     return [[(tuple(methods[do] for do in found.do if do is not Do.HOLD), found.to, Do.HOLD in found.do)

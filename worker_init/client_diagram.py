@@ -1,13 +1,13 @@
-"""The table of a client's machine for a reader: ``python -m worker_init.client_diagram`` prints it for docs/relay.md.
+"""Prints the table of a client's machine for docs/relay.md: ``python -m worker_init.client_diagram``.
 
-A diagram of the states, then each state with what happens in it, and what is left to do when a client goes.
+It has a diagram of the states, then each state with its events, and what is left to do when a client goes.
 """
 
 from collections.abc import Iterator
 
 from worker_init.client_table import LEAVING, MEANING, TABLE, Do, Event, Row, State
 
-# These are the same in every state: the table says it in one column, and arrows for them would hide all others.
+# These are the same in every state. The table has a column for them; arrows would hide all the others.
 _ANYWHERE = frozenset((Event.ENDED, Event.BROKEN, Event.OVERDUE, Event.VIOLATION))
 
 

@@ -1,9 +1,9 @@
-"""What happens to a client of the relay, in one table: for each state and event what is done, and the state after it.
+"""The table of a client's machine: for each state and event, what is done and which state follows.
 
-States and events have their meaning beside them. ``LEAVING`` says for each state what there is to undo when
-the client goes, whatever the reason: it died, it broke the protocol, it was too late, or this package is at
-fault. A pair that is not in the table cannot happen; where it does, :class:`Unforeseen` is raised and costs
-that one client. ``python -m worker_init.diagram`` draws the table.
+Each state and event has its meaning beside it. ``LEAVING`` says for each state what must be undone when the client
+goes. The reason does not matter: the client died, broke the protocol or was too late, or this package has a bug. A pair
+that is not in the table cannot happen; if it does, it raises :class:`Unforeseen`, which ends only that client. ``python
+-m worker_init.diagram`` draws the table.
 """
 
 from collections.abc import Iterable
@@ -98,7 +98,7 @@ class Event(IntEnum):
 
 
 class Do(IntEnum):
-    """What is done. Each is a method of :class:`worker_init.client.Client` with the same name."""
+    """What is done. Each member is a method of :class:`worker_init.client.Client` with the same name."""
 
     HOLD = 0                # leave the message where it is, at the head of the queue, until the state changes
     ASK = auto()
@@ -156,8 +156,9 @@ def _when(states: State | Iterable[State], events: Event | Iterable[Event], *do:
                  (events,) if isinstance(events, Event) else tuple(events), do, to)
 
 
-# What there is to undo when a client goes, in each state. A connection on which nothing is outstanding is reset and
-# lent again; one that owes answers, or has got a part of a message, is closed: Neo4j rolls back what was open on it.
+# What must be undone when a client goes, in each state. A connection on which nothing is outstanding is reset and lent
+# again. A connection that owes answers, or that got a part of a message, is closed: Neo4j rolls back what was open on
+# it.
 LEAVING: dict[State, tuple[Do, ...]] = dict.fromkeys(State, ()) | {
     State.WAITING: (Do.ABANDON,), State.WAITING_TO_ROUTE: (Do.ABANDON,), State.CHECKING: (Do.ABANDON,),
     State.ANSWERING: (Do.DISCARD,), State.ROUTING: (Do.DISCARD,), State.LEASED: (Do.RESET_AND_GIVE_BACK,),
@@ -227,13 +228,13 @@ _ROWS = (
     _when(State.READY, (Event.HELLO, Event.LOGON), Do.OUT_OF_PLACE, to=State.CLOSING),
     _when(State.GREETING, _but(Event.HELLO, Event.GOODBYE, Event.READ_QUERY), Do.OUT_OF_PLACE, to=State.CLOSING),
     _when(State.LOGGING_ON, _but(Event.LOGON, Event.GOODBYE), Do.OUT_OF_PLACE, to=State.CLOSING),
-    # The end, which the server can cause, or time
+    # The end, caused by the server or by time
     _when((State.ANSWERING, State.ROUTING, State.LEASED), Event.SERVER_LOST, Do.DISCARD, Do.CLOSE, to=State.CLOSING),
     _when((State.ANSWERING, State.ROUTING, State.LEASED), Event.SERVER_FAULT, Do.DISCARD, Do.ABORT, to=State.CLOSED),
     _when((State.OPENING, State.CHOOSING, State.GREETING, State.LOGGING_ON), Event.LATE, Do.TURN_AWAY,
           to=State.CLOSING),
     _when(State.CLOSING, Event.LINGERED, Do.ABORT, to=State.CLOSED),
-    # … or the client, in any state
+    # … or by the client, in any state
     *(_when(state, Event.GOODBYE, *LEAVING[state], Do.CLOSE, to=State.CLOSING)
       for state in (State.GREETING, State.LOGGING_ON, State.READY, State.REFUSED, State.LEASED)),
     *(_when(state, Event.VIOLATION, *LEAVING[state], Do.TURN_AWAY, to=State.CLOSING)
@@ -241,7 +242,7 @@ _ROWS = (
     *(_when(state, Event.OVERDUE, *LEAVING[state], Do.TURN_AWAY, to=State.CLOSING) for state in _HERE),
     *(_when(state, Event.ENDED, *LEAVING[state], to=State.CLOSED) for state in _HERE),
     _when(_GONE, Event.ENDED, to=State.CLOSED),
-    # … or this package
+    # … or by this package
     *(_when(state, Event.BROKEN, *LEAVING[state], Do.ABORT, to=State.CLOSED) for state in State),
 )
 

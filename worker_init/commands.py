@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Command(Enum):
-    """A word of the operator's."""
+    """A command that an operator gives."""
 
     RECONNECT = "reconnect"
     PAUSE = "pause"
@@ -21,7 +21,7 @@ class Command(Enum):
 
     @classmethod
     def parse(cls, line: bytes) -> "Command | None":
-        """Read a command; None where the line is something else."""
+        """Read a command; return None if the line is something else."""
         try:
             return cls(json.loads(line)["command"])
         except (ValueError, TypeError, KeyError):
@@ -29,12 +29,12 @@ class Command(Enum):
 
 
 def transactions(status: dict[str, Any]) -> int:
-    """Return how many transactions run in a host, from its status."""
+    """Return how many transactions are running in a host, from its status."""
     return sum(driver["connections"]["in_use"] for driver in status.get("drivers", []))
 
 
 def outcome(command: Command, status: dict[str, Any]) -> str:
-    """Say in a line what has come of a command."""
+    """Return the result of a command, in one line."""
     running = transactions(status)
     left = f"{running} {'transaction runs' if running == 1 else 'transactions run'}"
     if command is Command.RECONNECT:

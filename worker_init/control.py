@@ -1,7 +1,7 @@
-"""The runtime folder of a host: nobody else can enter it, and its owner reads the host's status from a socket in it.
+"""A host's runtime folder: only its owner can enter it, and reads the host's status from a socket in it.
 
-Its name is in a folder where others may make names, too. Nothing is done because of a name alone: what is
-not a folder of this user's own, closed to everybody else, does not exist for this module.
+Others may also create names in the folder above it. So a name alone is never trusted: this module ignores anything that
+is not a folder of this user's own, closed to everybody else.
 """
 
 import json
@@ -21,21 +21,21 @@ from worker_init.commands import Command
 from worker_init.errors import BadSetting, WorkerInitError
 
 CONTROL_SOCKET = "control"
-# While it is in the folder, the host answers nobody, and nobody needs to wait for it.
+# While this file is in the folder, the host answers nobody, and nobody needs to wait for it.
 _REFUSING = "refusing"
-# While it is in the folder, the host is paused, and so is one that replaces it.
+# While this file is in the folder, the host is paused, and so is one that replaces it.
 _PAUSED = "paused"
-# Which upstreams of the worker's environment tasks connect to by themselves, and why.
+# The upstreams of the worker's environment that tasks connect to by themselves, and why.
 _UNSHARED = "unshared"
 _VARIABLE = "WORKER_INIT_RUNTIME_DIR"
 _FOLDER_PREFIX = "worker-init-"
-# Room for the address of a Unix socket in the kernel, without the zero at its end.
+# The longest path of a Unix socket that the kernel accepts, without the zero at its end.
 _LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 _RANDOM_LETTERS = 8
 
 
 def make_folder(parent: Path) -> Path:
-    """Return a new folder that nobody else can enter. Raises BadSetting where there can be none."""
+    """Return a new folder that nobody else can enter. Raises BadSetting if it cannot be created."""
     parent = parent.absolute()
     name = f"{_FOLDER_PREFIX}{os.getuid()}-"
     length = len(os.fsencode(parent / (name + "x" * _RANDOM_LETTERS) / CONTROL_SOCKET))
@@ -50,9 +50,9 @@ def make_folder(parent: Path) -> Path:
 
 
 def renew_folder(folder: Path) -> Path:
-    """Return the folder after somebody has removed it, or another beside it where its name was taken meanwhile.
+    """Return the folder after somebody has removed it, or another one beside it if its name has been taken meanwhile.
 
-    Raises BadSetting where there can be none.
+    Raises BadSetting if it cannot be created.
     """
     try:
         folder.mkdir(mode=0o700)
@@ -62,14 +62,14 @@ def renew_folder(folder: Path) -> Path:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a runtime folder with what is in it."""
-    # The worker and its host may both be at it when they end together.
+    """Remove a runtime folder and its contents."""
+    # The worker and its host may both be removing it when they end together.
     if is_private(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_private(folder: Path) -> bool:
-    """Whether this is a folder of this user's that is closed to everybody else. Links are not followed."""
+    """Whether this is a folder of this user's own that is closed to everybody else. Links are not followed."""
     try:
         found = folder.lstat()
     except OSError:
@@ -86,7 +86,7 @@ def has_status(folder: Path) -> bool:
 
 
 def listen_for_status(folder: Path) -> socket.socket:
-    """Return a listening socket in the folder. Raises OSError where there can be none."""
+    """Return a listening socket in the folder. Raises OSError if it cannot be created."""
     path = folder / CONTROL_SOCKET
     sock = socket.socket(socket.AF_UNIX)
     try:
@@ -100,8 +100,8 @@ def listen_for_status(folder: Path) -> socket.socket:
 
 
 def set_refusing(folder: Path, *, refusing: bool) -> None:
-    """Say whether tasks need not ask the host of a folder at all: there is none, and none is about to serve."""
-    with suppress(OSError):     # the folder is gone, which says the same
+    """Say whether tasks should not ask this folder's host at all, because there is none and none is about to serve."""
+    with suppress(OSError):     # the folder is gone, which has the same effect
         _set_mark(folder / _REFUSING, wanted=refusing)
 
 
@@ -113,7 +113,7 @@ def _set_mark(mark: Path, *, wanted: bool) -> None:
 
 
 def set_paused(folder: Path, *, paused: bool) -> None:
-    """Have the next host of a folder begin paused, or not. Raises OSError."""
+    """Make the next host of a folder begin paused, or not. Raises OSError if the folder cannot be written."""
     _set_mark(folder / _PAUSED, wanted=paused)
 
 
@@ -123,7 +123,7 @@ def is_paused(folder: Path) -> bool:
 
 
 def set_unshared(folder: Path, why: Mapping[int, str]) -> None:
-    """Say which upstreams of the worker's environment tasks connect to by themselves, and why. Raises OSError."""
+    """Say which upstreams of the environment tasks connect to by themselves, and why. Raises OSError on failure."""
     if not why:
         (folder / _UNSHARED).unlink(missing_ok=True)
         return
@@ -142,7 +142,7 @@ def unshared(folder: Path) -> dict[int, str]:
 
 
 def is_refusing(folder: Path) -> bool:
-    """Whether tasks need not ask."""
+    """Whether tasks should not ask this folder's host."""
     return (folder / _REFUSING).exists()
 
 
@@ -157,14 +157,14 @@ def find_folders(parent: Path) -> list[Path]:
 
 
 def read_status(folder: Path, timeout: float) -> dict[str, Any]:
-    """Ask a host for its status. Raises WorkerInitError where none answers within so many seconds."""
+    """Ask a host for its status. Raises WorkerInitError if it does not answer within ``timeout`` seconds."""
     return _ask(folder, b"", timeout)
 
 
 def send_command(folder: Path, command: Command, timeout: float) -> dict[str, Any]:
-    """Have a host obey; return its status behind that.
+    """Send a command to a host; return its status after it has obeyed.
 
-    Raises WorkerInitError where none answers within so many seconds, or where it refuses.
+    Raises WorkerInitError if it does not answer within ``timeout`` seconds, or if it refuses.
     """
     answer = _ask(folder, command.line(), timeout)
     if "refused" in answer:
@@ -188,7 +188,7 @@ def _ask(folder: Path, question: bytes, timeout: float) -> dict[str, Any]:
 
 
 def check_peer(sock: socket.socket) -> None:
-    """Raise OSError where another user answers. macOS does not tell: there the folder's mode has to do."""
+    """Raise OSError if another user answers. macOS does not say; there the folder's mode is the only protection."""
     if not hasattr(socket, "SO_PEERCRED"):
         return
     _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))

@@ -1,4 +1,4 @@
-"""A state table as a Mermaid diagram, for docs/relay.md: a test holds the two equal."""
+"""A state table as a Mermaid diagram, for docs/relay.md. A test checks that the two are equal."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -9,7 +9,7 @@ Event = TypeVar("Event", bound=Enum)
 
 
 def mermaid(table: Mapping[State, Mapping[Event, State]], start: State) -> str:
-    """Return the diagram, in a fence that GitHub draws: one arrow for each two states, with all its events."""
+    """Return the diagram in a fence that GitHub draws. Each pair of states has one arrow, with all its events."""
     lines = [f"    [*] --> {start}"]
     for state, row in table.items():
         arrows: dict[State, list[str]] = {}

@@ -1,10 +1,10 @@
-"""Who may come in: the relay's own random credentials, and those of the upstream's user.
+"""Which credentials the relay accepts: its own random ones, and those of the upstream's user.
 
-The relay's own cannot be guessed, so they are right or wrong, at any time. The upstream's password may be a
-weak one, and Neo4j protects it: after three wrong ones it refuses every further one for five seconds. So does
-the relay, with the same failure, or it would be the place where to guess. And each wrong answer takes longer
-than the one before it, up to a bound, so that guessing is not worth a processor's time either. However many
-guess at once, so many are answered in a second; and so many may wait for that, no more.
+The relay's own credentials cannot be guessed, so they are checked at any time. The upstream's password may be a weak
+one, and Neo4j protects it: after three wrong attempts it refuses all further ones for five seconds. The relay does the
+same, with the same failure; otherwise passwords could be guessed at the relay. In addition, each wrong attempt is
+answered later than the one before it, up to a bound, so that guessing does not take up a processor. However many guess
+at once, only so many get an answer in a second, and only so many may wait for one.
 """
 
 import hmac
@@ -19,7 +19,7 @@ _MOST_WRONG = 3
 _LOCK_SECONDS = 5.0
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
-# A logon is about a millisecond of the host: with these, wrong ones take a fiftieth of a processor.
+# A logon takes the host about a millisecond. With these values, wrong logons take a fiftieth of a processor.
 MOST_A_SECOND = 20
 MOST_DELAYED = 400
 
@@ -45,11 +45,11 @@ class Door:
         self._upstream = _one(target.username, target.password) if target.password else None
         self._wrong = 0
         self._since = float("-inf")
-        # When the last of those that wait for their answer gets it.
+        # When the last of the delayed answers is due.
         self._answered_at = float("-inf")
 
     def judge(self, token: dict[str, Any], now: float) -> Verdict:
-        """Return what credentials are worth at a time in seconds."""
+        """Return the judgement on credentials at the time ``now`` (in seconds)."""
         if now - self._since >= _LOCK_SECONDS:
             self._wrong = 0
         is_basic = token.get("scheme") == "basic"
@@ -71,7 +71,7 @@ class Door:
         return Verdict(RATE_LIMIT, answered_at - now)
 
     def _delay(self) -> float:
-        # No power larger than the bound needs: the number of wrong ones has none.
+        # The count of wrong attempts has no bound, so the exponent gets one: more than the longest delay needs.
         return min(_FIRST_DELAY * 2.0 ** min(self._wrong - _MOST_WRONG - 1, 16), _LONGEST_DELAY)
 
 

@@ -1,10 +1,10 @@
-"""Noticing that a client is gone while nothing is read from it.
+"""Notices that a client is gone while nothing is read from it.
 
-An event loop that does not read from a socket does not see its end either. There are two cases. Where the
-end has arrived behind bytes that are not read, the kernel says so: epoll's RDHUP once, poll's when asked. And
-where the client was killed with more to send than fits into the socket, its end stands behind those bytes on
-the other side, and never arrives. But that side is on this machine, so the kernel can be asked for it: the
-socket of a process that is gone is closing (sock_diag(7), the same as ``ss`` shows).
+An event loop that does not read from a socket does not see its end either. There are two cases. If the end has arrived,
+after bytes that are not read, the kernel reports it: epoll's RDHUP once, poll's whenever it is asked. If the client was
+killed while it had more to send than fits into the socket, its end is queued after those bytes on the other side, and
+never arrives. But that side is on this machine, so the kernel can be asked about it: the socket of a process that is
+gone is closing (sock_diag(7), which ``ss`` uses too).
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-# Linux has all three. Elsewhere the end of a client that is not read from is noticed when it is read from again.
+# Linux has all three. On other systems, the end of such a client is noticed when it is read from again.
 _RDHUP: int = getattr(select, "POLLRDHUP", 0)
 _NETLINK: int | None = getattr(socket, "AF_NETLINK", None)
 _SOCK_DIAG = 4
@@ -23,10 +23,10 @@ _REQUEST = 1
 _NO_SUCH_SOCKET = 2     # as an error, in place of a description
 _ANY_STATE = _NO_COOKIE = 0xFFFFFFFF
 _STATE_AT = 17
-# A socket in these has nobody behind it who could send or read: ESTABLISHED and CLOSE_WAIT are left.
+# In every state except ESTABLISHED and CLOSE_WAIT, no process is left that could send or read.
 _CLOSING = frozenset((4, 5, 6, 7, 9, 11))
 _LOOK_SECONDS = 0.2
-# Looking is 25 µs for each socket: however many there are, it takes no more than a tenth of the time.
+# A check takes 25 µs for each socket. However many there are, the checks take at most a tenth of the time.
 _SECONDS_EACH = 0.00025
 
 
@@ -36,7 +36,7 @@ class _Watched(NamedTuple):
 
 
 class EndWatch:
-    """The sockets of one host that are not read from. The first to be watched opens two descriptors for all."""
+    """The sockets of one host that are not read from. The first one to be watched opens two descriptors for all."""
 
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
@@ -45,7 +45,7 @@ class EndWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
-        """Call ``on_end`` once when the other side has ended the connection, unless it is forgotten before."""
+        """Call ``on_end`` once when the other side has ended the connection, unless ``forget`` comes first."""
         if not _RDHUP:
             return
         if not self._epoll:
@@ -60,16 +60,16 @@ class EndWatch:
             self._look_later()
 
     def forget(self, descriptor: int) -> None:
-        """Watch a descriptor no longer. It has to be open still, or closed for good."""
+        """Stop watching a descriptor. It must still be open, or closed for good."""
         if self._watched.pop(descriptor, None) and self._epoll:
             try:
                 self._epoll.unregister(descriptor)
             except OSError:
-                # Closed: the kernel has taken it out by itself.
+                # Closed: the kernel has removed it already.
                 return
 
     def is_gone(self, descriptor: int) -> bool:
-        """Whether the other side of a watched connection is gone, whatever of it is still to be read."""
+        """Whether the other side of a watched connection is gone, even if bytes from it are still unread."""
         watched = self._watched.get(descriptor)
         if not (watched and self._netlink):
             return False
@@ -120,7 +120,7 @@ class EndWatch:
 
 
 def _open_netlink() -> socket.socket | None:
-    """Return a socket to ask the kernel with; None where that is not allowed."""
+    """Return a socket for questions to the kernel; None if that is not allowed."""
     if _NETLINK is None:
         return None
     try:
@@ -133,7 +133,7 @@ def _open_netlink() -> socket.socket | None:
 
 
 def _question(sock: socket.socket) -> bytes:
-    """Return the message that asks for the other side's socket: its address is this one's peer."""
+    """Return the message that asks for the other side's socket, whose address is this one's peer."""
     (own, own_port), (peer, peer_port) = sock.getsockname()[:2], sock.getpeername()[:2]
     asked = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _ANY_STATE)
     asked += struct.pack(">HH4s12x4s12x", peer_port, own_port, socket.inet_aton(peer), socket.inet_aton(own))
@@ -142,9 +142,10 @@ def _question(sock: socket.socket) -> bytes:
 
 
 def ends_of(descriptor: int) -> Callable[[int], list[tuple[int, int]]]:
-    """Return what tells, after so many milliseconds, the end of a connection that has arrived; nothing: it has not.
+    """Return a function that reports, after at most so many milliseconds, whether a connection's end has arrived.
 
-    It does not matter what is in front of the end. This is poll(2) itself: it is asked before each write to a server.
+    It returns an empty list if not. Bytes in front of the end do not matter. The function is poll(2) itself, because it
+    is called before each write to a server.
     """
     asked = select.poll()
     asked.register(descriptor, _RDHUP)

@@ -1,10 +1,10 @@
-"""What can go wrong in this package, as types that a caller can tell apart."""
+"""The errors of this package, as types that a caller can tell apart."""
 
 from typing import Any
 
-# Neo4j's own code for "everything that could serve you is busy": a client's driver retries it.
+# Neo4j's own code for "everything that could serve you is busy". A client's driver retries it.
 EXHAUSTED = "Neo.TransientError.Request.NoThreadsAvailable"
-# Their class at the client is DatabaseUnavailable, a TransientError: worth a retry.
+# The driver raises DatabaseUnavailable for these, a TransientError, which is worth a retry.
 UNREACHABLE = "Neo.TransientError.General.DatabaseUnavailable"
 
 
@@ -13,7 +13,7 @@ class WorkerInitError(Exception):
 
 
 class BadSetting(WorkerInitError):
-    """A setting cannot be used; the message names the variable, never its value where it is secret."""
+    """A setting cannot be used. The message names the variable, but never a secret value."""
 
 
 class ProtocolViolation(WorkerInitError):
@@ -21,18 +21,17 @@ class ProtocolViolation(WorkerInitError):
 
 
 class UnfitDriver(WorkerInitError):
-    """The installed Neo4j driver cannot be used as an upstream: its inside is not what was tested."""
+    """The installed Neo4j driver cannot be used as an upstream: its internals are not the tested ones."""
 
 
 class SelfTestNotRun(WorkerInitError):
-    """The self-test of the driver could not be run to its end, which says nothing about the driver."""
+    """The self-test of the driver could not be completed. This says nothing about the driver."""
 
 
 class UpstreamFailure(WorkerInitError):
-    """No upstream connection is available: Neo4j's own failure where it gave one, else the cause.
+    """No upstream connection is available. It holds Neo4j's own failure if Neo4j gave one, else the cause.
 
-    ``code`` is a Neo4j status code, so that a client's driver raises its own error class and knows
-    whether a retry makes sense.
+    ``code`` is a Neo4j status code, so that a client's driver raises its own error class and knows whether to retry.
     """
 
     def __init__(self, code: str, message: str, *, gql_status: str = "50N42",
@@ -49,7 +48,7 @@ class UpstreamFailure(WorkerInitError):
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "UpstreamFailure":
-        """Return what a server has said in a FAILURE, before Bolt 5.7 or since."""
+        """Return the failure that a server sent in a FAILURE, in the form before Bolt 5.7 or since."""
         named = {"gql_status": fields.get("gql_status"), "description": fields.get("description"),
                  "diagnostic_record": fields.get("diagnostic_record")}
         return cls(str(fields.get("neo4j_code") or fields.get("code") or ""), str(fields.get("message") or ""),
@@ -57,24 +56,24 @@ class UpstreamFailure(WorkerInitError):
 
 
 class TooOld(UpstreamFailure):
-    """A server speaks too little Bolt to be shared. The message names the versions that can be."""
+    """A server's Bolt is too old to be shared. The message names the versions that are new enough."""
 
 
 class ServerFault(WorkerInitError):
-    """A server answered what Bolt does not allow at that point. It costs the one lease that it happened in."""
+    """A server sent an answer that Bolt does not allow at that point. It ends only the lease in which it happened."""
 
 
 class Unforeseen(WorkerInitError):
-    """A fault of this package: something happened in a state in which nobody thought of it."""
+    """A bug in this package: an event came in a state in which it was not expected."""
 
 
-# What a driver with another inside raises, directly or as the cause of its own error.
+# The errors that a driver with other internals raises, directly or as the cause of its own error.
 _OF_THE_DRIVER = (UnfitDriver, ProtocolViolation, AttributeError, TypeError, NameError, LookupError, ValueError,
                   AssertionError, ImportError, NotImplementedError)
 
 
 def is_of_the_driver(error: BaseException) -> bool:
-    """Whether an error in the driver's self-test, or what caused it, is the driver's own and not the machine's."""
+    """Whether an error in the driver's self-test is due to the driver, and not to the machine."""
     causes = [error]
     while (cause := causes[-1].__cause__) and cause not in causes:
         causes.append(cause)
@@ -84,6 +83,6 @@ def is_of_the_driver(error: BaseException) -> bool:
 
 
 def _is_of_the_loader(error: BaseException) -> bool:
-    """Whether a library could not be loaded, as without memory. A module or a name that is missing is another thing."""
+    """Whether a library could not be loaded, for example for lack of memory. A missing module does not count."""
     return (isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError)
             and "cannot import name" not in str(error))

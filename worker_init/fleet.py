@@ -1,7 +1,7 @@
-"""Several driver hosts for one worker: its slots are dealt out to them in turn.
+"""Several driver hosts for one worker, which share its slots evenly.
 
-A host is one process on one core. Each has a :class:`~worker_init.supervisor.Supervisor`, a runtime folder and slots of
-its own, so that one that dies costs the others nothing. Slot ``n`` is that of host ``n`` modulo the number of hosts.
+A host is one process on one core. Each has its own :class:`~worker_init.supervisor.Supervisor`, runtime folder and
+slots, so if one dies, the others are not affected. Slot ``n`` belongs to host ``n`` modulo the number of hosts.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from worker_init.supervisor import Shard, Supervisor
 from worker_init.targets import Upstreams
 
 Answer = TypeVar("Answer")
-# What a worker's status says where several hosts are in different states: what an operator has to know first.
+# If several hosts are in different states, a worker's status shows the one that an operator must know first.
 _GRAVITY = ("off", "down", "draining", "paused", "serving")
 
 
 class Fleet:
-    """A worker's driver hosts. The same calls as those of one supervisor, with the same errors."""
+    """A worker's driver hosts. It has the same methods as one supervisor, with the same errors."""
 
     def __init__(self, settings: Settings, upstreams: Upstreams, environment: Mapping[str, str],
                  name: str = "") -> None:
@@ -35,22 +35,22 @@ class Fleet:
         return ", ".join(map(repr, self._supervisors))
 
     def of(self, index: int) -> Supervisor:
-        """Return who looks after the host of a pool process."""
+        """Return the supervisor of a pool process's host."""
         return self._supervisors[index % len(self._supervisors)]
 
     @property
     def reason(self) -> str:
-        """Why there is no host, or not each of them."""
+        """Why there is no host, or why one of them is missing."""
         return next((one.reason for one in self._supervisors if one.is_refusing), self._supervisors[0].reason)
 
     def start(self, slots: int) -> bool:
-        """Start every host, and wait for all of them. False: one cannot be started, and ``reason`` says why."""
+        """Start every host, and wait for all of them. Return False if one cannot be started; ``reason`` says why."""
         begun = [one.begin(slots) for one in self._supervisors]
         return all(begun) and all(one.wait() for one in self._supervisors)
 
     @property
     def unshared(self) -> dict[int, str]:
-        """Which upstreams of the environment tasks connect to by themselves, by their number, and why."""
+        """The upstreams of the environment that tasks connect to by themselves: their numbers, and why."""
         return {at: why for one in self._supervisors for at, why in one.unshared.items()}
 
     @property
@@ -59,18 +59,18 @@ class Fleet:
         return any(one.is_needed for one in self._supervisors)
 
     def ensure(self, slots: int) -> None:
-        """Have at least so many slots."""
+        """Make sure that there are at least so many slots."""
         for one in self._supervisors:
             one.ensure(slots)
 
     def enter(self, index: int) -> None:
-        """Say that this process uses the slot of its index, and let go of the worker's sockets for all hosts."""
+        """Claim the slot of this process's index, and close the inherited sockets of all hosts."""
         for one in self._supervisors:
             one.let_go()
         self.of(index).enter(index)
 
     def leave(self, index: int) -> None:
-        """Say that this process is done."""
+        """Withdraw this process's claim to its slot."""
         self.of(index).leave(index)
 
     def stop(self) -> None:
@@ -84,11 +84,11 @@ class Fleet:
         self._each(Supervisor.kill)
 
     def obey(self, command: Command) -> dict[str, Any]:
-        """Have every host obey an operator; return their status. Raises WorkerInitError where one does not answer."""
+        """Send a command to every host; return their joint status. Raises WorkerInitError if one does not answer."""
         return together(self._each(lambda one: one.obey(command)))
 
     def status(self) -> dict[str, Any]:
-        """Return the status of all hosts in one."""
+        """Return the status of all hosts as one."""
         return together(self._each(Supervisor.status))
 
     def _each(self, act: Callable[[Supervisor], Answer]) -> list[Answer]:
@@ -96,9 +96,9 @@ class Fleet:
 
 
 def together(statuses: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one status for several hosts: all drivers by slot, the gravest state, and ``hosts``, each without its own.
+    """Return one status for several hosts: all drivers by slot, the gravest state, and each host's status in ``hosts``.
 
-    What else there is, the pid for example, is that of the first.
+    The statuses in ``hosts`` have no drivers. Any other field, for example the pid, is that of the first host.
     """
     drivers = sorted((driver for status in statuses for driver in status.get("drivers", [])),
                      key=lambda driver: int(driver["slot"]))

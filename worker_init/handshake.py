@@ -1,9 +1,8 @@
 """The server's side of Bolt's version negotiation: the four proposals and the manifest.
 
-A relay can only offer what its upstream speaks. Bolt 5.7 to 6.1 differ in the values they carry and
-in the version itself, not in the messages that the relay follows, so an upstream on the newest of
-them serves clients of each; before 5.7 a FAILURE has another form, so such an upstream serves its
-own version only.
+A relay can only offer what its upstream speaks. Bolt 5.7 to 6.1 differ in the values that they carry and in the version
+itself, but not in the messages that the relay follows. So an upstream that speaks the newest of them serves clients of
+each. Before 5.7 a FAILURE has another form, so such an upstream serves only its own version.
 """
 
 from functools import cache
@@ -28,16 +27,16 @@ class Version(NamedTuple):
         return f"{self.major}.{self.minor}"
 
 
-# From newest to oldest; a client is never offered one that is newer than its upstream's.
+# From newest to oldest. A client is never offered a version that is newer than its upstream's.
 INTERCHANGEABLE = (Version(6, 1), Version(6, 0), Version(5, 8), Version(5, 7))
-# HELLO and LOGON are one message before this.
+# Before this version, HELLO and LOGON are one message.
 LOGON = Version(5, 1)
-# There is no ROUTE before 4.3, and no failure that names a user before 4.4. Neo4j 4.4 is the oldest that drivers serve.
+# ROUTE begins with 4.3, and failures that name a user with 4.4. Neo4j 4.4 is the oldest server that drivers support.
 OLDEST = Version(4, 4)
 
 
 def offers_of(upstream: Version | None) -> tuple[Version, ...]:
-    """Return what clients are offered over an upstream of this version; None: not known yet."""
+    """Return the versions that clients are offered over an upstream of this version; None if it is not known yet."""
     if upstream is None:
         return INTERCHANGEABLE
     if upstream in INTERCHANGEABLE:
@@ -48,7 +47,7 @@ def offers_of(upstream: Version | None) -> tuple[Version, ...]:
 class Negotiation:
     """One client's negotiation: feed it bytes until ``version`` or ``refused`` is set.
 
-    ``rest`` is what the client sent behind its part of the negotiation.
+    ``rest`` holds the bytes that the client sent after its part of the negotiation.
     """
 
     def __init__(self) -> None:
@@ -59,16 +58,16 @@ class Negotiation:
 
     @property
     def wants_offers(self) -> bool:
-        """Whether the proposals are here and ``answer`` is what comes next."""
+        """Whether the proposals have arrived and ``answer`` must be called next."""
         return self._offers is None and len(self._buffer) >= _OPENING_SIZE
 
     @property
     def rest(self) -> bytes:
-        """What the client sent behind the negotiation, once that has ended."""
+        """The bytes that the client sent after the negotiation, once the negotiation is over."""
         return self._buffer
 
     def feed(self, block: bytes) -> None:
-        """Take what the client sent. Raises ProtocolViolation where it is not Bolt."""
+        """Handle bytes that the client sent. Raises ProtocolViolation if they are not Bolt."""
         self._buffer += block
         if self._offers is not None and not (self.version or self.refused):
             self._read_choice(self._offers)
@@ -76,7 +75,7 @@ class Negotiation:
             raise ProtocolViolation("the peer does not speak Bolt")
 
     def answer(self, offers: tuple[Version, ...]) -> bytes:
-        """Return the reply to the proposals; with a manifest it is the client that chooses."""
+        """Return the reply to the proposals. With a manifest, the client chooses."""
         opening, self._buffer = self._buffer[:_OPENING_SIZE], self._buffer[_OPENING_SIZE:]
         proposals = [opening[at:at + 4] for at in range(4, _OPENING_SIZE, 4)]
         self._offers = offers
@@ -88,7 +87,7 @@ class Negotiation:
         return bytes((0, 0, self.version.minor, self.version.major)) if self.version else REFUSAL
 
     def _read_choice(self, offers: tuple[Version, ...]) -> None:
-        """Four bytes of version, then capabilities as a number of variable length."""
+        """Read four bytes of version, then capabilities as a number of variable length."""
         end = next((at for at in range(4, len(self._buffer)) if self._buffer[at] < 0x80), None)
         if end is None:
             if len(self._buffer) > 4 + _LONGEST_CAPABILITIES:

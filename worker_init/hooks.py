@@ -1,9 +1,9 @@
-"""Celery's hooks: load this module by the worker's ``imports``, and nothing else is needed.
+"""Celery's hooks: list this module in the worker's ``imports``. Nothing else is needed.
 
 In Airflow: ``AIRFLOW__CELERY__EXTRA_CELERY_CONFIG='{"imports": ["worker_init.hooks"]}'``.
 
-Importing it connects the handlers and does nothing else: Flower imports the same modules, and so does
-every program that loads the app. The pairs, in the order in which they fire:
+Importing this module connects the handlers and does nothing else: Flower imports the same modules, and so does every
+program that loads the app. The hooks, in the order in which they fire:
 
 ==========================  ==========================================================================
 ``worker_init``             main process, before the pool: start the driver host
@@ -29,12 +29,12 @@ from celery.signals import (
     worker_shutdown,
 )
 
-from worker_init import remote_control  # noqa: F401 - it makes the commands known
+from worker_init import remote_control  # noqa: F401 - it registers the commands
 from worker_init.inspection import DriverHostStep
 from worker_init.lifecycle import this_process
 from worker_init.preload import remember
 
-# Their green threads need a driver that knows them; they have no pool process to begin with.
+# Their green threads need a driver that supports them, and they have no pool process.
 _GREEN = ("gevent", "eventlet")
 
 
@@ -48,14 +48,14 @@ def open_worker(sender: Any, **_: Any) -> None:
         return
     this_process.open(sender.concurrency, os.environ, sender.hostname)
 
-    # This signal's own sender is a pool within the worker's, and has no public word for its size.
+    # The signal's own sender is a pool inside the worker's pool, and has no public attribute for its size.
     @worker_before_create_process.connect(weak=False)
     def grow(**_: Any) -> None:
-        """Have a slot for each process that the pool may have now."""
+        """Add a slot for each process that the pool may have now."""
         this_process.grow(sender.pool.num_processes if sender.pool.active else sender.pool.limit)
 
     if "thread" in pool:
-        # Threads are never announced: there is one process, and it is this one.
+        # Threads are never announced: this process is the only one.
         this_process.enter(0, os.environ)
 
 
@@ -68,14 +68,14 @@ def close_worker(**_: Any) -> None:
 
 @worker_process_init.connect
 def open_process(**_: Any) -> None:
-    """Export the driver's address. The pool gives each process an index, and a successor the same one."""
+    """Export the driver's address. The pool gives each process an index, and gives its successor the same one."""
     remember()
     this_process.enter(getattr(current_process(), "index", 0), os.environ)
 
 
 @task_prerun.connect
 def look_again(**_: Any) -> None:
-    """Export the driver's address again where a server has turned out to be too old, or is so no more."""
+    """Export the driver's address again if a server turned out to be too old, or no longer is."""
     this_process.before_task()
 
 
@@ -87,5 +87,5 @@ def close_process(**_: Any) -> None:
 
 
 def _name_of(pool: Any) -> str:
-    """Return the pool's name: it is a class by now, or the name that was asked for."""
+    """Return the pool's name. The pool is a class by now, or still the name that was asked for."""
     return pool if isinstance(pool, str) else f"{pool.__module__}.{pool.__name__}"

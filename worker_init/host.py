@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from worker_init.metrics import Exporter
 
 log = logging.getLogger(__name__)
-# How long a worker's start, or a task, waits for a server to say which Bolt it speaks: less than ANSWER_SECONDS.
+# How long a worker's start or a task waits for a server to say which Bolt it speaks. It is less than ANSWER_SECONDS.
 _LOOK_SECONDS = 2.0
 
 
 class HostSettings(NamedTuple):
-    """What a host has to know before its first driver. Times in seconds; ``worker`` is whose host it is, for people."""
+    """What a host must know before its first driver. Times are in seconds; ``worker`` is its name, for people."""
 
     limits: Limits
     connection_timeout: float
@@ -58,14 +58,14 @@ class HostSettings(NamedTuple):
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "HostSettings":
-        """Read what the worker sent."""
+        """Read the settings that the worker sent."""
         return cls(Limits(**message["limits"]), message["connection_timeout"], message["logon_timeout"],
                    Path(message["folder"]), message["max_upstreams"], message["metrics_port"],
                    message["metrics_host"], message["worker"])
 
 
 def host_settings(settings: Settings, folder: Path, worker: str) -> HostSettings:
-    """Return what a host needs of the package's settings."""
+    """Return the part of the package's settings that a host needs."""
     limits = Limits(settings.max_size, settings.acquisition_timeout, settings.max_lifetime, settings.idle_timeout,
                     settings.liveness_check)
     return HostSettings(limits, settings.connection_timeout, settings.logon_timeout, folder,
@@ -73,9 +73,9 @@ def host_settings(settings: Settings, folder: Path, worker: str) -> HostSettings
 
 
 class Host:
-    """All drivers of one worker; ``has_pool``: there are pool processes, which claim them.
+    """All drivers of one worker. ``has_pool`` says that there are pool processes, which claim slots.
 
-    ``tell`` is called with what the worker has to know of relays that tasks have asked for, and with their sockets.
+    ``tell`` is called with what the worker must know about relays that tasks asked for, and with their sockets.
     """
 
     def __init__(self, settings: HostSettings, *, has_pool: bool = True,
@@ -100,12 +100,12 @@ class Host:
         self._is_draining = False
 
     def _exported(self) -> "Exporter | None":
-        """Serve metrics, if they are wanted. Where they cannot be, that is a line in the log and nothing else."""
+        """Serve metrics if they are wanted. If they cannot be served, only a line in the log says so."""
         settings = self._settings
         if settings.metrics_port is None:
             return None
         try:
-            from worker_init.metrics import Exporter  # noqa: PLC0415 - the extra is only needed where it is wanted
+            from worker_init.metrics import Exporter  # noqa: PLC0415 - the extra is only needed for metrics
             exporter = Exporter(settings.metrics_host, settings.metrics_port, settings.worker, self._measured)
         except ImportError as error:
             log.warning("there are no metrics: %s. Install neo4j-worker-init[metrics], or unset "
@@ -129,15 +129,15 @@ class Host:
         self._unshared.fixed[at] = target
 
     async def look_at_servers(self) -> None:
-        """Ask the servers of the worker's environment which Bolt they speak. One that is silent is not waited for."""
+        """Ask the servers of the worker's environment which Bolt they speak. A silent server is not waited for."""
         await self._unshared.look(_LOOK_SECONDS)
 
     def _keep_unshared(self) -> None:
-        """Have tasks connect by themselves where a server is too old, and share it where it is so no more."""
+        """Make tasks connect by themselves if a server is too old, and share it again once it no longer is."""
         for relay in [*self._relays.values()]:
             relay.unshared = self._unshared.why(relay.target)
             if relay.unshared:
-                # Behind what is going on in the relay: who waits there has to be told first.
+                # After what is going on in the relay: clients that wait there must be told first.
                 asyncio.get_running_loop().call_soon(self._on_demand.drop, relay.target)
         try:
             set_unshared(self._folder, self._unshared.numbers())
@@ -146,7 +146,7 @@ class Host:
 
     async def open_again(self, slot: int, at: int, target: Target, credentials: Credentials,
                          sock: socket.socket) -> None:
-        """Serve one that a task has asked an earlier host for."""
+        """Serve a relay that a task asked an earlier host for."""
         self._on_demand.restore(slot, at, await self._open(slot, at, target, credentials, sock), sock, credentials)
 
     async def _open_for_task(self, slot: int, at: int, target: Target, credentials: Credentials,
@@ -180,14 +180,14 @@ class Host:
         closing.add_done_callback(lambda _: self._tell({"kind": "closed", "slot": slot, "at": at}))
 
     async def serve_status(self, sock: socket.socket) -> None:
-        """Answer on the control socket: a task's request with an address, nothing at all with the status."""
+        """Answer on the control socket: a task's request with an address, an empty request with the status."""
         earlier = self._status_server
         self._status_server = await asyncio.start_unix_server(self._answer, sock=sock, limit=MOST_BYTES)
         if earlier:
             earlier.close()
 
     async def move(self, folder: Path, sock: socket.socket) -> None:
-        """Use another runtime folder, with another status socket: somebody has removed the first."""
+        """Use another runtime folder, with another status socket, because somebody has removed the first one."""
         self._claims.move(folder)
         self._folder = folder
         self._keep_pause()
@@ -200,7 +200,7 @@ class Host:
             answer = await self._answer_to(line, peer_of(writer)) if line else self.status()
             writer.write(json.dumps(answer).encode())
             await writer.drain()
-        except (OSError, ValueError, asyncio.TimeoutError) as error:    # who asked is gone, or is no task of ours
+        except (OSError, ValueError, asyncio.TimeoutError) as error:    # the peer is gone, or is not one of our tasks
             log.info("a request on the control socket got no answer (%s)", type(error).__name__)
         finally:
             writer.close()
@@ -210,13 +210,13 @@ class Host:
         if command is None:
             return await self._address(line, peer)
         if peer.user != os.getuid():
-            return {"refused": f"user {peer.user} is not the one whose host this is"}
+            return {"refused": f"user {peer.user} does not own this driver host"}
         self.obey(command)
         return self.status()
 
     def obey(self, command: Command) -> None:
-        """Do what an operator asks for, in every relay that there is and, while it is paused, in those to come."""
-        log.info("asked for by an operator: %s", command.value)
+        """Carry out an operator's command in every relay; while paused, also in relays that are opened later."""
+        log.info("command from an operator: %s", command.value)
         if command is not Command.RECONNECT:
             self._is_paused = command is Command.PAUSE
             self._keep_pause()
@@ -224,16 +224,16 @@ class Host:
             relay.obey(command)
 
     def _keep_pause(self) -> None:
-        """Have a host that replaces this one begin as this one is."""
+        """Make a host that replaces this one begin paused if this one is paused."""
         try:
             set_paused(self._folder, paused=self._is_paused)
         except OSError as error:
-            log.warning("if this host dies, the next one will not be paused or resumed as it is: %s", error)
+            log.warning("if this host dies, the next one will not know whether it is paused: %s", error)
 
     async def _address(self, line: bytes, peer: Peer) -> dict[str, Any]:
         try:
             if peer.user != os.getuid():
-                raise NoAddress(f"user {peer.user} is not the one whose host this is")
+                raise NoAddress(f"user {peer.user} does not own this driver host")
             if self._is_draining:
                 raise NoAddress("it is about to end")
             return await self._shared_address(AddressRequest.parse(line), peer.pid)
@@ -242,7 +242,7 @@ class Host:
             return {"refused": f"the driver host refuses: {error}"}
 
     async def _shared_address(self, request: AddressRequest, pid: int) -> dict[str, Any]:
-        """Answer with an address, unless the server turns out to be too old, which the log has said already."""
+        """Answer with an address, unless the server turns out to be too old; the log has said that already."""
         target = request.target
         if not (why := self._unshared.why(target)):
             address = await self._on_demand.address(request, pid)
@@ -254,7 +254,7 @@ class Host:
         return {"refused": why}
 
     def status(self) -> dict[str, Any]:
-        """Return what inspection shows."""
+        """Return the status that inspection shows."""
         self._claims.refresh()
         drivers = [{"slot": slot, "processes": self._claims.processes(slot), **relay.status()}
                    for (slot, _), relay in sorted(self._relays.items())]
@@ -270,18 +270,18 @@ class Host:
         return "paused" if self._is_paused else "serving"
 
     def _notice_process(self, slot: int) -> None:
-        """Look for the process behind a client: somebody has claimed its slot, unless there is no Celery."""
+        """Look for the process behind a client: it has claimed its slot, unless there is no Celery."""
         if self._has_pool and not self._claims.is_watched(slot):
             self._claims.refresh()
 
     def _slot_is_free(self, slot: int) -> None:
-        """Give back to the server what nobody uses any more: the slot's pool process has ended."""
+        """Return idle connections to the server that nobody needs any more: the slot's pool process has ended."""
         for (relay_slot, _), relay in self._relays.items():
             if relay_slot == slot:
                 relay.close_idle()
 
     async def drain(self, limit: float) -> None:
-        """Let transactions end for so many seconds, then close every driver."""
+        """Let transactions end within ``limit`` seconds, then close every driver."""
         self._is_draining = True
         await asyncio.gather(*(relay.drain(limit) for relay in self._relays.values()))
         self._on_demand.close()
@@ -294,12 +294,12 @@ class Host:
 
 
 def prepare_process() -> None:
-    """Set up logging, and as many open files as are allowed: a client is one, an upstream connection another.
+    """Set up logging, and raise the limit of open files: each client takes one, and each upstream connection.
 
-    What is loaded by now stays: the garbage collector need not go through it again and again.
+    Objects that exist by now stay, so the garbage collector need not go through them again and again.
     """
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s/driver host %(process)d] %(message)s")
-    # What the driver has to say about a lost connection is said by the pool, once.
+    # The pool logs a lost connection once. The driver would say it too.
     logging.getLogger("neo4j").setLevel(logging.CRITICAL)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,11 +1,11 @@
-"""The life of a driver host, as the worker's supervisor sees it: one table, and nothing that does anything.
+"""The life of a driver host, as the worker's supervisor sees it: one table, without side effects.
 
-What happens comes in as an :class:`Event`, what is to be done goes out as :class:`Action`. Processes,
-sockets and clocks are :mod:`worker_init.supervisor`'s. ``TABLE`` says everything: a pair of state and event
-that is not in it cannot come about, and is an error where it does.
+What happens comes in as an :class:`Event`; what must be done goes out as an :class:`Action`. Processes, sockets and
+clocks are in :mod:`worker_init.supervisor`. ``TABLE`` is complete: a pair of state and event that is not in it cannot
+happen, and is an error if it does.
 
-Tasks wait in the listening sockets as long as a host is about to serve them. Where none could be
-started for a while, and where there will be none, they are refused at once: see ``REFUSING``.
+Tasks wait in the listening sockets as long as a host is about to serve them. If no host could be started for a while,
+or if there will be none, tasks are refused at once: see ``REFUSING``.
 """
 
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ class Action(Enum):
 
 
 class Row(NamedTuple):
-    """What some events do in some states. ``then`` None: the state stays."""
+    """What some events do in some states. If ``then`` is None, the state stays the same."""
 
     states: tuple[State, ...]
     events: tuple[Event, ...]
@@ -84,7 +84,7 @@ _PROMPT = (_S.STARTING, _S.SLOW)
 _LIVING = (*_PROMPT, _S.TRYING, _S.SERVING)
 
 TABLE = (
-    # A start. SPAWN is answered by SPAWNED or a failure.
+    # A start. After SPAWN comes SPAWNED or a failure.
     Row((_S.NEW,), (_E.START,), _S.STARTING, (_A.SPAWN,)),
     Row((*_PROMPT, _S.TRYING), (_E.SPAWNED,), None, (_A.INTRODUCE,)),
     Row((_S.STARTING,), (_E.TIME,), _S.SLOW),
@@ -122,16 +122,16 @@ TABLE = (
     Row((_S.KILLED,), (_E.TIME,), _S.STOPPED, (_A.END,)),
     Row((_S.STOPPING, _S.KILLED), (_E.READY, _E.CHANNEL_CLOSED, _E.GROWN, _E.FOLDER_GONE, _E.STOP), None),
     Row((_S.KILLED,), (_E.KILL,), None),
-    # Nothing can be relied on: no host may outlive its supervisor, no task wait for one.
+    # Nothing can be relied on: no host may outlive its supervisor, and no task may wait for one.
     Row((_S.NEW, *_LIVING, _S.ENDING, _S.DROPPED, *_NO_HOST), (_E.TROUBLE,), _S.BROKEN, (_A.REFUSE, _A.KILL)),
     Row((_S.STOPPING, _S.KILLED), (_E.TROUBLE,), _S.STOPPED, (_A.KILL, _A.END)),
     Row(_OVER, (*_ENDS, _E.CHANNEL_CLOSED, _E.FOLDER_GONE, _E.TROUBLE), None),
     Row((_S.BROKEN,), (_E.READY,), None),
     Row((_S.STOPPED,), tuple(Event), None),
 )
-# In these states nobody serves and nobody is about to: tasks must not wait.
+# In these states no host serves and none is about to: tasks must not wait.
 REFUSING = frozenset((_S.DOWN, _S.TRYING, _S.DROPPED, _S.UNFIT, _S.BROKEN, _S.STOPPED))
-# In these a worker that starts knows what it has.
+# In these states a worker that starts knows the outcome.
 SETTLED = frozenset((_S.SERVING, _S.DOWN, _S.UNFIT, _S.BROKEN, _S.STOPPED))
 
 
@@ -145,7 +145,7 @@ def _compiled() -> dict[tuple[State, Event], tuple[State, tuple[Action, ...]]]:
 
 
 def each() -> Iterator[tuple[State, Event, Row]]:
-    """Yield every pair of state and event that may come about, with its row."""
+    """Yield every pair of state and event that may happen, with its row."""
     return ((state, event, row) for row in TABLE for state in row.states for event in row.events)
 
 
@@ -153,25 +153,25 @@ _NEXT = _compiled()
 
 SHORTEST_PAUSE = 0.05
 LONGEST_PAUSE = 5.0
-# A host that lived for this long has not died of its own start.
+# A host that lived for this long has not died because of its start.
 HEALTHY_SECONDS = 5.0
-# Starts that may fail before tasks are refused.
+# How many starts may fail before tasks are refused.
 TRIES = 3
-# A host that is not ready so long after it became slow never will be, and no task waits for longer than this.
+# A host that is not ready so long after it became slow never will be. No task waits longer than this.
 HUNG_SECONDS = 60.0
-# A host ends so soon after it has closed its channel, was killed, or has let its transactions end.
+# How soon a host must end after it closed its channel, was killed, or let its transactions end.
 END_SECONDS = 5.0
 
 
 class Patience(NamedTuple):
-    """The settings that the life of a host depends on, in seconds."""
+    """The settings that a host's life depends on, in seconds."""
 
     start: float
     drain: float
 
 
 class HostLife:
-    """The machine: its state, and what is counted. Times are a monotonic clock's, in seconds."""
+    """The machine: its state and its counters. Times are a monotonic clock's, in seconds."""
 
     def __init__(self, patience: Patience) -> None:
         self.state = State.NEW
@@ -195,7 +195,7 @@ class HostLife:
         return self.state in REFUSING
 
     def feed(self, event: Event, now: float) -> tuple[Action, ...]:
-        """Take an event; return what is to be done, in order. Raises Unforeseen where the table has no row."""
+        """Handle an event; return the actions to carry out, in order. Raises Unforeseen if the table has no row."""
         try:
             then, actions = _NEXT[self.state, event]
         except KeyError:
@@ -207,7 +207,7 @@ class HostLife:
         return actions
 
     def ended(self, now: float, *, unfit: bool = False) -> Event:
-        """Return the event that a failed start or the end of a process is."""
+        """Return the event that stands for a failed start or for the end of a process."""
         if unfit:
             return Event.FOUND_UNFIT
         if self._is_ready:

@@ -1,7 +1,7 @@
-"""The driver host beside a Celery worker, as a process: what :mod:`worker_init.spawned` starts.
+"""The driver host beside a Celery worker, as a process. :mod:`worker_init.spawned` starts it.
 
-It has one end of a :class:`~worker_init.channel.Channel` as its standard input. It ends when it is told to, or
-when the worker does, however that ends and whatever else holds the other end of the channel.
+Its standard input is one end of a :class:`~worker_init.channel.Channel`. The process ends when it is told to, or when
+the worker ends. It does not matter how the worker ends, or which process still holds the other end of the channel.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _POLL_SECONDS = 1.0
 
 
 class HostProcess:
-    """A driver host that does what comes over its channel. ``worker`` is the pid of the process that started it."""
+    """A driver host that obeys its channel. ``worker`` is the pid of the process that started it."""
 
     def __init__(self, channel: Channel, worker: int, folder: Path) -> None:
         self._channel = channel
@@ -43,7 +43,7 @@ class HostProcess:
 
     async def run(self) -> int:
         """Serve until told to stop; return the process's exit code."""
-        # First of all: a worker may end while the driver is being tested, and nobody else would end this process then.
+        # First of all: if the worker ends while the driver is being tested, nobody else would end this process.
         watch_parent(self._worker, lambda: self._stop("the worker's end"))
         try:
             return await self._serve()
@@ -71,7 +71,7 @@ class HostProcess:
         return 0
 
     def _give_up(self, code: int, error: Exception) -> int:
-        """Say why this host cannot serve."""
+        """Tell the worker why this host cannot serve."""
         log.error("the driver host cannot serve: %s", error)
         with suppress(ChannelClosed):   # the worker has ended
             self._channel.send({"kind": "reason", "reason": str(error)})
@@ -97,7 +97,7 @@ class HostProcess:
             self._say_ready()
 
     def _tell(self, message: dict[str, Any], *sockets: socket.socket) -> None:
-        """Tell the worker of a relay that a task has asked for: it keeps the socket."""
+        """Tell the worker about a relay that a task asked for: the worker keeps the socket."""
         self._channel.put(message, *sockets)
         with suppress(ChannelClosed):   # the worker has ended, and so will this host
             self._channel.flush()
@@ -128,7 +128,7 @@ class HostProcess:
 
 
 async def _check_driver() -> None:
-    """Raise UnfitDriver where a driver is installed that has another inside, or none."""
+    """Raise UnfitDriver if the installed driver has other internals, or if there is no driver."""
     try:
         from worker_init.selftest import check_driver  # noqa: PLC0415 - importing it is part of the check
         await check_driver()
@@ -142,7 +142,7 @@ async def _check_driver() -> None:
 
 
 def watch_parent(parent: int, on_end: Callable[[], None]) -> None:
-    """Call when the process that started this one has ended, in whatever way, also before this call."""
+    """Call ``on_end`` when the process that started this one has ended, in whatever way, even before this call."""
     loop = asyncio.get_running_loop()
     descriptor = None
     with suppress(AttributeError, OSError):     # no process descriptors here, or none left, or the parent is gone

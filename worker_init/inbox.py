@@ -1,7 +1,7 @@
-"""What a client has sent: looked at when it arrives, and kept until its turn has come.
+"""What a client has sent: scanned when it arrives, and kept until its turn has come.
 
-Everything here is bounded (:mod:`worker_init.bounds`). What of it is too large, or not Bolt, raises
-ProtocolViolation when it arrives, however much else waits in front of it.
+Everything here is bounded (:mod:`worker_init.bounds`). If something is too large or is not Bolt, ProtocolViolation is
+raised when it arrives, however much else is waiting in front of it.
 """
 
 from collections import deque
@@ -16,37 +16,37 @@ _EVENTS = {
     int(Tag.GOODBYE): Event.GOODBYE, int(Tag.RESET): Event.RESET, int(Tag.TELEMETRY): Event.TELEMETRY,
     int(Tag.ROUTE): Event.ROUTE, int(Tag.RUN): Event.QUERY, int(Tag.BEGIN): Event.QUERY, int(Tag.PULL): Event.MORE,
     int(Tag.DISCARD): Event.MORE, int(Tag.COMMIT): Event.MORE, int(Tag.ROLLBACK): Event.MORE}
-# These are handed on piece by piece; all others are small, and looked at when they are whole.
+# These are handed on piece by piece. All others are small, and are handled once they are complete.
 _IN_PIECES = frozenset((Event.QUERY, Event.MORE))
 
 
-# What the relay answers itself, to the byte. Any other form of it is wrong, and the server has its own answer to that.
+# The messages that the relay answers itself, byte for byte. Any other form is wrong, and the server answers that.
 _EXACT = {Event.RESET: frozenset((b"\xb0\x0f",)),
           Event.TELEMETRY: frozenset(b"\xb1\x54" + bytes((kind,)) for kind in range(4))}
 
 
 def _event_of(event: Event, raw: bytes) -> Event:
-    """Return what a whole message is: a RESET with a field, for one, is for the server to answer."""
+    """Return the event of a complete message. A RESET with a field, for example, is left for the server to answer."""
     return event if event not in _EXACT or body_of(raw) in _EXACT[event] else Event.MORE
 
 
-# A message, or a piece of one, that waits for its turn: what it is, its tag, its bytes, whether they are the first and
-# the last of the message. A plain tuple: there is one for everything that a client sends.
+# A message, or a piece of one, that waits for its turn: its event, its tag, its bytes, and whether these are the first
+# and the last of the message. It is a plain tuple because there is one for everything that a client sends.
 Item = tuple[Event, int, bytes, bool, bool]
 NOTHING: Item = (Event.VIOLATION, 0, b"", True, True)
 
 
 class Inbox:
-    """``queue`` has what waits for its turn; ``unscanned`` what has not been looked at yet, in slices."""
+    """``queue`` holds what waits for its turn; ``unscanned`` holds what has not been scanned yet, in slices."""
 
     __slots__ = ("_event", "_gathered", "_queued", "_scanner", "ahead", "between_messages", "queue", "unscanned")
 
     def __init__(self) -> None:
         self.queue: deque[Item] = deque()
         self.unscanned: deque[bytes] = deque()
-        # Whether everything that was looked at belongs to a whole message.
+        # Whether everything scanned so far ends at the end of a message.
         self.between_messages = True
-        # Bytes that came while others waited, NOOPs included.
+        # Bytes that came while others waited, including NOOPs.
         self.ahead = 0
         self._scanner = Scanner()
         self._event = Event.VIOLATION
@@ -65,17 +65,17 @@ class Inbox:
                 or bool(self.unscanned))
 
     def slice(self, data: bytes) -> None:
-        """Keep what is too much to be looked at in one step."""
+        """Keep data that is too much to be scanned in one step."""
         self.unscanned.extend(data[at:at + SLICE] for at in range(0, len(data), SLICE))
 
     def scan(self, data: bytes) -> None:
-        """Find the messages, and whether there are such; gather those that are looked at when they are whole."""
+        """Find the messages and check that they are valid. Gather those that are handled when complete."""
         if self.queue:
             self.ahead += len(data)
         try:
             self._queue_up(self._scanner.feed(data))
         except NoMessage as found:
-            # What came before it is as good as if it had come in a block of its own.
+            # What came before the bad message counts as if it had come in a block of its own.
             self._queue_up(found.before)
             raise
         self.between_messages = self._scanner.between_messages
@@ -100,7 +100,7 @@ class Inbox:
             self._queued += len(raw)
 
     def _gather(self, tag: int, raw: bytes, *, last: bool) -> bytes | None:
-        """Return the message once it is whole."""
+        """Return the message once it is complete; None before."""
         if len(self._gathered) + len(raw) > LARGEST_ANSWERED:
             raise ProtocolViolation(f"a message {tag:#x} of more than {LARGEST_ANSWERED} bytes")
         if last and not self._gathered:
@@ -113,7 +113,7 @@ class Inbox:
         return whole
 
     def end(self) -> None:
-        """Close the queue with what is no message: the client has broken the protocol."""
+        """Close the queue with an item that is not a message: the client has broken the protocol."""
         self.unscanned.clear()
         self.queue.append(NOTHING)
 
@@ -126,7 +126,7 @@ class Inbox:
         return item
 
     def clear(self) -> None:
-        """Forget everything that has not had its turn."""
+        """Drop everything that has not had its turn."""
         self.queue.clear()
         self.unscanned.clear()
         self._gathered.clear()

@@ -1,4 +1,4 @@
-"""The driver host in ``celery inspect stats``, and so on Flower's worker page and in its API."""
+"""The driver host in ``celery inspect stats``, and therefore on Flower's worker page and in Flower's API."""
 
 from typing import Any
 
@@ -10,33 +10,33 @@ from worker_init.lifecycle import this_process
 class DriverHostStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Shows the host, and ends it in a cold shutdown.
 
-    ``stop()`` leaves it alone: in a warm shutdown that comes before running tasks have ended.
+    ``stop()`` leaves the host alone: in a warm shutdown Celery calls it before running tasks have ended.
     """
 
     name = "worker-init driver host"
 
     def start(self, _: Any) -> None:
-        """Say what became of the host: ``worker_init`` has started it, before there was a blueprint or a log."""
+        """Log what became of the host: ``worker_init`` started it before the worker had a blueprint or a log."""
         this_process.announce()
 
     def stop(self, _: Any) -> None:
         """Do nothing: running tasks still need the host."""
 
     def terminate(self, _: Any) -> None:
-        """End the host: no task will end by itself any more."""
+        """End the host: no task will run to its end any more."""
         this_process.kill()
 
     def info(self, _: Any) -> dict[str, Any]:
-        """Return what is merged into ``inspect stats``: lines for a person, and the section ``neo4j`` for a program."""
+        """Return what is added to ``inspect stats``: lines for people, and the section ``neo4j`` for programs."""
         status = this_process.status() or {"state": "off"}
         return {**lines(status), "neo4j": status}
 
 
 def lines(status: dict[str, Any]) -> dict[str, str]:
-    """Return a line for all drivers, and one for each, as Flower's tab *Other* shows them well.
+    """Return one line for all drivers together and one for each, in a form that Flower's tab *Other* shows well.
 
-    It has a row for each key, in this order. A key may be broken between its words, and would be, beside a value that
-    is as long as the section ``neo4j``: its spaces are such as do not break.
+    Flower has a row for each key, in this order. It would break a key at a space if the value is as long as the section
+    ``neo4j``, so the keys have no-break spaces.
     """
     drivers = status.get("drivers", [])
     found = {"neo4j total": total(status, drivers),
@@ -45,7 +45,7 @@ def lines(status: dict[str, Any]) -> dict[str, str]:
 
 
 def total(status: dict[str, Any], drivers: list[dict[str, Any]]) -> str:
-    """Return what all drivers of the worker come to."""
+    """Return one line for all drivers of the worker together."""
     if not drivers:
         return str(status["state"])
     return (f"{status['state']}: {_sum(drivers, 'connections', 'open')} connections open, "
@@ -59,7 +59,7 @@ def _sum(drivers: list[dict[str, Any]], part: str, field: str) -> int:
 
 
 def line(driver: dict[str, Any]) -> str:
-    """Return a driver's state: its pool process first, and at the end what went wrong."""
+    """Return one line for a driver: its pool process comes first, and its last error at the end."""
     connections, waits = driver["connections"], driver["waits"]
     processes = " ".join(map(str, driver["processes"])) or "none"
     trouble = f"; {driver['errors']} errors, the last: {driver['last_error']}" if driver["last_error"] else ""

@@ -1,7 +1,7 @@
 """What the Celery hooks do: one supervisor in the worker's main process, one slot in each pool process.
 
-The hooks themselves (:mod:`worker_init.hooks`) hold no logic. Nothing here imports ``neo4j``: under
-load that import alone takes longer than Celery lets a pool process start.
+The hooks themselves (:mod:`worker_init.hooks`) hold no logic. Nothing here imports ``neo4j``: under load, that import
+alone takes longer than Celery gives a pool process to start.
 """
 
 import logging
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class Replaced:
-    """An environment in which some variables are replaced for a time."""
+    """An environment in which some variables are replaced for a while."""
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         self._environment = environment
         self._before: dict[str, str | None] = {}
 
     def replace(self, variables: Mapping[str, str]) -> None:
-        """Set these variables. Those that were set before have their own values again."""
+        """Set these variables. Those that were replaced before get their own values back first."""
         for name, value in self._before.items():
             if value is None:
                 self._environment.pop(name, None)
@@ -43,7 +43,7 @@ class Replaced:
 
 
 class Worker:
-    """This process's part in the worker. Opening and closing may happen any number of times."""
+    """This process's part in the worker. It may be opened and closed any number of times."""
 
     def __init__(self) -> None:
         self._supervisor: Supervisor | Fleet | None = None
@@ -54,7 +54,7 @@ class Worker:
         self._notes: list[tuple[int, str]] = []
 
     def open(self, slots: int, environment: MutableMapping[str, str], name: str = "") -> None:
-        """Start the driver host of the worker ``name``, in its main process, before it has a pool."""
+        """Start the driver host of the worker ``name``, in its main process, before the worker has a pool."""
         if self._supervisor:
             return
         try:
@@ -62,7 +62,7 @@ class Worker:
             if settings.disabled:
                 return
             self._look_at_open_files(slots)
-            # Before what is preloaded, which has parts of Airflow in it.
+            # Before preloading, which includes parts of Airflow.
             self._connections = self._airflow_connections() if settings.connection_ids.wanted else None
             self._notes += [(logging.WARNING, note) for note in preload(settings.preload)]
             upstreams = upstreams_of(environment, self._ids_of_environment(settings, environment))
@@ -100,11 +100,11 @@ class Worker:
                                                  "LimitNOFILE of systemd), or use fewer pool processes"))
 
     def _airflow_connections(self) -> ModuleType | None:
-        """Return the secrets backend's module in a worker of Airflow; None in another, or where it cannot be used."""
+        """Return the secrets backend's module; None if this is not an Airflow worker, or if it cannot be used."""
         if "airflow.providers.celery" not in sys.modules:
             return None
         try:
-            from worker_init import airflow_connections  # noqa: PLC0415 - it is Airflow's
+            from worker_init import airflow_connections  # noqa: PLC0415 - only Airflow workers have it
         except ImportError as error:
             why = backend_setting.too_old() or f"this Airflow is not known ({error})"
             self._notes.append((logging.WARNING,
@@ -113,16 +113,16 @@ class Worker:
         return airflow_connections
 
     def _ids_of_environment(self, settings: Settings, environment: MutableMapping[str, str]) -> tuple[str, ...]:
-        """Return the connections to look for here. Where a task can look elsewhere, one that is missing is no news."""
+        """Return the connections to look for here. If tasks can look elsewhere, a missing one gets no log line."""
         ids = settings.connection_ids.of_environment
         return tuple(one for one in ids if variable_of(one) in environment) if self._connections else ids
 
     def stay_off(self, why: str, level: int = logging.ERROR) -> None:
-        """Leave the tasks to themselves."""
+        """Let the tasks connect by themselves, and log why."""
         self._notes.append((level, f"tasks connect by themselves: {why}"))
 
     def announce(self) -> None:
-        """Log what there was to say before the worker had set up its logging."""
+        """Log what could not be logged before the worker had set up its logging."""
         notes, self._notes = self._notes, []
         for level, note in notes:
             log.log(level, "%s", note)
@@ -140,12 +140,12 @@ class Worker:
             supervisor.kill()
 
     def grow(self, slots: int) -> None:
-        """Have a slot for each process of the pool, which is about to get another."""
+        """Make sure that there is a slot for each process of the pool, which is about to get another one."""
         if self._supervisor:
             self._supervisor.ensure(slots)
 
     def enter(self, index: int, environment: MutableMapping[str, str]) -> None:
-        """Export the address of this pool process's driver. Never waits for anybody."""
+        """Export the address of this pool process's driver. Never waits."""
         if not self._supervisor or self._index is not None:
             return
         self._index = index
@@ -158,7 +158,7 @@ class Worker:
         keep_process_driver(os.getpid())
 
     def before_task(self) -> None:
-        """Have the environment say what is so now: an upstream may be too old since, or new enough."""
+        """Update the environment: since the last task, an upstream may have become too old, or new enough."""
         if self._supervisor and self._index is not None:
             supervisor = self._supervisor.of(self._index)
             if supervisor.unshared != self._unshared:
@@ -170,20 +170,20 @@ class Worker:
         self._own.replace(supervisor.environment(index))
 
     def leave(self) -> None:
-        """Close what this pool process has opened."""
+        """Close what this pool process opened."""
         index, self._index = self._index, None
         if self._supervisor and index is not None:
             close_process_driver()
             self._supervisor.leave(index)
 
     def obey(self, command: Command) -> dict[str, Any]:
-        """Have the driver host obey an operator; return its status. Raises WorkerInitError where there is none."""
+        """Send a command to the driver host; return its status. Raises WorkerInitError if there is no host."""
         if not self._supervisor:
             raise WorkerInitError("this worker has no driver host")
         return self._supervisor.obey(command)
 
     def status(self) -> dict[str, Any] | None:
-        """Return what inspection shows; None where the package is off."""
+        """Return the status that inspection shows; None if the package is off."""
         return self._supervisor.status() if self._supervisor else None
 
 

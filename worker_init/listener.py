@@ -1,8 +1,8 @@
-"""Accepting clients, with descriptors left for what else a host has to open.
+"""Accepts clients, and keeps some descriptors free for everything else that a host must open.
 
-An event loop's own server does not survive a process that has no more descriptors: asyncio's tries again each
-second, uvloop's closes the listening socket for good. Here a client for whom there would be none left is hung
-up on at once, and its driver tries again.
+An event loop's own server copes badly when a process runs out of descriptors: asyncio's tries again each second, and
+uvloop's closes the listening socket for good. Here, a client that would take one of the last descriptors is
+disconnected at once, and its driver tries again.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ import socket
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
-# Accepted in one turn of the event loop: others want to be served as well.
+# How many clients are accepted in one turn of the event loop, so that others are served as well.
 _AT_ONCE = 64
-# Descriptors that clients do not get: for connections to Neo4j, the status, the log.
+# Descriptors that clients do not get. They are for connections to Neo4j, the status and the log.
 _RESERVE = 16
 _PAUSE_SECONDS = 0.5
 _NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listener:
-    """A listening socket whose clients get a protocol each. ``on_refused`` is called for each that is hung up on."""
+    """A listening socket whose clients get a protocol each. ``on_refused`` is called for each refused client."""
 
     def __init__(self, sock: socket.socket, protocol: Callable[[], asyncio.Protocol], on_refused: Callable[[], None],
                  ) -> None:
@@ -36,7 +36,7 @@ class Listener:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more; the socket itself is somebody else's."""
+        """Stop accepting. The socket itself belongs to the caller."""
         self._loop.remove_reader(self._sock)
         if self._pause:
             self._pause.cancel()
@@ -71,7 +71,7 @@ class Listener:
             accepted.close()
 
     def _wait(self, error: OSError) -> None:
-        """Leave clients in the queue of the socket for a moment: trying again at once would be all that is done."""
+        """Leave clients in the socket's queue for a moment. Trying again at once would take up all the time."""
         if error.errno not in _NO_MORE:
             raise error
         self._on_refused()
@@ -80,6 +80,6 @@ class Listener:
 
 
 def _most_descriptors() -> int:
-    """Return the lowest number that a client's descriptor may not have: the kernel gives the lowest that is free."""
+    """Return the lowest descriptor number that a client may not have: the kernel gives out the lowest free one."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(soft - _RESERVE, _RESERVE) if soft != resource.RLIM_INFINITY else 1 << 30

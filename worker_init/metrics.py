@@ -1,8 +1,8 @@
 """The host's metrics for Prometheus, served with ``prometheus_client``, the extra ``metrics`` of this distribution.
 
 Names, units and meanings are those of OpenTelemetry's semantic conventions for database client connections
-(https://opentelemetry.io/docs/specs/semconv/db/database-metrics/), translated as its Prometheus exporters do. What they
-have no name for begins with ``worker_init_``.
+(https://opentelemetry.io/docs/specs/semconv/db/database-metrics/), translated as its Prometheus exporters do. Metrics
+for which the conventions have no name begin with ``worker_init_``.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from worker_init.measures import BOUNDS, Histogram, Key, Measured, Totals
 from worker_init.pool_states import OFF, PoolState
 
-# Seconds that the event loop may take to answer: a scraper waits 10 by default.
+# How long the event loop may take to answer. A scraper waits 10 seconds by default.
 _ANSWER_SECONDS = 5.0
 _LABELS = ("worker", "slot", "upstream")
 _CONNECTION = "db_client_connection"
@@ -36,7 +36,7 @@ class _Counter(NamedTuple):
 class _Gauge(NamedTuple):
     name: str
     meaning: str
-    # The labels beside those that all have, and a value for each of theirs.
+    # The labels in addition to the common ones, with a value for each.
     label: str | None
     values: Callable[[Measured], Mapping[str, int]]
 
@@ -83,8 +83,8 @@ _TIMES = (
 class Exporter(Collector):
     """Serves the metrics of a host on an address, in a thread of its own, until ``close``.
 
-    ``ask`` is called for each scrape, on the event loop on which this is made. Raises OSError where the address cannot
-    be used.
+    ``ask`` is called for each scrape, on the event loop in which the exporter was created. Raises OSError if the
+    address cannot be used.
     """
 
     def __init__(self, host: str, port: int, worker: str, ask: Ask) -> None:
@@ -97,17 +97,17 @@ class Exporter(Collector):
 
     @property
     def address(self) -> str:
-        """Where the metrics are."""
+        """The address of the metrics, as ``host:port``."""
         host, port = self._server.server_address[:2]
         return f"{host!s}:{port}"
 
     async def close(self) -> None:
-        """Serve no more. The server's thread looks for that twice a second."""
+        """Stop serving. The server's thread checks for this twice a second."""
         await self._loop.run_in_executor(None, self._server.shutdown)
         self._server.server_close()
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics, for a scrape. It runs in a thread of the server's."""
+        """Return the metrics for a scrape. This runs in one of the server's threads."""
         found = asyncio.run_coroutine_threadsafe(self._asked(), self._loop).result(_ANSWER_SECONDS)
         series = [((self._worker, *key), measured) for key, measured in sorted(found.items())]
         yield from _gauges(series)

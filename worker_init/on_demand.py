@@ -1,7 +1,7 @@
-"""The upstreams that tasks ask for: opened at the first request, shared by equal ones, closed when nobody needs them.
+"""The upstreams that tasks ask for: opened at the first request, shared by equal ones, closed when not needed.
 
-A task that was given an address may use it until it ends, however long it rests in between. So the host watches the
-processes that have asked, and an upstream stays for as long as one of them lives.
+A task that was given an address may use it until the task ends, however long it pauses in between. So the host watches
+the processes that have asked, and an upstream stays open for as long as one of them lives.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from worker_init.targets import Address, Credentials, Target
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-# Those of the worker's environment are counted from 0.
+# The upstreams of the worker's environment are counted from 0.
 _FIRST = 2 ** 16
 
 
 class Demand(NamedTuple):
-    """What an upstream is opened for: two requests that are equal share it."""
+    """What an upstream is opened for. Two equal requests share it."""
 
     slot: int
     target: Target
 
 
 class Served:
-    """An upstream that has been opened, the processes that may use it, and the timer of its end."""
+    """An upstream that has been opened, the processes that may use it, and the timer that ends it."""
 
     def __init__(self, at: int, relay: Relay, address: Address, sock: socket.socket) -> None:
         self.at = at
@@ -45,17 +45,17 @@ class Served:
 
     @property
     def is_needed(self) -> bool:
-        """Whether a process lives that knows the address, or a client is connected."""
+        """Whether a process that knows the address is alive, or a client is connected."""
         return bool(self.users) or self.relay.has_clients
 
     def forget_users(self) -> None:
-        """Watch nobody any more."""
+        """Stop watching all processes."""
         for descriptor in self.users.values():
             _let_go(descriptor)
         self.users.clear()
 
     def stop_timer(self) -> None:
-        """Stay for now."""
+        """Cancel the timer: the upstream stays for now."""
         if self.timer:
             self.timer.cancel()
             self.timer = None
@@ -66,7 +66,7 @@ Close = Callable[[int, int, socket.socket], None]
 
 
 class OnDemand:
-    """All of one host's. ``most`` upstreams are served in all, and one is kept ``keep`` seconds after its last user."""
+    """One host's upstreams on demand. At most ``most`` are open; each is kept ``keep`` seconds after its last user."""
 
     def __init__(self, most: int, keep: float, open_relay: Open, close_relay: Close) -> None:
         self._most = most
@@ -79,20 +79,20 @@ class OnDemand:
         self._numbers = count(_FIRST)
 
     def add_fixed(self, slot: int, target: Target, address: Address) -> None:
-        """Note an upstream of the worker's environment, which is there for as long as the host."""
+        """Note an upstream of the worker's environment, which stays for as long as the host lives."""
         self._fixed[Demand(slot, target)] = address
 
     def restore(self, slot: int, at: int, relay: Relay, sock: socket.socket, credentials: Credentials) -> None:
-        """Note one that an earlier host has opened. It is not known who uses it: it stays until it rests."""
+        """Note an upstream that an earlier host opened. Its users are unknown, so it stays until it is idle."""
         demand = Demand(slot, relay.target)
         served = self._served[demand] = Served(at, relay, Address.of(sock, credentials), sock)
         self._numbers = count(max(at, next(self._numbers)) + 1)
         self._start_timer(demand, served)
 
     async def address(self, request: AddressRequest, pid: int) -> Address | None:
-        """Return an upstream's address for a process; None where it asks with the address of a relay of this host.
+        """Return an upstream's address for a process, or None if the process asks with a local relay's address.
 
-        Raises NoAddress with the reason where there can be none.
+        Raises NoAddress with the reason if there can be none.
         """
         demand = Demand(*request)
         if self._is_local(demand.target):
@@ -105,19 +105,19 @@ class OnDemand:
         return served.address
 
     def relay_for(self, request: AddressRequest) -> Relay | None:
-        """Return the relay that is open because a task has asked for it."""
+        """Return the relay that is open because a task asked for it; None if there is none."""
         served = self._served.get(Demand(*request))
         return served.relay if served else None
 
     def drop(self, target: Target) -> None:
-        """Close an upstream that cannot be shared, also where tasks live that have asked for it."""
+        """Close an upstream that cannot be shared, even while tasks that asked for it are alive."""
         for demand, served in [*self._served.items()]:
             if demand.target == target:
                 served.forget_users()
                 self._retire(demand)
 
     def close(self) -> None:
-        """Watch nobody any more."""
+        """Stop watching all processes."""
         for served in self._served.values():
             served.stop_timer()
             served.forget_users()
@@ -143,7 +143,7 @@ class OnDemand:
         return served
 
     def _make_room(self, target: Target) -> None:
-        """Close one that nobody needs where there are as many as are allowed. Raises NoAddress where all are needed."""
+        """Close an unneeded upstream if there are as many as allowed. Raises NoAddress if all of them are needed."""
         while len(targets := self._targets()) >= self._most and target not in targets:
             spare = next((each for each in self._served.values()
                           if not any(one.is_needed for one in self._of(each.relay.target))), None)
@@ -160,7 +160,7 @@ class OnDemand:
         return [served for demand, served in self._served.items() if demand.target == target]
 
     def _watch(self, demand: Demand, served: Served, pid: int) -> None:
-        """Keep an upstream for as long as a process lives; where it cannot be watched, for a while."""
+        """Keep an upstream for as long as a process lives. If the process cannot be watched, keep it for a while."""
         served.stop_timer()
         if pid in served.users:
             return
@@ -182,7 +182,7 @@ class OnDemand:
         served.timer = asyncio.get_running_loop().call_later(keep, self._time_is_up, demand, served)
 
     def _is_superseded(self, demand: Demand, served: Served) -> bool:
-        """Whether the same user has logged on at the same server with another password since."""
+        """Whether the same user has since logged on to the same server with another password."""
         slot, target = demand
         return any(other.at > served.at and other.relay.server is not None
                    and (slot, target.uri, target.username) == (one.slot, one.target.uri, one.target.username)
@@ -203,7 +203,7 @@ class OnDemand:
 
 
 def _descriptor_of(pid: int) -> int | None:
-    """Return a descriptor that is readable at a process's end; None where there are none, or no such process."""
+    """Return a descriptor that becomes readable when a process ends; None if there is none, or no such process."""
     if not pid or not hasattr(os, "pidfd_open"):
         return None
     try:

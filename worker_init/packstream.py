@@ -1,7 +1,7 @@
-"""The part of PackStream that a relay needs: to read a few fields, to pass over others, and to write its own answers.
+"""The part of PackStream that a relay needs: it reads a few fields, skips others, and writes its own answers.
 
-Structures (nodes, dates, points ...) are read as :class:`Structure` and never written. Values may nest as deep as they
-like: nothing here calls itself. How deep is too deep is for the server to say.
+Structures (nodes, dates, points ...) are read as :class:`Structure` and never written. Values may be nested to any
+depth: nothing here is recursive. The server decides how deep is too deep.
 """
 
 import re
@@ -22,7 +22,7 @@ class Structure(NamedTuple):
 # Writing
 
 def pack(value: Any) -> bytes:
-    """Return the value's bytes. Raises TypeError for what the relay has no reason to send."""
+    """Return the value's bytes. Raises TypeError for a type that the relay never sends."""
     out = bytearray()
     to_do = [value]
     while to_do:
@@ -40,7 +40,7 @@ def pack(value: Any) -> bytes:
 
 
 def _single(value: Any) -> bytes:
-    """Return the bytes of a value that holds no others."""
+    """Return the bytes of a value that contains no other values."""
     if value is None:
         return b"\xc0"
     if isinstance(value, bool | int | float):
@@ -77,9 +77,9 @@ def _size(count: int, tiny: int, marker: int) -> bytes:
 
 
 def with_entries(data: bytes, added: dict[str, Any]) -> bytes:
-    """Return a map's bytes with more entries in it; what it holds stays byte for byte as it is.
+    """Return a map's bytes with more entries in it. The bytes of its present entries are not changed.
 
-    Raises ProtocolViolation where the bytes are not those of a map.
+    Raises ProtocolViolation if the bytes are not those of a map.
     """
     try:
         kind, count, at = _head(data, 0, data[0])
@@ -91,12 +91,12 @@ def with_entries(data: bytes, added: dict[str, Any]) -> bytes:
     return b"".join((_size(count + len(added), 0xA0, 0xD8), data[at:], *entries))
 
 
-# Heads: the marker, and for values of variable size the count behind it
+# Heads: the marker and, for values of variable size, the count after it
 
 _TEXT, _LIST, _MAP, _STRUCTURE, _BYTES = 0x80, 0x90, 0xA0, 0xB0, 0xCC
-# How many values one item of a list, a structure, a map has.
+# How many values each item of a list, a structure or a map has.
 _VALUES_EACH = {_LIST: 1, _STRUCTURE: 1, _MAP: 2}
-# Markers with a count behind them: what they are, and the count's width. Texts and bytes count bytes.
+# Markers with a count after them: the kind of value, and the count's width. For text and bytes it counts bytes.
 _SIZED = {first + power: (kind, 1 << power) for first, kind in (
     (0xCC, _BYTES), (0xD0, _TEXT), (0xD4, _LIST), (0xD8, _MAP)) for power in range(3)}
 _SCALARS = {0xC1: ">d", 0xC8: ">b", 0xC9: ">h", 0xCA: ">i", 0xCB: ">q"}
@@ -105,7 +105,7 @@ _UUID = 0xE0  # PackStream 2
 
 
 def _fixed_size(marker: int) -> int:
-    """Return how many bytes a value with this marker takes, 0 where the marker alone does not say."""
+    """Return how many bytes a value with this marker takes; 0 if the marker alone does not say."""
     if marker < 0x80 or marker >= 0xF0 or marker in _CONSTANTS:
         return 1
     if 0x80 <= marker < 0x90:
@@ -116,7 +116,7 @@ def _fixed_size(marker: int) -> int:
 
 
 def _head_size(marker: int) -> int:
-    """Return how many bytes the head of a value of variable size takes, 0 for a marker that is none of them."""
+    """Return how many bytes the head of a value of variable size takes; 0 if the marker is for another value."""
     if marker & 0xF0 == _STRUCTURE:
         return 2
     if marker & 0xF0 in (_LIST, _MAP):
@@ -129,7 +129,7 @@ _HEAD_SIZES = bytes(map(_head_size, range(256)))
 
 
 def _head(data: bytes, at: int, marker: int) -> tuple[int, int, int]:
-    """Return what a value of variable size is, its count, and where what it holds begins."""
+    """Return the kind of a value of variable size, its count, and where its contents begin."""
     size = _HEAD_SIZES[marker]
     if not size:
         raise ProtocolViolation(f"PackStream knows no marker {marker:#x}")
@@ -150,8 +150,8 @@ def _slice(data: bytes, start: int, stop: int) -> bytes:
 def unpack(data: bytes, offset: int = 0) -> tuple[Any, int]:
     """Return the value that begins at ``offset`` and the offset after it.
 
-    Bytes of a text that are no UTF-8 become U+FFFD, as in Neo4j. Raises ProtocolViolation where the bytes are not
-    PackStream, or end within the value.
+    Bytes of text that are not UTF-8 become U+FFFD, as in Neo4j. Raises ProtocolViolation if the bytes are not
+    PackStream, or if they end within the value.
     """
     try:
         return _unpack(data, offset)
@@ -160,7 +160,7 @@ def unpack(data: bytes, offset: int = 0) -> tuple[Any, int]:
 
 
 def unpack_map(data: bytes, offset: int = 0) -> tuple[dict[str, Any], int]:
-    """Like :func:`unpack`, for a field that has to be a map."""
+    """Like :func:`unpack`, for a field that must be a map."""
     value, end = unpack(data, offset)
     if not isinstance(value, dict):
         raise ProtocolViolation(f"a map was expected at byte {offset}, not a {type(value).__name__}")
@@ -239,7 +239,7 @@ _Leaf = Callable[[bytes, int], tuple[Any, int]]
 
 
 def _leaf(marker: int) -> _Leaf | None:
-    """Return what reads values with this marker; None: they hold others, or there are none."""
+    """Return the function that reads values with this marker; None if they contain others, or if there are none."""
     if marker < 0x80 or marker >= 0xF0:
         return _tiny_integer if marker < 0x80 else _negative_integer
     if marker in _CONSTANTS or marker in _SCALARS:
@@ -253,13 +253,13 @@ def _leaf(marker: int) -> _Leaf | None:
 _LEAVES = [_leaf(marker) for marker in range(256)]
 
 
-# Passing over
+# Skipping
 
 def skip(data: bytes, offset: int = 0) -> int:
-    """Return the offset after the value that begins at ``offset``, without making the value.
+    """Return the offset after the value that begins at ``offset``, without creating the value.
 
-    Raises ProtocolViolation as :func:`unpack` does, but for keys that are no text. It takes as long as the value is
-    large: :class:`Skipper` does the same step by step.
+    Raises ProtocolViolation as :func:`unpack` does, except for map keys that are not text. The time it takes grows with
+    the value; :class:`Skipper` does the same in steps.
     """
     skipper, at = Skipper(), offset
     while not skipper.done:
@@ -269,10 +269,10 @@ def skip(data: bytes, offset: int = 0) -> int:
     return at
 
 
-# Numbers of one size that follow each other, such as a vector's, are passed over by a pattern, ten times as fast.
+# A pattern skips runs of numbers of the same size, such as those of a vector. This is ten times as fast.
 _FEWEST_IN_A_RUN = 16
 _MOST_IN_A_RUN = 4096
-# So many values of a run cost about as much time as one by itself.
+# This many values of a run take about as long as one single value.
 _AS_ONE = 8
 _ONE_BYTE = re.compile(rb"[\x00-\x7f\xf0-\xff\xc0\xc2\xc3]{0,%d}" % _MOST_IN_A_RUN).match
 _RUNS = {marker: _ONE_BYTE for marker in range(256) if _FIXED_SIZES[marker] == 1 and marker != _TEXT} | {
@@ -281,19 +281,19 @@ _RUNS = {marker: _ONE_BYTE for marker in range(256) if _FIXED_SIZES[marker] == 1
 
 
 class Skipper:
-    """Passes over values whose bytes come piece by piece, and keeps none of them.
+    """Skips values whose bytes arrive piece by piece, and keeps none of them.
 
-    ``values`` says how many there are, one after the other: 2 for the query and the parameters of a RUN. ``done`` says
-    whether the last of them has ended.
+    ``values`` is the number of values that follow each other: 2 for the query and the parameters of a RUN. ``done``
+    says whether the last of them has ended.
     """
 
     __slots__ = ("_bytes_left", "_head", "_values_left")
 
     def __init__(self, values: int = 1) -> None:
         self._values_left = values
-        # Of a value that is known, but not here to its end.
+        # The bytes still to come of a value whose size is known.
         self._bytes_left = 0
-        # A head of which only the beginning is here: less than five bytes.
+        # The beginning of a head that is not complete: less than five bytes.
         self._head = b""
 
     @property
@@ -302,11 +302,11 @@ class Skipper:
         return not (self._values_left or self._bytes_left)
 
     def feed(self, data: bytes, at: int = 0, stop: int | None = None, *, budget: int = 20_000) -> int:
-        """Pass over what of the values is in ``data[at:stop]``; return the offset that was reached.
+        """Skip the values in ``data[at:stop]``; return the offset that was reached.
 
-        If the values are not done, ``stop`` means that more bytes are needed, and less than that that about as many
-        values as ``budget`` have been looked at: call again with the offset. Raises ProtocolViolation where a marker is
-        unknown.
+        If the values are not done, the result ``stop`` means that more bytes are needed. A smaller result means that
+        about ``budget`` values have been looked at: call again with that offset. Raises ProtocolViolation if a marker
+        is unknown.
         """
         stop = len(data) if stop is None else stop
         if self._head:
@@ -320,7 +320,7 @@ class Skipper:
         return at
 
     def _within(self, reached: int, stop: int) -> int:
-        """Note how much of a value lies behind ``stop``."""
+        """Note how much of a value lies after ``stop``."""
         self._bytes_left = max(reached - stop, 0)
         return min(reached, stop)
 
@@ -336,14 +336,14 @@ class Skipper:
 
     @staticmethod
     def _opened(data: bytes, at: int, marker: int, values_left: int) -> tuple[int, int]:
-        """Return where a value of variable size goes on, and how many values are left there."""
+        """Return where a value of variable size continues, and how many values are left there."""
         kind, count, at = _head(data, at, marker)
         if kind in _VALUES_EACH:
             return at, values_left - 1 + count * _VALUES_EACH[kind]
         return at + count, values_left - 1
 
     def _run(self, data: bytes, at: int, stop: int) -> tuple[int, int]:
-        """Return where the numbers of one size end that begin here, and what they cost; 0 for too few."""
+        """Return where a run of numbers of one size ends, and its cost; 0 if the run is too short."""
         if self._values_left < _FEWEST_IN_A_RUN or not (pattern := _RUNS.get(data[at])):
             return at, 0
         size = _FIXED_SIZES[data[at]]
@@ -354,7 +354,7 @@ class Skipper:
         return end, -(-values // _AS_ONE)
 
     def _one_by_one(self, data: bytes, at: int, stop: int, budget: int) -> tuple[int, int]:
-        """Return where so many values end, or where a long list begins, and how many they were."""
+        """Return where the next ``budget`` values end, or where a long list begins, and how many values were passed."""
         left, fixed, passed = self._values_left, _FIXED_SIZES, 0
         while left and at < stop and passed < budget:
             passed += 1

@@ -1,6 +1,6 @@
 """A pool of upstream connections on an event loop: the thin shell around :class:`worker_init.pool_machine.PoolMachine`.
 
-What is decided, and when, is there. Here is what the decisions need: sockets, timers and a clock.
+The machine decides what happens and when. This module has what its decisions need: sockets, timers and a clock.
 """
 
 import asyncio
@@ -38,17 +38,17 @@ log = logging.getLogger(__name__)
 
 
 class Borrower(Protocol):
-    """Who asks for a connection. Exactly one of the two is called, unless it is abandoned before."""
+    """A client that asks for a connection. Exactly one of its methods is called, unless it is abandoned first."""
 
     def granted(self, connection: Connection) -> None:
-        """Take the connection; ``give_back`` or ``discard`` ends the lease."""
+        """Take the connection. ``give_back``, ``reset_and_give_back`` or ``discard`` ends the lease."""
 
     def refused(self, failure: UpstreamFailure) -> None:
-        """Take note that there is no connection."""
+        """Note that there is no connection."""
 
 
 class _Keeper:
-    """Holds a connection for the pool between two leases: the server may close it at any time."""
+    """Holds a connection for the pool between two leases. The server may close it at any time."""
 
     __slots__ = ("_connection", "_pool")
 
@@ -57,21 +57,21 @@ class _Keeper:
         self._connection = connection
 
     def upstream_data(self, block: bytes) -> None:
-        """Only NOOPs can come; a connection that says anything else is not in the state it should be."""
+        """Handle bytes. Only NOOPs are expected: after anything else, the connection is in a wrong state."""
         if block.strip(b"\x00"):
             self._pool.spoke(self._connection.link)
         else:
             self._connection.cut_noop = cut_noop(block)
 
     def upstream_lost(self) -> None:
-        """Do nothing: the pool is told of every end, whichever side holds the connection."""
+        """Do nothing: the pool is told of every lost connection anyway."""
 
     def upstream_full(self, *, full: bool) -> None:
         """Do nothing: nothing is sent on an idle connection."""
 
 
 class Pool:
-    """The connections of one upstream, lent one transaction at a time."""
+    """The connections of one upstream, lent for one transaction at a time."""
 
     def __init__(self, upstream: Upstream, limits: Limits, name: str, *,
                  clock: Callable[[], float] = time.monotonic) -> None:
@@ -97,12 +97,12 @@ class Pool:
 
     @property
     def state(self) -> PoolState:
-        """Return what the pool last knew of its server, or what it was told."""
+        """Return the last known state of the server, or the state that an operator set."""
         return self._machine.state
 
     @property
     def last_error(self) -> str | None:
-        """Return the last failed attempt's code and reason."""
+        """Return the code and reason of the last failed attempt."""
         return self._machine.last_error
 
     @property
@@ -117,23 +117,23 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """Return how many borrowers wait now."""
+        """Return how many borrowers are waiting now."""
         return self._machine.waiting
 
     @property
     def longest_wait(self) -> float:
-        """Return the longest wait so far in seconds, those that have not ended included."""
+        """Return the longest wait so far in seconds, including waits that have not ended."""
         return self._machine.longest_wait(self._clock())
 
     # Borrowing
 
     def lend(self, borrower: Borrower, route: Route, *, must_check: bool = False,
              version: Version | None = None) -> Connection | None:
-        """Return a connection at once, or None: the borrower waits and is told.
+        """Return a connection at once, or None: then the borrower waits, and is told.
 
-        Who comes while others wait, waits behind them. With ``must_check`` the connection has just
-        answered a RESET, or was opened for the occasion; any member will do. With ``version`` it speaks this version
-        of Bolt, else the newest that driver and server know.
+        A borrower that comes while others wait, waits after them. With ``must_check`` the connection has just answered
+        a RESET, or was opened for this request; any member will do. With ``version`` it speaks this version of Bolt,
+        otherwise the newest that driver and server both know.
         """
         link = self._machine.lend(borrower, route, self._clock(), must_check=must_check, version=version)
         if self._actions:
@@ -142,7 +142,7 @@ class Pool:
         return connection
 
     def abandon(self, borrower: Borrower) -> None:
-        """Forget a borrower that waits: it is gone."""
+        """Forget a borrower that was waiting: it is gone."""
         self._machine.abandon(borrower, self._clock())
         self._act()
 
@@ -154,7 +154,7 @@ class Pool:
             self._act()
 
     def reset_and_give_back(self, connection: Connection) -> None:
-        """End a lease that left something behind; nothing may be outstanding on the connection."""
+        """End a lease that left something open. No answer may be outstanding on the connection."""
         connection.user = connection.keeper
         self._machine.reset(connection.link, self._clock())
         self._act()
@@ -166,7 +166,7 @@ class Pool:
         self._act()
 
     def failed(self, code: str, connection: Connection) -> None:
-        """Draw the conclusions from a FAILURE that a lease has seen."""
+        """Handle a FAILURE that the server sent during a lease."""
         self._machine.failed(code, connection.link, self._clock())
         self._act()
 
@@ -178,7 +178,7 @@ class Pool:
         self._act()
 
     def reconnect(self) -> None:
-        """Close every connection: those that are lent at their transaction's end."""
+        """Close every connection; lent ones are closed at the end of their transaction."""
         self._machine.reconnect(self._clock())
         self._act()
 
@@ -188,12 +188,12 @@ class Pool:
         self._act()
 
     def resume(self) -> None:
-        """Lend again, first to those who have waited."""
+        """Lend again, first to the borrowers that have waited."""
         self._machine.resume(self._clock())
         self._act()
 
     async def drain(self, limit: float) -> None:
-        """Let leases end for so many seconds, then close everything."""
+        """Let leases end within ``limit`` seconds, then close everything."""
         self._machine.drain(self._clock())
         self._act()
         emptied = asyncio.ensure_future(self._emptied.wait())
@@ -204,15 +204,15 @@ class Pool:
         await self.close()
 
     async def close(self) -> None:
-        """Refuse who waits and close every connection, lent or not."""
+        """Refuse all waiting borrowers and close every connection, lent or not."""
         self._machine.close(self._clock())
         self._act()
         await self.upstream.close()
 
-    # What connections do
+    # Events of connections
 
     def spoke(self, link: Link) -> None:
-        """Close a connection on which the server spoke unasked."""
+        """Close a connection on which the server sent something unasked."""
         self._machine.spoke(link, self._clock())
         self._act()
 
@@ -223,7 +223,7 @@ class Pool:
     # Carrying out what was decided
 
     def _act(self) -> None:
-        """Carry out the actions in order; those that follow from them come behind."""
+        """Carry out the actions in order. Actions that result from them come after."""
         if self._is_acting:
             return
         self._is_acting = True
@@ -238,7 +238,7 @@ class Pool:
         try:
             action.borrower.granted(action.link.handle)
         except Exception:
-            # Whatever is wrong with one client, the others go on.
+            # Whatever is wrong with one client, the others continue.
             log.exception("%s: a client could not take its connection", self._name)
             self._machine.discard(action.link, self._clock())
 
@@ -313,8 +313,8 @@ class Pool:
     def _settle(self, _: Settle) -> None:
         """Wait for three turns of the loop.
 
-        What has come is read in the first, perhaps behind this; the end of a connection is told of in the second,
-        perhaps behind this again.
+        Data that has arrived is read in the first turn, perhaps after this callback. The end of a connection is
+        reported in the second turn, perhaps after this callback again.
         """
         soon = asyncio.get_running_loop().call_soon
         soon(soon, soon, self._settled)

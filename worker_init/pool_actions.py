@@ -1,4 +1,4 @@
-"""What the pool's machine is made of and what it decides: limits, counters, connections, and actions to carry out."""
+"""What the pool's machine works with: limits, counters, connections, and the actions that it asks for."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ _NEVER = float("inf")
 
 
 class Limits(NamedTuple):
-    """What a pool may hold, and how long; times in seconds.
+    """How much a pool may hold, and for how long. Times are in seconds.
 
     ``liveness_check`` is the time without an answer after which a connection is checked with a RESET.
     """
@@ -26,10 +26,10 @@ class Limits(NamedTuple):
 
 @dataclass
 class Counters:
-    """What only grows, from the pool's start. ``leases`` are transactions: what the relay itself asks is none.
+    """Counters since the pool's start. ``leases`` counts transactions, without the relay's own questions.
 
-    ``own_faults`` counts events that the tables do not know. ``served_at_once`` counts who did not wait, ``wait`` who
-    was served behind a wait, the relay's own questions included.
+    ``own_faults`` counts events that the tables do not know. ``served_at_once`` counts borrowers that did not wait.
+    ``wait`` counts those that were served after a wait, including the relay's own questions.
     """
 
     leases: int = 0
@@ -46,7 +46,7 @@ class Counters:
 
 
 class Link:
-    """One upstream connection as the machine sees it. ``handle`` is whatever the I/O knows it by."""
+    """One upstream connection as the machine sees it. ``handle`` is the I/O layer's own object for it."""
 
     __slots__ = ("database", "deadline", "handle", "idle_since", "is_spoiled", "key", "lent_at", "opened_at",
                  "opening_since", "place", "proven_at", "state")
@@ -66,12 +66,12 @@ class Link:
         return f"<Link {self.place} {self.state}>"
 
 
-# Whose routing table: a database's, or the home database's of an impersonated user or of the upstream's own.
+# Whose routing table: a database's, or that of the home database of an impersonated user or of the upstream's user.
 Key = tuple[str | None, str | None]
 
 
 class Grant(NamedTuple):
-    """Tell a borrower that the connection is its own."""
+    """Tell a borrower that it has the connection."""
 
     borrower: Any
     link: Link
@@ -85,19 +85,19 @@ class Refuse(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Open a connection to ``link.place``; ``opened`` or ``open_failed`` answers."""
+    """Open a connection to ``link.place``. ``opened`` or ``open_failed`` follows."""
 
     link: Link
 
 
 class Check(NamedTuple):
-    """Send RESET; ``answered`` or ``check_failed`` answers."""
+    """Send RESET. ``answered`` or ``check_failed`` follows."""
 
     link: Link
 
 
 class AskTable(NamedTuple):
-    """Send ROUTE; ``routed``, ``route_failed`` or ``check_failed`` answers."""
+    """Send ROUTE. ``routed``, ``route_failed`` or ``check_failed`` follows."""
 
     link: Link
     key: Key
@@ -105,30 +105,30 @@ class AskTable(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Say GOODBYE and close; under a lease (``was_lent``) its holder has to be told."""
+    """Send GOODBYE and close. If there is a lease (``was_lent``), its holder must be told."""
 
     link: Link
     was_lent: bool
 
 
 class Abort(NamedTuple):
-    """Close at once, whatever is still to be sent; cancel the attempt to open it."""
+    """Close at once, even with data still to send, or cancel the attempt to open it."""
 
     link: Link
 
 
 class Settle(NamedTuple):
-    """Call ``settled`` when all that has already come from clients and servers is handled."""
+    """Call ``settled`` once everything that has arrived from clients and servers has been handled."""
 
 
 class WakeAt(NamedTuple):
-    """Call ``tick`` at this time; it takes the place of an earlier one."""
+    """Call ``tick`` at this time. It replaces an earlier request."""
 
     at: float
 
 
 class Emptied(NamedTuple):
-    """A drain is over: nothing is lent, nobody waits."""
+    """A drain is over: nothing is lent, and nobody waits."""
 
 
 class Note(NamedTuple):

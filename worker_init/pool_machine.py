@@ -1,13 +1,13 @@
 """Who gets which upstream connection, and when, decided without I/O: no socket, no event loop, no clock.
 
-Events are the methods of :class:`PoolMachine`; ``now`` is an argument. What follows from them is left in ``actions``,
-in order, for :class:`worker_init.pool.Pool` to carry out. Which event may come in which state, and what state follows,
-is in :mod:`worker_init.pool_states` and nowhere else.
+Events are the methods of :class:`PoolMachine`; the time is their argument ``now``. They leave the resulting actions in
+``actions``, in order, for :class:`worker_init.pool.Pool` to carry out. The tables in :mod:`worker_init.pool_states`
+alone say which event may come in which state, and which state follows.
 
-Who waits for the same kind of connection waits in one *lane*, served in turn. Connections that will be free in a
-moment (opening, checking, resetting, asking for a routing table) are waited for; others are opened for the rest of a
-lane, as far as there is room. A lane is refused only where no connection lives that could serve it and each member
-that could has failed since its first waiter came.
+Borrowers that wait for the same kind of connection wait in one *lane*, and are served in turn. A lane waits for
+connections that will be free in a moment (opening, checking, resetting, asking for a routing table). For its other
+borrowers, new connections are opened as far as there is room. A lane is refused only if no living connection could
+serve it, and each member that could has failed since the lane's first borrower came.
 """
 
 import random
@@ -50,20 +50,20 @@ from worker_init.pool_states import (
 )
 from worker_init.routing import ANYWHERE, Place, Route, Tables
 
-# How long the answer to a RESET may take: what a dead connection costs the task that meets it, at most.
+# How long the answer to a RESET may take. This is the most that a dead connection costs the task that gets it.
 CHECK_SECONDS = 5.0
-# How long the end of a connection may take that is closed with a GOODBYE.
+# How long a connection may take to end after its GOODBYE.
 CLOSE_SECONDS = 5.0
-# A member that refused a connection is not asked for another while those that it granted can serve.
+# A member that refused a connection is not asked for another one while its present connections can serve.
 RETRY_SECONDS = 1.0
-# The longest pause before a server that had no thread for a transaction is asked for one more connection.
+# The longest pause before a server that had no thread for a transaction is asked for another connection.
 LONGEST_RETRY_SECONDS = 60.0
-# Seconds.
+# In seconds.
 _CHECK_EVERY = 1.0
 _NEVER = float("inf")
 _SAID_AGAIN_SECONDS = 60.0
 _INFO, _WARNING, _ERROR = 20, 30, 40
-# As the driver does: these end the search for a routing table, for they would be everybody's answer.
+# As in the driver: these errors end the search for a routing table, because every router would answer the same.
 _FATAL_IN_DISCOVERY = frozenset({
     "Neo.ClientError.Database.DatabaseNotFound", "Neo.ClientError.Transaction.InvalidBookmark",
     "Neo.ClientError.Transaction.InvalidBookmarkMixture", "Neo.ClientError.Statement.TypeError",
@@ -71,10 +71,10 @@ _FATAL_IN_DISCOVERY = frozenset({
 _NOT_A_WRITER = (".NotALeader", ".ForbiddenOnReadOnlyDatabase")
 
 _C, _E, _W = ConnectionState, ConnectionEvent, WaiterEvent
-# Looking a member up in its enumeration is no attribute access like others: these are on the way of every transaction.
+# Looking up a member of an enumeration is slower than an ordinary attribute access. These are used in each transaction.
 _IDLE, _GONE = _C.IDLE, _C.GONE
 _IS_LENT, _IS_GIVEN_BACK = _E.LENT, _E.GIVEN_BACK
-# Will be free in a moment. One that asks for a routing table is not waited for: its server may not answer.
+# Will be free in a moment. A connection that asks for a routing table does not count: its server may not answer.
 _PREPARING = frozenset({_C.OPENING, _C.CHECKING, _C.RESETTING})
 _ANSWERING = frozenset({_C.CHECKING, _C.ROUTING, _C.RESETTING})
 _FREE = frozenset({_C.IDLE, _C.CHECKING, _C.ROUTING})
@@ -84,7 +84,7 @@ _LIVING = _PREPARING | {_C.IDLE, _C.ROUTING, _C.LENT}
 
 
 class _Failure(NamedTuple):
-    """What a member has failed in. ``serial`` tells who came before it and who since."""
+    """How a member failed. ``serial`` tells who came before the failure and who came after."""
 
     serial: int
     retry_at: float
@@ -92,7 +92,7 @@ class _Failure(NamedTuple):
 
 
 class _Full(NamedTuple):
-    """A server had no thread for a transaction: it is asked for no further connection before ``retry_at``."""
+    """A server had no thread for a transaction. It is asked for no further connection before ``retry_at``."""
 
     retry_at: float
     pause: float
@@ -112,7 +112,7 @@ class _Waiter:
 
 @dataclass(eq=False)
 class _Lane:
-    """Who waits for the same kind of connection. ``name`` is the database, once a routing table has told it."""
+    """Borrowers that wait for the same kind of connection. ``name`` is the database, once a routing table names it."""
 
     route: Route
     version: Version | None
@@ -129,10 +129,10 @@ _LaneKey = tuple[Version | None, bool, str | None, str | None, bool]
 
 
 class PoolMachine:
-    """The connections of one upstream, lent one transaction at a time.
+    """The connections of one upstream, lent for one transaction at a time.
 
-    ``seed`` is the address that the user gave; where the upstream ``is_routed``, routing tables name the others, and
-    ``answer_seconds`` bound the answer to ROUTE. ``choose`` picks one of several members that are equally good.
+    ``seed`` is the address that the user gave. If the upstream ``is_routed``, routing tables name the other members,
+    and ``answer_seconds`` limits the answer to ROUTE. ``choose`` picks one of several equally good members.
     """
 
     def __init__(self, limits: Limits, seed: str, *, is_routed: bool = False, answer_seconds: float = CHECK_SECONDS,
@@ -142,15 +142,15 @@ class PoolMachine:
         self.state = PoolState.NEW
         self._is_closing = False
         self.last_error: str | None = None
-        # Transactions that waited in vain are told so themselves; the log has one line for many.
+        # Each transaction that waited in vain gets its own error; the log has one line for many.
         self._unsaid, self._says_again_at = 0, float("-inf")
         self.actions: deque[Action] = deque()
         self._is_routed = is_routed
         self._tables = Tables(seed)
         self._answer_seconds = answer_seconds
-        # Idle connections are looked at no more often than this, whatever the setting.
+        # Idle connections are not looked at more often than this, whatever the setting says.
         self._check_every = max(limits.liveness_check, _CHECK_EVERY)
-        # How long an idle connection may be left alone.
+        # How long an idle connection may be left unchecked.
         self._patience = min(limits.idle_timeout, self._check_every)
         self._choose = choose
         self._links: dict[Link, None] = {}
@@ -158,9 +158,9 @@ class PoolMachine:
         self._idle: list[Link] = []
         self._lanes: dict[_LaneKey, _Lane] = {}
         self._lane_of: dict[Any, _Lane] = {}
-        # Which of two events came first: waiters, failures and routing tables are numbered in one row.
+        # Waiters, failures and routing tables share one sequence of numbers, which tells which event came first.
         self._serial = 0
-        # The last failed attempt to open a connection to a member, and to get a routing table from it.
+        # For each member: the last failed attempt to connect, and the last failed attempt to get a routing table.
         self._failures: dict[Place, _Failure] = {}
         self._mute: dict[Place, _Failure] = {}
         # When a member last left a RESET or a ROUTE unanswered, and when any member did.
@@ -168,7 +168,7 @@ class PoolMachine:
         self._last_silent_at = float("-inf")
         self._full: dict[Place, _Full] = {}
         self._is_settling = self._is_refusing = False
-        # How many have waited so far, and how many had when Settle was asked for.
+        # How many borrowers have waited so far, and how many had when Settle was asked for.
         self._arrivals = self._settling = 0
         self._wake_at = _NEVER
         self._faults_seen: set[tuple[str, str]] = set()
@@ -190,31 +190,32 @@ class PoolMachine:
 
     @property
     def idle(self) -> int:
-        """Return how many open connections nobody has, those that are checked or asked for a routing table included."""
+        """Return how many open connections nobody holds, including those being checked or asked for a routing table."""
         return sum(link.state in _FREE for link in self._links)
 
     @property
     def in_use(self) -> int:
-        """Return how many connections a lease has, those that are reset behind one included."""
+        """Return how many connections are lent, including those that are reset after a lease."""
         return sum(link.state in _LEASED for link in self._links)
 
     @property
     def waiting(self) -> int:
-        """Return how many borrowers wait."""
+        """Return how many borrowers are waiting."""
         return len(self._lane_of)
 
     def longest_wait(self, now: float) -> float:
-        """Return the longest wait so far in seconds, those that have not ended included."""
+        """Return the longest wait so far in seconds, including waits that have not ended."""
         return max([self.counters.longest_wait_seconds, *(now - lane.head.since for lane in self._lanes.values())])
 
     # Events: borrowing
 
     def lend(self, borrower: Any, route: Route, now: float, *, must_check: bool = False,
              version: Version | None = None) -> Link | None:
-        """Take an idle connection, or wait: then Grant or Refuse follows.
+        """Take an idle connection and return it, or return None: then Grant or Refuse follows.
 
-        Who comes while others wait, waits behind them. With ``must_check`` the connection has answered a RESET since,
-        or was opened since; any member will do. With ``version`` it speaks this version of Bolt.
+        A borrower that comes while others wait, waits after them. With ``must_check`` the connection has answered a
+        RESET since the request, or was opened since; any member will do. With ``version`` it speaks this version of
+        Bolt.
         """
         if not must_check and (not self._lanes or self._lane_key(route, version) not in self._lanes):
             link = self._take_routed(route, version, now) if self._is_routed else self._take_last(version, now)
@@ -228,7 +229,7 @@ class PoolMachine:
         return None
 
     def abandon(self, borrower: Any, now: float) -> None:
-        """Forget a borrower that is gone; what was granted to it a moment ago goes to another one."""
+        """Forget a borrower that is gone. If it was granted a connection a moment ago, another borrower gets it."""
         if lane := self._lane_of.get(borrower):
             self._leave(lane, lane.waiters[borrower], _W.ABANDONED, now)
             self._after(now)
@@ -257,21 +258,21 @@ class PoolMachine:
             self._after(now)
 
     def reset(self, link: Link, now: float) -> None:
-        """End a lease within a transaction, with nothing outstanding: RESET rolls it back."""
+        """End a lease within a transaction, with no answer outstanding. RESET rolls the transaction back."""
         self.counters.use.observe(now - link.lent_at)
         if self._step(link, _E.LEFT) is _C.RESETTING:
             self._expect(link, CHECK_SECONDS, Check(link), now)
         self._after(now)
 
     def discard(self, link: Link, now: float) -> None:
-        """End a lease with answers outstanding: the server rolls back what was open on the connection."""
+        """End a lease with answers outstanding. The server rolls back what was open on the connection."""
         self.counters.use.observe(now - link.lent_at)
         if self._step(link, _E.DISCARDED) is _C.CLOSING:
             self._abort(link)
         self._after(now)
 
     def failed(self, code: str, link: Link, now: float) -> None:
-        """Draw the conclusions from a FAILURE that a lease has seen."""
+        """Handle a FAILURE that the server sent during a lease."""
         if ".Security." in code and code.endswith("Expired"):
             self._replace_all(now)
         elif code == EXHAUSTED:
@@ -281,7 +282,7 @@ class PoolMachine:
         elif self._is_routed and code.endswith(".DatabaseUnavailable"):
             self._deactivate(link.place.address, now)
 
-    # Events: what connections do
+    # Events of connections
 
     def opened(self, link: Link, handle: Any, now: float) -> None:
         """Take a connection that is open, logged on and READY."""
@@ -297,7 +298,7 @@ class PoolMachine:
         self._proven(link, now)
 
     def open_failed(self, link: Link, failure: UpstreamFailure, now: float) -> None:
-        """There is no connection to a member at the moment: that costs this attempt."""
+        """Note that a member cannot be connected to at the moment. It costs this attempt."""
         was_wanted = link.state is _C.OPENING
         self._step(link, _E.OPEN_FAILED)
         if not was_wanted:
@@ -310,12 +311,12 @@ class PoolMachine:
         self._after(now)
 
     def answered(self, link: Link, now: float) -> None:
-        """Take note that a RESET was answered with SUCCESS."""
+        """Note that a RESET was answered with SUCCESS."""
         if self._step(link, _E.ANSWERED) is _C.IDLE:
             self._proven(link, now)
 
     def check_failed(self, link: Link, why: str, now: float) -> None:
-        """RESET or ROUTE had no answer in time, or one that makes no sense: the connection is useless."""
+        """Close a connection on which RESET or ROUTE had no answer in time, or a senseless one."""
         if link.state in _ANSWERING:
             self.actions.append(Note(_INFO, f"closing a connection to {link.place} ({link.state}): {why}"))
         if link.state is _C.ROUTING:
@@ -329,7 +330,7 @@ class PoolMachine:
         self._after(now)
 
     def routed(self, link: Link, answer: Any, now: float, *, routes_itself: bool = True) -> None:
-        """ROUTE was answered with SUCCESS; ``answer`` is its map ``rt``."""
+        """Handle a ROUTE that was answered with SUCCESS; ``answer`` is its map ``rt``."""
         if self._step(link, _E.ROUTED) is not _C.IDLE:
             return
         try:
@@ -344,7 +345,7 @@ class PoolMachine:
             self._retire(idle, now)
 
     def route_failed(self, link: Link, failure: UpstreamFailure, now: float) -> None:
-        """ROUTE was answered with FAILURE: another router is asked, unless all would say the same."""
+        """Handle a ROUTE that was answered with FAILURE. Another router is asked, unless all would answer the same."""
         if self._step(link, _E.REFUSED) is not _C.CHECKING:
             return
         self._expect(link, CHECK_SECONDS, Check(link), now)
@@ -355,7 +356,7 @@ class PoolMachine:
         self._after(now)
 
     def lost(self, link: Link, now: float) -> None:
-        """Take note that the connection's end was read."""
+        """Note that the connection's end was read."""
         if link.state is _C.GONE:
             return
         if link.state is _C.IDLE:
@@ -364,7 +365,7 @@ class PoolMachine:
         self._after(now)
 
     def spoke(self, link: Link, now: float) -> None:
-        """Close an idle connection on which the server said something: it is not in the state it should be."""
+        """Close an idle connection on which the server sent something: it is in a wrong state."""
         if link.state is _C.CLOSING:
             return
         if link.state is _C.IDLE:
@@ -376,18 +377,18 @@ class PoolMachine:
     # Events: time, and the end
 
     def settled(self, now: float) -> None:
-        """All that had come when ``Settle`` was asked for is handled: who still waits needs a connection."""
+        """Serve the waiters: all that had arrived when ``Settle`` was asked for is handled; they need connections."""
         self._is_settling = False
         for lane in self._lanes.values():
             for waiter in lane.waiters.values():
-                # Those who came since have to be settled in turn: what came before them may not be handled yet.
+                # Those that came since need a Settle of their own: what arrived before them may not be handled yet.
                 if waiter.state is WaiterState.ASKING and waiter.arrival <= self._settling:
                     self._move(waiter, _W.SETTLED)
                     lane.asking -= 1
         self._after(now)
 
     def tick(self, now: float) -> None:
-        """Time has passed."""
+        """Handle the time that has passed."""
         self._wake_at = _NEVER
         for lane in [*self._lanes.values()]:
             while lane.waiters and lane.head.since + self.limits.acquisition_timeout <= now:
@@ -404,17 +405,17 @@ class PoolMachine:
         self._after(now)
 
     def reconnect(self, now: float) -> None:
-        """Close what is idle; the rest ends with its lease or its opening. Who asks later gets a new connection."""
+        """Close idle connections; the others end with their lease or opening. Later borrowers get new connections."""
         self._tables.expire(now)
         self._replace_all(now)
 
     def pause(self, now: float) -> None:
-        """Do the same, and lend nothing until ``resume``: who asks waits."""
+        """Do the same, and lend nothing until ``resume``: borrowers wait."""
         self._enter(PoolEvent.PAUSE)
         self.reconnect(now)
 
     def resume(self, now: float) -> None:
-        """Serve who has waited through a pause. What failed before that says nothing of the server now."""
+        """Serve the borrowers that waited through a pause. Earlier failures say nothing about the server now."""
         if self.state is PoolState.PAUSED:
             for known in (self._failures, self._mute, self._full):
                 known.clear()
@@ -422,7 +423,7 @@ class PoolMachine:
         self._after(now)
 
     def drain(self, now: float) -> None:
-        """Close what is idle; the rest ends with its lease. ``Emptied`` follows.
+        """Close idle connections; the others end with their lease. ``Emptied`` follows.
 
         After a pause nobody is served any more: the operator wants no connection to this server.
         """
@@ -433,7 +434,7 @@ class PoolMachine:
         self.close_idle(now)
 
     def close(self, now: float) -> None:
-        """Refuse who waits and close every connection, lent or not."""
+        """Refuse all waiting borrowers and close every connection, lent or not."""
         self._enter(PoolEvent.CLOSE)
         self._refuse_all(now)
         self._idle.clear()
@@ -443,7 +444,7 @@ class PoolMachine:
     # Tables
 
     def _step(self, link: Link, event: ConnectionEvent) -> ConnectionState:
-        """Move a connection on; an event that its state does not know closes it."""
+        """Move a connection to its next state. An event that its state does not know closes the connection."""
         after = CONNECTION_TABLE[link.state].get(event)
         if after is None:
             return self._fault(link, event)
@@ -475,7 +476,7 @@ class PoolMachine:
             waiter.state = after
 
     def _enter(self, event: PoolEvent) -> None:
-        """Change the pool's state; one log line for each change."""
+        """Change the pool's state, with one log line for each change."""
         before, self.state = self.state, POOL_TABLE[self.state][event]
         self._is_closing = self.state in _ENDING
         if self.state is not before:
@@ -485,7 +486,7 @@ class PoolMachine:
 
     @property
     def _is_unwanted(self) -> bool:
-        """Whether a connection that is free has nobody to wait for any more."""
+        """Whether nobody is left to wait for a free connection."""
         return self._is_closing and not self._lanes
 
     # The queue
@@ -539,7 +540,7 @@ class PoolMachine:
             self._refuse_lane(lane, _closed(), now)
 
     def _refuse_lane(self, lane: _Lane, failure: UpstreamFailure, now: float, *, before: float = _NEVER) -> None:
-        """Refuse who waits in a lane, or those of them who came before a certain event."""
+        """Refuse the borrowers of a lane, or only those that came before an event."""
         while lane.waiters and lane.head.serial < before:
             waiter = lane.head
             self._leave(lane, waiter, _W.REFUSED, now)
@@ -559,7 +560,7 @@ class PoolMachine:
         self.actions.append(Refuse(waiter.borrower, failure))
 
     def _too_late(self) -> UpstreamFailure:
-        """Say what was waited for, and in vain."""
+        """Return the failure that says what a borrower waited for in vain."""
         in_use, most = self.in_use, self.limits.max_size
         if self.state is PoolState.PAUSED:
             return UpstreamFailure(EXHAUSTED, (
@@ -578,7 +579,7 @@ class PoolMachine:
     # Serving
 
     def _after(self, now: float) -> None:
-        """Draw the conclusions: serve who waits, in turn; say so if a drain is over."""
+        """Serve the waiting borrowers in turn; if a drain is over, say so."""
         if self._lanes and self.state is not PoolState.PAUSED:
             for lane in sorted(self._lanes.values(), key=lambda lane: lane.head.since):
                 if lane.waiters:
@@ -599,7 +600,7 @@ class PoolMachine:
             self._provide(lane, places, len(lane.waiters), now)
 
     def _provide(self, lane: _Lane, places: Sequence[Place], wanted: int, now: float) -> None:
-        """See to it that so many connections to these places will be ready in a moment."""
+        """Make sure that so many connections to these places will be ready in a moment."""
         trusts = self._trusts_old_ones(lane)
         preparing = _PREPARING if trusts else (_C.OPENING,)
         wanted -= sum(link.state in preparing and link.place in places for link in self._links)
@@ -617,13 +618,13 @@ class PoolMachine:
     def _trusts_old_ones(self, lane: _Lane) -> bool:
         """Whether a lane waits for the answer to a RESET.
 
-        Who has waited for one in vain is not made to wait for another, as long as there is room for a new
-        connection: whatever has dropped the first may have dropped them all.
+        If its borrowers have already waited for one in vain, they do not wait for another as long as a new connection
+        can be opened: whatever dropped the first connection may have dropped them all.
         """
         return lane.head.since >= self._last_silent_at or len(self._links) >= self.limits.max_size
 
     def _too_early(self, lane: _Lane, places: Sequence[Place]) -> int:
-        """Return for how many nothing is opened yet: the end of a lease may lie unread beside their requests."""
+        """Return for how many borrowers it is too early: the end of a lease may be unread next to their requests."""
         if not (lane.asking and any(link.state is _C.LENT and link.place in places for link in self._links)):
             return 0
         if not self._is_settling:
@@ -633,7 +634,7 @@ class PoolMachine:
         return lane.asking
 
     def _has_room(self, places: Sequence[Place], now: float) -> bool:
-        """Whether one more may be opened. If not, one that is idle at another place has to go first."""
+        """Whether one more connection may be opened. If not, an idle one at another place must go first."""
         if len(self._links) < self.limits.max_size:
             return True
         spare = next((link for link in self._idle if link.place not in places), None)
@@ -652,7 +653,7 @@ class PoolMachine:
             usable = self._untried(lane, places, [self._failures], now)
         if not usable:
             return None
-        # One that has just been silent is the last to be asked: who found that out has waited for it already.
+        # A member that has just been silent is asked last: the borrower that found out has already waited for it.
         usable = [place for place in usable
                   if self._silent_at.get(place.address, lane.head.since) <= lane.head.since] or usable
         count = {place: sum(link.place == place for link in self._links) for place in usable}
@@ -663,7 +664,7 @@ class PoolMachine:
         return max((found.retry_at for kind in (self._failures, self._full) if (found := kind.get(place))), default=0.0)
 
     def _may_be_asked(self, place: Place, now: float) -> bool:
-        """Whether a server may be asked for one more. One that took no more lately is asked for one at a time."""
+        """Whether a server may be asked for one more. One that had no thread lately is asked for one at a time."""
         if place not in self._failures and place not in self._full:
             return True
         return self._retry_at(place) <= now and not any(
@@ -671,14 +672,14 @@ class PoolMachine:
 
     @staticmethod
     def _fuller(before: _Full | None, now: float) -> _Full:
-        """Return how long a server that has no thread left is not asked: longer each time, as long as it goes on."""
+        """Return how long a server without a free thread is not asked: longer each time, while it goes on."""
         goes_on = before and now < before.retry_at + LONGEST_RETRY_SECONDS
         pause = min(2 * before.pause, LONGEST_RETRY_SECONDS) if before and goes_on else RETRY_SECONDS
         return _Full(now + pause, pause)
 
     def _untried(self, lane: _Lane, places: Sequence[Place], kinds: Sequence[dict[Place, _Failure]],
                  now: float) -> list[Place]:
-        """Return who has not failed since a lane's first waiter came; refuse those for whom each has."""
+        """Return the places that have not failed since a lane's first waiter came; refuse those with none left."""
         failures = {place: max(found) for place in places if (found := [
             kind[place] for kind in kinds if place in kind])}
         while lane.waiters:
@@ -691,7 +692,7 @@ class PoolMachine:
 
     @staticmethod
     def _lives(links: Iterable[Link], places: Sequence[Place]) -> bool:
-        """Whether some connection to these places may serve yet."""
+        """Whether some connection to these places may still serve."""
         return any(link.state in _LIVING and link.place in places for link in links)
 
     def _open(self, place: Place, now: float) -> None:
@@ -700,7 +701,7 @@ class PoolMachine:
         self.actions.append(Open(link))
 
     def _proven(self, link: Link, now: float) -> None:
-        """Give a connection that has just shown to be READY to the one who waits longest, else keep it."""
+        """Give a connection that has just proved to be READY to the borrower that waits longest; else keep it."""
         link.deadline, link.proven_at = _NEVER, now
         if link.is_spoiled or now - link.opened_at >= self.limits.max_lifetime or self._is_unwanted:
             self._retire(link, now)
@@ -713,7 +714,7 @@ class PoolMachine:
         for lane in sorted(self._lanes.values(), key=lambda lane: lane.head.since):
             places = self._places_of(lane, now)
             if places is None:
-                return False        # it has waited longest, and this connection may be the one to ask for its table
+                return False        # it has waited longest, and this connection may be the one that asks for its table
             if lane.waiters and link.place in places:
                 self._grant(lane, link, now)
                 return True
@@ -734,7 +735,7 @@ class PoolMachine:
         return link
 
     def _take_last(self, version: Version | None, now: float) -> Link | None:
-        """Do the same where the last one will do, as nearly always: it is on the way of every transaction."""
+        """Do the same if the last one will do, as nearly always. This runs in every transaction."""
         while self._idle:
             link = self._idle[-1]
             if link.place.version != version:
@@ -747,7 +748,7 @@ class PoolMachine:
         return None
 
     def _find_idle(self, places: Sequence[Place], now: float, *, fresh: bool = False) -> Link | None:
-        """Return the idle connection to one of these places that was used last; with ``fresh`` it needs no check."""
+        """Return the last used idle connection to one of these places; with ``fresh``, one that needs no check."""
         oldest = now - self.limits.max_lifetime
         for link in [*reversed(self._idle)]:
             if link.opened_at <= oldest:
@@ -758,13 +759,13 @@ class PoolMachine:
         return None
 
     def _replace_all(self, now: float) -> None:
-        """Let no connection serve beyond what it does now."""
+        """Make every connection end after what it is doing now."""
         for link in self._links:
             link.is_spoiled = True
         self.close_idle(now)
 
     def _forget(self, address: str, before: float, now: float) -> None:
-        """Close what has been idle at a member for longer than a question without an answer: it would cost as much."""
+        """Close connections to a member that were idle before an unanswered question: they would cost as much."""
         for link in [link for link in self._idle if link.place.address == address and link.proven_at < before]:
             self._idle.remove(link)
             self._retire(link, now)
@@ -780,7 +781,7 @@ class PoolMachine:
         self.actions.append(action)
 
     def _retire(self, link: Link, now: float) -> None:
-        """Close a connection that is in none of the lists any more."""
+        """Close a connection that is no longer in any of the lists."""
         before = link.state
         after = self._step(link, _E.RETIRED)
         if before is _C.OPENING:
@@ -796,7 +797,7 @@ class PoolMachine:
 
     def _resolve(self, route: Route, version: Version | None, name: str | None, since: int,
                  now: float) -> tuple[str | None, Sequence[Place] | None]:
-        """Return the database's name and who serves it; None for what a server has to be asked for."""
+        """Return the database's name and the places that serve it; None for what a server must be asked for."""
         if route.anywhere:
             return None, _places(self._tables.members() or (self._tables.seed,), version)
         name = name or route.database or self._tables.home_of(route.impersonated, now)
@@ -804,7 +805,7 @@ class PoolMachine:
         return name, None if members is None else _places(members, version)
 
     def _places_of(self, lane: _Lane, now: float) -> Sequence[Place] | None:
-        """Return who can serve a lane; None: its routing table is needed; nobody: it has been refused."""
+        """Return the places that serve a lane; None if its routing table is needed; empty if it has been refused."""
         if not self._is_routed:
             return _places((self._tables.seed,), lane.version)
         lane.name, places = self._resolve(lane.route, lane.version, lane.name, lane.head.serial, now)
@@ -834,7 +835,7 @@ class PoolMachine:
         if not routers:
             return
         link = self._find_idle(routers, now, fresh=True)
-        # The answer to a ROUTE may take longer than that to a RESET: what is asked has to have answered of late.
+        # The answer to a ROUTE may take longer than one to a RESET, so only members that answered recently are asked.
         if link is None or now - link.proven_at >= _CHECK_EVERY:
             self._provide(lane, routers, 1, now)
             return
@@ -861,7 +862,7 @@ class PoolMachine:
         self._forget(address, _NEVER, now)
 
     def _failed(self, failure: UpstreamFailure, now: float) -> _Failure:
-        """Count a failed attempt to have a connection or a routing table."""
+        """Count a failed attempt to get a connection or a routing table."""
         self.counters.errors += 1
         self._serial += 1
         self.last_error = f"{failure.code}: {failure.message}"

@@ -1,16 +1,16 @@
-"""The pool's tables: what may happen to a connection, to who waits for one, and to the pool.
+"""The pool's tables: what may happen to a connection, to a borrower that waits for one, and to the pool.
 
-Each table says for each state what may come and which state follows. What is not in it cannot happen; if it does, that
-is a fault of this package (:class:`worker_init.pool_machine.PoolMachine` counts it and closes the connection).
+Each table says for each state which events may come and which state follows. Any other event cannot happen. If it does,
+that is a bug in this package (:class:`worker_init.pool_machine.PoolMachine` counts it and closes the connection).
 """
 
 from enum import Enum
 
 
 class _Named(str, Enum):
-    """A word; ``StrEnum``, which Python 3.10 does not have."""
+    """A string enumeration like ``StrEnum``, which Python 3.10 does not have."""
 
-    # The same as a string's, which equality is, and not a function in Python: it is asked for at each step.
+    # The same hash as a string's, which equality is based on. Enum's own is Python code, and is called at each step.
     __hash__ = str.__hash__
 
     def __str__(self) -> str:
@@ -18,7 +18,7 @@ class _Named(str, Enum):
 
 
 class ConnectionState(_Named):
-    """Where an upstream connection stands. All but GONE count for the pool's size."""
+    """The state of an upstream connection. All but GONE count for the pool's size."""
 
     OPENING = "opening"
     IDLE = "idle"
@@ -52,7 +52,7 @@ class ConnectionEvent(_Named):
 
 
 class WaiterState(_Named):
-    """Where a borrower stands that was not served at once."""
+    """The state of a borrower that was not served at once."""
 
     ASKING = "asking"
     WAITING = "waiting"
@@ -72,7 +72,7 @@ class WaiterEvent(_Named):
 
 
 class PoolState(_Named):
-    """What the pool last knew of its server, or what it was told."""
+    """The last known state of the server, or the state that an operator set."""
 
     NEW = "new"
     UP = "up"
@@ -82,7 +82,7 @@ class PoolState(_Named):
     CLOSED = "closed"
 
 
-# What a shared driver is that has no use for its pool: tasks connect by themselves.
+# The state of a shared driver that does not use its pool, because tasks connect by themselves.
 OFF = "off"
 
 

@@ -1,9 +1,9 @@
-"""Modules that the worker's main process imports before its pool forks, so that no task has to.
+"""Modules that the worker's main process imports before its pool forks, so that tasks need not import them.
 
-Celery forks its pool from the worker's main process, and Airflow forks each task's process from a pool
-process. What the main process has imported by then, every task has from its first moment on. What it has
-not, each task imports again and forgets at its end. The Celery provider preloads a list of its own, which
-was made for Airflow 2.
+Celery forks its pool from the worker's main process, and Airflow forks each task's process from a pool process. A
+module that the main process has imported is there for every task from the start. Any other module is imported again by
+each task that needs it, and lost at the task's end. The Celery provider preloads a list of its own, which was made for
+Airflow 2.
 """
 
 import gc
@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 NONE = "none"
-# What the tasks of Airflow 3.3 imported by themselves, each time. Found by `python -m benchmarks.task_start`,
-# which lists what a task process has that its worker's main process had not. Names that another version
-# does not have are left out.
+# The modules that tasks of Airflow 3.3 imported by themselves, each time. Found by `python -m benchmarks.task_start`,
+# which lists the modules that a task process has and its worker's main process had not. Names that another version does
+# not have are skipped.
 MODULES = (
     "airflow.dag_processing.bundles.local",
     "airflow.dag_processing.dagbag",
@@ -42,17 +42,17 @@ MODULES = (
     "airflow.version",
     "neo4j",
 )
-"""Imported unless ``WORKER_INIT_PRELOAD`` is ``none``, where their packages are installed."""
+"""Imported unless ``WORKER_INIT_PRELOAD`` is ``none``, if their packages are installed."""
 
 _before: frozenset[str] | None = None
 
 
 def preload(own: Sequence[str]) -> Iterator[str]:
-    """Import :data:`MODULES` and the user's ``own``; yield a line for the log for each that went wrong.
+    """Import :data:`MODULES` and the user's ``own``; yield a line for the log for each failed import.
 
-    ``("none",)`` imports nothing. Nothing is raised: a task imports by itself what is missing here, and then
-    fails or not. Objects that are here by now are moved out of the garbage collector's sight: it would touch,
-    and so copy, each page of memory that a forked process shares with this one.
+    ``("none",)`` imports nothing. No exception is raised: a task imports what is missing here by itself, and then fails
+    or does not. The objects that exist afterwards are hidden from the garbage collector. Otherwise it would touch, and
+    so copy, each page of memory that a forked process shares with this one.
     """
     if tuple(own) != (NONE,):
         yield from _imported(own)
@@ -72,21 +72,21 @@ def _imported(own: Sequence[str]) -> Iterator[str]:
         except Exception as error:
             yield f"WORKER_INIT_PRELOAD: {name} cannot be imported ({type(error).__name__}: {error}); tasks import it"
         if _threads() > threads:
-            yield (f"WORKER_INIT_PRELOAD: importing {name} starts a thread, which will not be there in the pool "
-                   "processes: take it off the list")
+            yield (f"WORKER_INIT_PRELOAD: importing {name} starts a thread, which the pool processes will not "
+                   "have: take it off the list")
 
 
 def remember() -> None:
-    """Note what this process has, a pool process that has just been forked, for :func:`imported_since`."""
+    """Note the modules of this process, a pool process that has just been forked, for :func:`imported_since`."""
     global _before  # noqa: PLW0603 - one for each process, as sys.modules is
     _before = frozenset(sys.modules)
 
 
 def imported_since() -> list[str]:
-    """Return the modules that this process has and that its pool process had not at its start.
+    """Return the modules that this process has and that its pool process did not have at its start.
 
-    In a task: what its process, or its pool process for the first task, had to import by itself. Empty where there is
-    no pool process, or one without the hooks.
+    In a task, these are the modules that its process had to import; for the first task, also those that its pool
+    process imported. Empty if there is no pool process, or if it does not use the hooks.
     """
     return [] if _before is None else [name for name in list(sys.modules) if name not in _before]
 
@@ -96,7 +96,7 @@ def _has_package(name: str) -> bool:
 
 
 def _threads() -> int:
-    """Return how many threads this process has, those of libraries included."""
+    """Return how many threads this process has, including those of libraries."""
     try:
         return sum(1 for _ in Path("/proc/self/task").iterdir())
     except OSError:     # not Linux

@@ -1,8 +1,8 @@
-"""Reading a RUN or BEGIN as it comes: where its extras are, what of them decides where it goes, and changing them.
+"""Reads a RUN or BEGIN as it arrives: finds its extras, the fields in them that decide its route, and changes them.
 
-The parameters, which may be millions of values, are followed piece by piece and never made; so little is
-looked at in one step that others can be served between two. What has come is held as it came. What cannot
-be read goes on unchanged: the server has its own answer to it.
+The parameters, which may be millions of values, are followed piece by piece and never created. Each step looks at so
+little that others can be served in between. What has arrived is held unchanged. A message that cannot be read goes on
+unchanged: the server has its own answer to it.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from worker_init.errors import ProtocolViolation
 from worker_init.packstream import Skipper, unpack, with_entries
 from worker_init.routing import Route
 
-# The structure's marker and the tag; RUN has the query and its parameters before the extras.
+# The structure's marker and the tag. RUN has the query and its parameters before the extras.
 _HEAD = 2
 _BEFORE_EXTRAS = {int(Tag.RUN): 2, int(Tag.BEGIN): 0}
 _ROUTE_KEYS = frozenset(("mode", "db", "bookmarks", "imp_user"))
@@ -25,7 +25,7 @@ _END = b"\x00\x00"
 
 
 class QueryReader:
-    """One RUN or BEGIN. ``tag`` is which, ``size`` is what is held of it, in bytes."""
+    """One RUN or BEGIN. ``tag`` says which; ``size`` is how much of it is held, in bytes."""
 
     def __init__(self, tag: int, filters: dict[str, Any]) -> None:
         self.tag = tag
@@ -39,7 +39,7 @@ class QueryReader:
         self._found: dict[str, Any] = {}
 
     def feed(self, raw: bytes, *, last: bool) -> None:
-        """Take a piece of the message. Raises ProtocolViolation where it is too large."""
+        """Take a piece of the message. Raises ProtocolViolation if the message is too large."""
         for start, stop in self._unchunker.feed(raw):
             if self.size < _HEAD and self._parts:
                 self._parts[-1] += raw[start:stop]
@@ -51,17 +51,17 @@ class QueryReader:
             raise ProtocolViolation(f"a query of more than {LARGEST_READ} bytes that the relay has to read")
 
     def go_on(self) -> bool:
-        """Read a little further; return whether there is more to read of what is here."""
+        """Read a little further; return whether more of what has arrived is left to read."""
         return not self._is_read and next(self._steps)
 
     @property
     def is_read(self) -> bool:
-        """Whether all of it is here and has been read."""
+        """Whether the whole message has arrived and has been read."""
         return self._is_read
 
     @property
     def route(self) -> Route:
-        """Where it wants to go; known when it is read."""
+        """The route that the message asks for; known once it has been read."""
         bookmarks = self._found.get("bookmarks")
         return Route(self._found.get("mode") == "r", self._found.get("db"),
                      tuple(bookmarks) if isinstance(bookmarks, list) else (), self._found.get("imp_user"))
@@ -69,13 +69,13 @@ class QueryReader:
     def take_parts(self) -> "deque[bytes | memoryview]":
         """Return the message for the wire, in chunks, with the client's own filters in its extras.
 
-        Nothing is copied: it may be 256 MB, and others wait.
+        Nothing is copied, because the message may have 256 MB, and others wait.
         """
         parts, self._parts = self._parts, []
         return deque((*_chunks(parts), _END))
 
     def _read(self) -> Iterator[bool]:
-        """Read step by step; yield whether the next step has something to look at already."""
+        """Read step by step; yield whether the next step already has something to look at."""
         try:
             yield from self._read_to_extras()
             while not self._is_whole:
@@ -89,7 +89,7 @@ class QueryReader:
         yield False
 
     def _read_to_extras(self) -> Iterator[bool]:
-        """Pass over the query and its parameters; then ``_at`` says where the extras begin: part and offset."""
+        """Skip the query and its parameters. Then ``_at`` says where the extras begin: part and offset."""
         index, offset, looked_at = 0, _HEAD, 0
         skipper = Skipper(_BEFORE_EXTRAS[self.tag])
         while not skipper.done:
@@ -109,7 +109,7 @@ class QueryReader:
         self._at = (index, offset)
 
     def _read_extras(self, index: int, offset: int) -> Generator[bool, None, None]:
-        """Read the map at the end, one entry after the other, and add what the client filters."""
+        """Read the map at the end, one entry after the other, and add the client's filters."""
         part = b"".join(self._parts[index:index + 1])
         before, data = part[:offset], b"".join((part[offset:], *self._parts[index + 1:]))
         keys = set()
@@ -120,7 +120,7 @@ class QueryReader:
             if not isinstance(key, str):
                 continue
             keys.add(key)
-            # Longer ones than any server gives are not worth the time: the query itself has them all the same.
+            # Longer ones than any server gives are not worth the time; the query itself still has them.
             if key in _ROUTE_KEYS and at - start <= _LONGEST_READ:
                 self._found[key], _ = unpack(data, start)
         if missing := {key: value for key, value in self._filters.items() if key not in keys}:

@@ -1,4 +1,4 @@
-"""A driver behind an address: the relay of one slot, with its listening socket, clients and pool."""
+"""A driver behind an address: the relay of one slot, with its listening socket, its clients and its pool."""
 
 import asyncio
 import logging
@@ -30,12 +30,12 @@ from worker_init.upstream import Connection, Upstream
 
 log = logging.getLogger(__name__)
 _BACKLOG = 4096
-# Reasons hold what a client has sent, and each is a line in the log.
+# Reasons contain text that a client sent, and each is a line in the log, so their number is limited.
 _MOST_REASONS = 100
 
 
 class Shared:
-    """What the relays of one host have in common."""
+    """What the relays of one host share."""
 
     def __init__(self) -> None:
         self.spool: Spool[Client] = Spool(SPOOL)
@@ -45,8 +45,8 @@ class Shared:
 class Relay:
     """One upstream's clients and connections.
 
-    Its pool lends each client a connection that speaks the client's version of Bolt. ``on_version`` is what
-    :class:`worker_init.upstream.Upstream` calls; ``unshared`` is why tasks connect by themselves, if they do.
+    Its pool lends each client a connection that speaks the client's version of Bolt. ``on_version`` is passed to
+    :class:`worker_init.upstream.Upstream`. ``unshared`` is the reason why tasks connect by themselves, if they do.
     """
 
     def __init__(self, name: str, target: Target, credentials: Credentials, *, limits: Limits,
@@ -64,7 +64,7 @@ class Relay:
         self.spool = shared.spool
         self.end_watch = shared.end_watch
         self.pool = Pool(Upstream(target, connection_timeout, on_version), limits, name)
-        # What clients of each version are told of this server.
+        # What clients of each version are told about this server.
         self._greetings: dict[Version, bytes] = {}
         self._door = Door(credentials, target)
         self._on_client = on_client
@@ -77,16 +77,16 @@ class Relay:
         self._listener: Listener | None = None
 
     async def listen(self, sock: socket.socket) -> None:
-        """Serve clients of a listening socket that somebody else keeps."""
+        """Serve the clients of a listening socket that belongs to the caller."""
         host, port = sock.getsockname()[:2]
         self.address = f"{host}:{port}"
-        # Accepted sockets take it over from the listening one: a fact of Linux and the BSDs, and a call less for each.
+        # On Linux and the BSDs, accepted sockets inherit this from the listening one, which saves a call for each.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.listen(_BACKLOG)
         self._listener = Listener(sock, lambda: Session(self), lambda: self.turned_away("too many open files"))
 
     async def drain(self, limit: float) -> None:
-        """Take no more clients, let transactions end for so many seconds, close the driver."""
+        """Accept no more clients, let transactions end within ``limit`` seconds, then close the driver."""
         if self._listener:
             self._listener.close()
         await self.pool.drain(limit)
@@ -101,7 +101,7 @@ class Relay:
         self.pool.close_idle()
 
     def obey(self, command: Command) -> None:
-        """Do what an operator asks for."""
+        """Carry out an operator's command."""
         {Command.RECONNECT: self.pool.reconnect, Command.PAUSE: self.pool.pause,
          Command.RESUME: self.pool.resume}[command]()
 
@@ -114,13 +114,13 @@ class Relay:
 
     @property
     def offers(self) -> tuple[Version, ...] | None:
-        """The versions that clients are offered; None while the server is not known."""
+        """The versions that clients are offered; None while the server's version is not known."""
         self._agree(self._known.oldest(time.monotonic()))
         return offers_of(self.server.version) if self.server else None
 
     @property
     def offers_unseen(self) -> tuple[Version, ...]:
-        """The versions that are offered where the server cannot be had, so that the client can be told."""
+        """The versions that are offered if the server cannot be reached, so that the client can be told about it."""
         return INTERCHANGEABLE
 
     @property
@@ -130,17 +130,17 @@ class Relay:
 
     @property
     def patches(self) -> frozenset[str]:
-        """What has been added to the server's Bolt 4.4, which a client has to ask for as well."""
+        """The additions to the server's Bolt 4.4, which a client must ask for as well."""
         return self.server.patches if self.server else frozenset()
 
     @property
     def recv_timeout(self) -> float | None:
-        """How long a client waits for a sign of life, in seconds, if the server has told it."""
+        """How many seconds a client waits for a sign of life, if the server has told it."""
         timeout = self.server.hints.get("connection.recv_timeout_seconds") if self.server else None
         return timeout if isinstance(timeout, int | float) and timeout > 0 else None
 
     def greeting(self, version: Version) -> bytes | None:
-        """Return the answer to HELLO, all but the connection's id, which comes last; None: the server is not known."""
+        """Return the answer to HELLO without its last part, the connection's id; None if the server is not known."""
         if not self.server:
             return None
         if version not in self._greetings:
@@ -148,7 +148,7 @@ class Relay:
         return self._greetings[version]
 
     def judge(self, token: dict[str, Any]) -> Verdict:
-        """Return what a client's credentials are worth."""
+        """Return the judgement on a client's credentials."""
         return self._door.judge(token, time.monotonic())
 
     # Clients
@@ -164,7 +164,7 @@ class Relay:
         self._sessions.discard(session)
 
     def ask_server(self, then: Callable[[UpstreamFailure | None], None]) -> None:
-        """Find out what the server speaks; ``then`` is told when ``server`` is set, or why it cannot be.
+        """Find out what the server speaks. ``then`` is called when ``server`` is set, or with the reason why it is not.
 
         However many clients ask at once, one connection is opened for all of them.
         """
@@ -173,7 +173,7 @@ class Relay:
             self.granted(connection)
 
     def granted(self, connection: Connection) -> None:
-        """Pool: the first connection of all."""
+        """Pool: here is the very first connection."""
         self.learn(connection)
         self.pool.give_back(connection)
         self._tell(None)
@@ -183,7 +183,7 @@ class Relay:
         self._tell(failure)
 
     async def know_server(self, seconds: float) -> None:
-        """Wait until the server has said what it speaks, or cannot be had, for so many seconds at most."""
+        """Wait until the server has said what it speaks, or cannot be reached; at most so many seconds."""
         if self._first_answer is None:
             answer = self._first_answer = asyncio.get_running_loop().create_future()
             self.ask_server(lambda _: answer.set_result(None))
@@ -195,27 +195,27 @@ class Relay:
             then(failure)
 
     def learn(self, connection: Connection) -> None:
-        """Note what the server said of itself: it is what clients are told."""
+        """Note what the server said about itself: clients are told the same."""
         now = time.monotonic()
         self._known.learn(connection.link.place.address, connection.server, now)
         self._agree(self._known.oldest(now))
 
     def _agree(self, server: Server | None) -> None:
-        """Tell clients from now on of this server."""
+        """Tell clients about this server from now on."""
         if server != self.server:
             self.server = server
             self._greetings.clear()
 
     def turned_away(self, why: str) -> None:
-        """Count a client that was turned away, and say why once for each reason."""
+        """Count a client that was turned away, and log it once for each reason."""
         self._count(self._turned_away, why, "turned a client away")
 
     def server_at_fault(self, why: str) -> None:
-        """Count what a server has done wrong, and say it once for each reason."""
+        """Count what a server did wrong, and log it once for each reason."""
         self._count(self._server_faults, why, "a lease ended")
 
     def own_fault(self, error: Exception, client: Client) -> None:
-        """Count an error of this package in a client's machine, and log it once for each kind."""
+        """Count a bug in a client's machine, and log it once for each kind of error."""
         kind = f"{type(error).__name__}: {error}"
         if kind not in self._own_faults:
             log.error("%s: an error of the relay itself ended a client, %r", self.name, client, exc_info=error)
@@ -234,7 +234,7 @@ class Relay:
         return OFF if self.unshared else str(self.pool.state)
 
     def measured(self) -> Measured:
-        """Return what metrics show. Nothing in it changes any more."""
+        """Return what metrics show. The result does not change any more."""
         pool, counters = self.pool, self.pool.counters
         nothing = Histogram()
         totals = Totals(counters.leases, counters.timeouts, counters.errors,
@@ -245,7 +245,7 @@ class Relay:
                                        Counter([self.state])))
 
     def status(self) -> dict[str, Any]:
-        """Return what inspection shows: gauges, counters since the host's start, no secret."""
+        """Return the status that inspection shows: gauges, and counters since the host's start. It holds no secret."""
         pool, counters = self.pool, self.pool.counters
         opened, is_open = pool.upstream.opened, pool.upstream.open
         return {
@@ -263,7 +263,7 @@ class Relay:
 
 
 def _greeting(server: Server, version: Version) -> bytes:
-    """Return the answer to HELLO, all but the connection's id, which comes last."""
+    """Return the answer to HELLO without its last part, the connection's id."""
     hints = {key: value for key, value in server.hints.items() if key != "telemetry.enabled"
              and (key != "ssr.enabled" or version >= (5, 8))}
     fields: dict[str, Any] = {"server": server.agent, "hints": hints}

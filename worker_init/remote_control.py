@@ -1,7 +1,7 @@
 """Celery's remote control: ``neo4j_reconnect``, ``neo4j_pause``, ``neo4j_resume``.
 
-``celery -A … control neo4j_pause`` asks every worker, ``-d celery@host`` one. Importing this module makes the commands
-known, to the worker that obeys and, through :mod:`worker_init.celery_plugin`, to the ``celery`` command that asks.
+``celery -A … control neo4j_pause`` asks every worker; ``-d celery@host`` asks one. Importing this module registers the
+commands: in the worker that obeys and, through :mod:`worker_init.celery_plugin`, in the ``celery`` command that asks.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def neo4j_reconnect(_: Any) -> dict[str, str]:
 
 @control_command()
 def neo4j_pause(_: Any) -> dict[str, str]:
-    """Close the connections to Neo4j likewise, and let further transactions wait until neo4j_resume."""
+    """Close the connections to Neo4j in the same way, and make further transactions wait until neo4j_resume."""
     return _obey(Command.PAUSE)
 
 
@@ -31,7 +31,7 @@ def neo4j_resume(_: Any) -> dict[str, str]:
 
 
 def _obey(command: Command) -> dict[str, str]:
-    """Have the worker's host obey, in the words that Celery shows as good or bad."""
+    """Pass the command to the worker's host; return the result in the form that Celery shows as good or bad."""
     from worker_init.lifecycle import this_process  # noqa: PLC0415 - the `celery` command that asks has none
     try:
         return {"ok": outcome(command, this_process.obey(command))}

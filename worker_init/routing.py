@@ -1,8 +1,8 @@
-"""Which members of a cluster serve which database: routing tables as a value, without I/O.
+"""Which members of a cluster serve which database: routing tables as plain values, without I/O.
 
-The driver has the same inside its pool, behind a lock that it holds while it asks a server, so that one dead
-connection would stop everybody. Here a table is only read and replaced; who asks for it is the pool's decision.
-The rules are those of the driver's ``RoutingTable``: a table is valid for its ``ttl``, reads need a reader only.
+The driver has the same inside its pool, under a lock that it holds while it asks a server, so that one dead connection
+would stop everybody. Here a table is only read and replaced; the pool decides who asks for it. The rules are those of
+the driver's ``RoutingTable``: a table is valid for its ``ttl``, and reads only need a reader.
 """
 
 from collections.abc import Iterable
@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 from worker_init.errors import ProtocolViolation
 from worker_init.handshake import Version
 
-# How long an impersonated user's home database is taken to be the same, where the server corrects a mistake.
+# How long an impersonated user's home database is assumed to stay the same, if the server corrects a mistake.
 _HOME_SECONDS = 60.0
 _MOST_HOMES = 10_000
-# The driver's own delay (RoutingConfig.routing_table_purge_delay): a table that nobody refreshed is forgotten then.
+# The driver's own delay (RoutingConfig.routing_table_purge_delay): a table that was not refreshed is dropped after it.
 _PURGE_SECONDS = 30.0
 
 
 class Route(NamedTuple):
-    """What decides which server of a cluster a transaction goes to; ``anywhere``: any of them will do."""
+    """What decides which server of a cluster a transaction goes to. With ``anywhere``, any of them will do."""
 
     read_only: bool = False
     database: str | None = None
@@ -30,7 +30,7 @@ class Route(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a connection leads to, and the version of Bolt that it has to speak; None: the newest that there is."""
+    """The server that a connection leads to, and the Bolt version that it must speak (None: the newest available)."""
 
     address: str
     version: Version | None = None
@@ -39,13 +39,13 @@ class Place(NamedTuple):
         return f"{self.address}, Bolt {self.version}" if self.version else self.address
 
 
-# No leader is needed, nor a routing table.
+# Neither a leader nor a routing table is needed.
 ANYWHERE = Route(read_only=True, anywhere=True)
 
 
 @dataclass
 class Table:
-    """Who routes, reads and writes for one database; ``serial`` tells which of two events came first."""
+    """The routers, readers and writers for one database. ``serial`` tells which of two events came first."""
 
     database: str
     routers: tuple[str, ...]
@@ -69,29 +69,29 @@ class Tables:
         self._homes: dict[str | None, tuple[float, str]] = {}
 
     def home_of(self, user: str | None, now: float) -> str | None:
-        """Return the home database of an impersonated user, or of the upstream's own (None), if it is known."""
+        """Return the home database of an impersonated user, or of the upstream's own user (None), if it is known."""
         valid_until, home = self._homes.get(user, (0.0, None))
         return home if now < valid_until else None
 
     def table(self, database: str) -> Table | None:
-        """Return what is known of a database, valid or not."""
+        """Return the table of a database, valid or not; None if there is none."""
         return self._tables.get(database)
 
     def routers(self, database: str | None) -> tuple[str, ...]:
-        """Return who can be asked for a database's table, first choice first."""
+        """Return the members that can be asked for a database's table, first choice first."""
         table = self._tables.get(database or "")
         known = table.routers if table else tuple(dict.fromkeys(
             router for each in self._tables.values() for router in each.routers))
         return tuple(dict.fromkeys((*known, self.seed)))
 
     def members(self) -> tuple[str, ...]:
-        """Return every member that some table names."""
+        """Return every member that any table names."""
         return tuple(dict.fromkeys(member for table in self._tables.values() for member in sorted(table.members)))
 
     def find(self, database: str, *, read_only: bool, now: float, since: int) -> tuple[str, ...] | None:
-        """Return who serves a database; None: the table has to be asked for.
+        """Return the members that serve a database; None if its table must be asked for.
 
-        A table that came after ``since`` is valid whatever its age: it was asked for on purpose.
+        A table that came after ``since`` is valid whatever its age, because it was asked for on purpose.
         """
         table = self._tables.get(database)
         if table is None or (table.serial <= since and now >= table.expires_at):
@@ -101,9 +101,9 @@ class Tables:
 
     def store(self, answer: dict[str, Any], *, asked: str | None, user: str | None, routes_itself: bool,
               now: float, serial: int) -> Table:
-        """Keep what a server has answered to ROUTE. Raises ProtocolViolation where that is no table.
+        """Keep a server's answer to ROUTE. Raises ProtocolViolation if the answer is not a table.
 
-        ``asked`` is the database that was asked for; None: a home database, whose name the answer has.
+        ``asked`` is the database that was asked for. None means a home database, which the answer names.
         """
         table = parse(answer, asked, now, serial)
         self._tables = {name: known for name, known in self._tables.items() if now < known.expires_at + _PURGE_SECONDS}
@@ -116,12 +116,12 @@ class Tables:
         return table
 
     def drop_writer(self, database: str, member: str) -> None:
-        """Forget that a member leads a database: it has refused a write."""
+        """Forget that a member leads a database, because it has refused a write."""
         if table := self._tables.get(database):
             table.writers = _without(table.writers, member)
 
     def expire(self, now: float) -> None:
-        """Ask for every table again before it is next used; until then the routers in it are those that are asked."""
+        """Make every table invalid, so that it is asked for again before its next use. Its routers are kept."""
         for table in self._tables.values():
             table.expires_at = min(table.expires_at, now)
         self._homes.clear()
@@ -135,7 +135,7 @@ class Tables:
 
 
 def parse(answer: dict[str, Any], asked: str | None, now: float, serial: int) -> Table:
-    """Read the map ``rt`` of ROUTE's answer. Raises ProtocolViolation where it is not one, or names no reader."""
+    """Read the map ``rt`` of the answer to ROUTE. Raises ProtocolViolation if it is not a table, or names no reader."""
     try:
         roles: dict[str, list[str]] = {"ROUTE": [], "READ": [], "WRITE": []}
         for server in answer["servers"]:

@@ -1,10 +1,10 @@
-"""Tells whether the installed driver still has the inside that :mod:`worker_init.upstream` uses.
+"""Tells whether the installed driver still has the internals that :mod:`worker_init.upstream` uses.
 
-The driver itself is asked, against a server of a few lines on the loopback: open a
-connection, exchange bytes on it, close it. It takes some milliseconds.
+It tries the driver itself, against a server of a few lines on the loopback: open a connection, exchange bytes on it,
+close it. This takes some milliseconds.
 
-A test that ran and failed is one thing (``UnfitDriver``), a machine on which it could not be run another
-(``SelfTestNotRun``): without descriptors or memory, or too slow.
+There are two errors. ``UnfitDriver`` means that the test ran and failed. ``SelfTestNotRun`` means that the machine
+could not run it: it had no descriptors or memory, or was too slow.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _SUCCESS = message(Tag.SUCCESS, {"server": "Neo4j/self-test", "connection_id": "
 
 
 class ScriptedServer(asyncio.Protocol, ABC):
-    """The server's side of Bolt 5.8, up to the messages: what they are answered with is told by ``take``."""
+    """The server's side of Bolt 5.8, up to the messages. ``take`` decides how they are answered."""
 
     offers: tuple[Version, ...] = (Version(5, 8),)
 
@@ -41,7 +41,7 @@ class ScriptedServer(asyncio.Protocol, ABC):
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: agree on the version first, then take the messages."""
+        """asyncio: agree on the version first, then handle the messages."""
         if self._negotiation:
             self._negotiation.feed(data)
             if self._negotiation.wants_offers:
@@ -54,7 +54,7 @@ class ScriptedServer(asyncio.Protocol, ABC):
 
     @abstractmethod
     def take(self, piece: Piece, raw: bytes) -> None:
-        """Take a piece of a message, and answer."""
+        """Handle a piece of a message, and answer."""
 
 
 class _Agreeing(ScriptedServer):
@@ -66,9 +66,9 @@ class _Agreeing(ScriptedServer):
 
 
 async def check_driver() -> None:
-    """Raise UnfitDriver with the reason where the driver cannot be an upstream.
+    """Raise UnfitDriver with the reason if the driver cannot be an upstream.
 
-    Raises SelfTestNotRun where that could not be found out.
+    Raises SelfTestNotRun if this could not be found out.
     """
     if driver_version not in TESTED:
         log.warning("neo4j %s is not among the tested versions (%s)", driver_version, ", ".join(TESTED))

@@ -1,8 +1,8 @@
-"""A client's connection: the thin shell around its machine, which has the sockets, the timers and the pool.
+"""A client's connection: the thin shell around its machine, with the sockets, the timers and the pool.
 
-Whatever happens is told to :class:`worker_init.client.Client`; what that wants done is done here, in order.
-Nothing is decided here but what depends on the world: whether a client that sends something is still there,
-and what is left to do when the machine itself fails.
+Every event goes to :class:`worker_init.client.Client`; the actions that it asks for are carried out here, in order.
+This module only decides what depends on the world: whether a client that sends something is still there, and what is
+left to do if the machine itself fails.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from worker_init.upstream import Connection
 
 
 class Front(Facts, Protocol):
-    """What a session needs of the relay that it belongs to."""
+    """What a session needs from its relay."""
 
     end_watch: EndWatch
     pool: Pool
     server: Server | None
 
     def version_for(self, version: Version) -> Version | None:
-        """Return what a client's connections have to speak; None: no member speaks anything newer."""
+        """Return the version that a client's connections must speak; None if no member speaks anything newer."""
 
     def ask_server(self, then: Callable[[UpstreamFailure | None], None]) -> None:
-        """Find out what the server speaks; ``then`` is told when it is known, or why it cannot be."""
+        """Find out what the server speaks. ``then`` is called when it is known, or with the reason why it is not."""
 
     def joined(self, session: "Session") -> None:
         """Count a client that has connected."""
@@ -40,16 +40,16 @@ class Front(Facts, Protocol):
         """Forget a client that is gone."""
 
     def learn(self, connection: Connection) -> None:
-        """Note what the server said of itself."""
+        """Note what the server said about itself."""
 
     def turned_away(self, why: str) -> None:
         """Count a client that was turned away."""
 
     def server_at_fault(self, why: str) -> None:
-        """Say what a server has done wrong."""
+        """Log what a server did wrong."""
 
     def own_fault(self, error: Exception, client: Client) -> None:
-        """Count and log an error of this package in a client's machine."""
+        """Count and log a bug in a client's machine."""
 
 
 class Session(asyncio.Protocol):
@@ -74,7 +74,7 @@ class Session(asyncio.Protocol):
     def __repr__(self) -> str:
         return f"<Session {self._client!r}>"
 
-    # asyncio, about the client
+    # Called by asyncio, about the client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: a client is here."""
@@ -93,18 +93,18 @@ class Session(asyncio.Protocol):
             self._fail(error)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """asyncio: the client is gone, in whatever state it was."""
+        """asyncio: the client is gone, whatever its state was."""
         self._front.end_watch.forget(self._descriptor)
         self._tell(self._client.client_ended)
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         self._front.left(self)
-        # The two hold each other: without this each client that is gone would be work for the garbage collector.
+        # The two refer to each other. Without this, the garbage collector would have work for each client that is gone.
         self._client.wake = nothing
 
     def pause_writing(self) -> None:
-        """asyncio: the client does not read what it asked for."""
+        """asyncio: the client does not read what it is sent."""
         self._tell(lambda: self._client.client_full(full=True))
 
     def resume_writing(self) -> None:
@@ -114,17 +114,17 @@ class Session(asyncio.Protocol):
     # The pool
 
     def granted(self, connection: Connection) -> None:
-        """Pool: what was waited for is here."""
+        """Pool: the connection that was waited for is here."""
         self._tell(lambda: self._take(connection))
 
     def refused(self, failure: UpstreamFailure) -> None:
-        """Pool: there is none."""
+        """Pool: there is no connection."""
         self._tell(lambda: self._client.refused(failure))
 
     # The lent connection
 
     def upstream_data(self, block: bytes) -> None:
-        """Take what the server sent on the lent connection."""
+        """Handle bytes that the server sent on the lent connection."""
         try:
             self._client.server_sent(block)
             self._perform()
@@ -132,17 +132,17 @@ class Session(asyncio.Protocol):
             self._fail(error)
 
     def upstream_lost(self) -> None:
-        """Take note that the lent connection is gone."""
+        """Note that the lent connection is lost."""
         self._tell(self._client.server_lost)
 
     def upstream_full(self, *, full: bool) -> None:
-        """Hold back while the server does not take what is sent to it."""
+        """Hold back while the server does not take what it is sent."""
         self._tell(lambda: self._client.server_full(full=full))
 
-    # What the machine wants done
+    # Actions of the machine
 
     def _take(self, connection: Connection) -> None:
-        """Take a connection that is lent, and tell the machine."""
+        """Take a lent connection, and tell the machine."""
         self._connection = connection
         connection.user = self
         server = connection.server
@@ -151,7 +151,7 @@ class Session(asyncio.Protocol):
         self._client.granted(server.version)
 
     def _tell(self, what: Callable[[], None]) -> None:
-        """Tell the machine; an error of its own costs this client and nobody else."""
+        """Tell the machine. An exception in it costs this client, and nobody else."""
         try:
             what()
             self._perform()
@@ -159,7 +159,7 @@ class Session(asyncio.Protocol):
             self._fail(error)
 
     def _perform(self) -> None:
-        """Do what there is to do, in order. What happens meanwhile adds to it, and is done here as well."""
+        """Carry out the actions in order. Actions that are added meanwhile are carried out as well."""
         if self._is_performing:
             return
         self._is_performing = True
@@ -173,7 +173,7 @@ class Session(asyncio.Protocol):
             self._is_performing = False
 
     def _fail(self, error: Exception) -> None:
-        """End this client after an error in its machine, and let go of what it had."""
+        """End this client after an exception in its machine, and release what it held."""
         self._front.own_fault(error, self._client)
         self._client.actions.clear()
         try:
@@ -195,7 +195,7 @@ class Session(asyncio.Protocol):
             self._connection.write(action.data)
 
     def _end(self) -> None:
-        """Take note of the client's end before asyncio does, which may have bytes to read in front of it."""
+        """Handle the client's end before asyncio does, which may still have bytes to read in front of it."""
         self._tell(self._client.client_ended)
         self._transport.abort()
 

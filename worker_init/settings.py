@@ -1,6 +1,6 @@
-"""The package's settings: read once from the environment, then values that nobody changes.
+"""The package's settings: read once from the environment, and not changed after that.
 
-``VARIABLES`` is the whole list, with defaults and meanings; times are seconds.
+``VARIABLES`` is the complete list, with defaults and meanings. Times are in seconds.
 """
 
 import os
@@ -20,7 +20,7 @@ _EARLIER_SCOPES = {"worker": "shared"}
 
 
 class Variable(NamedTuple):
-    """One setting: its name without the prefix, its default as one would write it, its meaning."""
+    """One setting: its name without the prefix, its default as a user would write it, and its meaning."""
 
     name: str
     default: str
@@ -82,7 +82,7 @@ VARIABLES = (
     Variable("HOSTS", "1", "driver hosts of a worker, which share its slots; use more than one only if one is "
              "busy all the time", _count),
     Variable("CONNECTION_IDS", "*", "Airflow connections of type neo4j that go through a shared driver: ids and "
-             "patterns, with commas; a leading ! excludes", ConnectionIds.parse),
+             "patterns, separated by commas; a leading ! excludes", ConnectionIds.parse),
     Variable("MAX_UPSTREAMS", "32", "the most upstreams that the driver host serves; tasks connect to any other by "
              "themselves", _count),
     Variable("MAX_SIZE", "100", "the most connections of one driver", _count),
@@ -92,11 +92,11 @@ VARIABLES = (
     Variable("LIVENESS_CHECK", "60", "time without an answer after which an idle connection is checked", _seconds),
     Variable("CONNECTION_TIMEOUT", "15", "how long opening a connection to Neo4j may take, from its name to the logon",
              _seconds),
-    Variable("LOGON_TIMEOUT", "15", "how long a client may take to say who it is", _seconds),
+    Variable("LOGON_TIMEOUT", "15", "how long a client may take to log on", _seconds),
     Variable("DRAIN_TIMEOUT", "30", "how long transactions may go on when the worker stops", _seconds),
     Variable("START_TIMEOUT", "10", "how long the worker waits for the driver host at its start", _seconds),
     Variable("PRELOAD", "", "modules that the worker imports before its pool forks, beside those that Airflow's tasks "
-             "need, with commas; none: import nothing", _modules),
+             "need, separated by commas; none: import nothing", _modules),
     Variable("METRICS_PORT", "", "port on which the driver host serves its metrics for Prometheus, 0: any free one; "
              "empty: none", _port),
     Variable("METRICS_HOST", "127.0.0.1", "address on which it serves them; 0.0.0.0: all addresses of the machine",
@@ -108,7 +108,7 @@ VARIABLES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What ``VARIABLES`` say."""
+    """The values of ``VARIABLES``."""
 
     disabled: bool
     scope: Scope
@@ -131,21 +131,21 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read every variable. Raises BadSetting with the variable's name and what it may be."""
+        """Read every variable. Raises BadSetting with the variable's name and the values that it accepts."""
         values = {variable.name.lower(): _value(variable, environment) for variable in VARIABLES}
         return cls(**values | {"runtime_dir": values["runtime_dir"] or default_runtime_dir(environment)})
 
 
 def connection_ids(environment: Mapping[str, str]) -> ConnectionIds:
-    """Return which connections go through a shared driver, or would. Raises BadSetting."""
+    """Return which connections go through a shared driver. Raises BadSetting if the variable cannot be read."""
     ids: ConnectionIds = _value(next(each for each in VARIABLES if each.name == "CONNECTION_IDS"), environment)
     return ids
 
 
 def default_runtime_dir(environment: Mapping[str, str]) -> Path:
-    """Return where runtime folders are made if the user does not say: best where no other user can make names.
+    """Return where runtime folders are made by default: if possible, where no other user can create names.
 
-    Raises BadSetting where there is no temporary folder either.
+    Raises BadSetting if there is no temporary folder either.
     """
     own = environment.get("XDG_RUNTIME_DIR", "")
     if own and is_private(Path(own)) and os.access(own, os.W_OK):
@@ -158,14 +158,14 @@ def default_runtime_dir(environment: Mapping[str, str]) -> Path:
 
 
 def runtime_dirs(settings: "Settings", environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return where runtime folders may be: a service has no XDG_RUNTIME_DIR, but who looks for it may have."""
+    """Return where runtime folders may be. A service has no XDG_RUNTIME_DIR, but the user who looks for it may have."""
     if environment.get(f"{PREFIX}RUNTIME_DIR", "").strip():
         return (settings.runtime_dir,)
     return tuple(dict.fromkeys((settings.runtime_dir, default_runtime_dir({}))))
 
 
 def notes_on(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what the worker's log should say about settings that are accepted under an earlier name."""
+    """Return log lines about settings that are accepted under an earlier name."""
     name = f"{PREFIX}SCOPE"
     earlier = environment.get(name, "").strip()
     if earlier not in _EARLIER_SCOPES:

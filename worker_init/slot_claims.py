@@ -1,7 +1,7 @@
 """Which pool process uses which slot, as files in the runtime folder.
 
-A pool process says so by making a file, which cannot block, needs nobody to answer, and is still
-there when the host is replaced.
+A pool process claims a slot by creating a file. That cannot block, needs nobody to answer, and the file is still there
+when the host is replaced.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ log = logging.getLogger(__name__)
 
 
 def claim(folder: Path, slot: int) -> None:
-    """Say that this process uses a slot."""
+    """Claim a slot for this process."""
     (folder / f"slot-{slot}-{os.getpid()}").touch(mode=0o600)
 
 
 def withdraw(folder: Path, slot: int) -> None:
-    """Say that this process is done with it; saying it twice is fine."""
+    """Withdraw this process's claim. Doing it twice is fine."""
     (folder / f"slot-{slot}-{os.getpid()}").unlink(missing_ok=True)
 
 
 class SlotClaims:
-    """The host's view: the living processes of every slot. ``on_end`` is called with a slot nobody uses now."""
+    """The host's view: the living processes of every slot. ``on_end`` is called with a slot that is not used now."""
 
     def __init__(self, folder: Path, loop: AbstractEventLoop, on_end: Callable[[int], None]) -> None:
         self._folder = folder
@@ -36,26 +36,27 @@ class SlotClaims:
         self._users: Counter[int] = Counter()
 
     def processes(self, slot: int) -> list[int]:
-        """Return the pids that use a slot."""
+        """Return the pids of the processes that use a slot."""
         return sorted(pid for user, pid in map(_parsed, self._watched) if user == slot)
 
     def is_watched(self, slot: int) -> bool:
-        """Whether a slot is known to be used by a living process."""
+        """Whether a living process is known to use a slot."""
         return self._users[slot] > 0
 
     def move(self, folder: Path) -> None:
-        """Look in another folder from now on. Processes that are watched stay so, without a file there."""
+        """Look in another folder from now on. Processes that are watched stay watched, without a file there."""
         self._folder = folder
 
     def refresh(self) -> None:
-        """Read the folder, and watch who is new. A folder that somebody has removed has nobody new.
+        """Read the folder, and watch the new processes. If somebody has removed the folder, there are no new ones.
 
-        Where there are no process descriptors (macOS) nobody is watched, and the idle timeout has to do.
+        Without process descriptors (on macOS) nobody is watched, and only the idle timeout closes connections.
         """
         if not hasattr(os, "pidfd_open"):
             return
         try:
-            # Without Celery there are none, and every new client asks: a glob would cost it a tenth of its time.
+            # Without Celery there are no claims, and this runs for every new client: a glob would cost it a tenth of
+            # its time.
             names = os.listdir(self._folder)  # noqa: PTH208
         except OSError as error:
             log.debug("no claims can be read: %s", error)
@@ -65,7 +66,7 @@ class SlotClaims:
                 self._watch(name)
 
     def close(self) -> None:
-        """Watch nobody any more."""
+        """Stop watching all processes."""
         for descriptor in self._watched.values():
             self._loop.remove_reader(descriptor)
             os.close(descriptor)
@@ -80,7 +81,7 @@ class SlotClaims:
             self._on_end(slot)
             return
         except OSError as error:
-            # No more descriptors: this one is found at the next look.
+            # No more descriptors: the next refresh finds this process.
             log.debug("pool process %d of slot %d is not watched: %s", pid, slot, error)
             return
         self._watched[name] = descriptor
@@ -88,7 +89,7 @@ class SlotClaims:
         self._loop.add_reader(descriptor, self._ended, name)
 
     def _remove(self, name: str) -> None:
-        with contextlib.suppress(OSError):      # the folder is gone, or read-only: the process is what counts
+        with contextlib.suppress(OSError):      # the folder is gone or read-only; the process's end is what counts
             (self._folder / name).unlink(missing_ok=True)
 
     def _ended(self, name: str) -> None:

@@ -1,7 +1,7 @@
 """A driver host's process, as the worker holds it: started without a fork, watched and killed without its pid.
 
-The worker forks its pool at any moment. A process descriptor stands for one process forever, whereas a
-pid that has been reaped may be a stranger's.
+The worker may fork its pool at any moment. A process descriptor always stands for the same process, but the pid of a
+process that has been reaped may belong to another one.
 """
 
 import os
@@ -17,13 +17,13 @@ from typing import Any
 from worker_init.channel import Channel, ChannelClosed, DescriptorLost
 
 MODULE = "worker_init.host_process"
-# How a host ends whose self-test ran and failed: another one would fail as well.
+# The exit code of a host whose self-test ran and failed: another host would fail as well.
 UNFIT_EXIT_CODE = 3
-# How one ends that could not start on this machine at this moment.
+# The exit code of a host that could not start on this machine at this moment.
 FAILED_EXIT_CODE = 1
 _PACKAGE = Path(__file__).resolve().parent
-# Nothing of the working folder is imported, and nothing comes before the standard library: the folder in which the
-# package lies is put last, and the package itself is the worker's own, wherever another one may lie.
+# Nothing is imported from the working folder, and nothing comes before the standard library. The folder that contains
+# the package is put last on the path. The package itself is the worker's own, even if there is another one on the path.
 _BOOT = """
 import sys
 sys.path[:] = [entry for entry in sys.path if entry]
@@ -43,8 +43,8 @@ sys.exit(import_module(module).main(int(worker), runtime_folder))
 class Spawned:
     """A host's process and this end of its channel.
 
-    ``code`` is the exit code once it has ended, None where somebody else has reaped it. ``reason`` is why it
-    cannot serve, in its own words.
+    ``code`` is its exit code once it has ended; None if somebody else has reaped it. ``reason`` is its own explanation
+    of why it cannot serve.
     """
 
     def __init__(self, pid: int, channel: Channel) -> None:
@@ -53,8 +53,8 @@ class Spawned:
         self.channel_is_closed = False
         self.reason = ""
         self.code: int | None = None
-        # What it has said of relays that it opened and closed because a task asked. Where a descriptor was lost, one
-        # message has none, or that of another: who takes it compares the port.
+        # What it has said about relays that it opened and closed because a task asked. If a descriptor was lost, one
+        # message has none, or that of another message; so the receiver compares the port.
         self.told: list[tuple[dict[str, Any], list[int]]] = []
         self._is_ready = False
         self._has_ended = False
@@ -62,7 +62,7 @@ class Spawned:
 
     @classmethod
     def start(cls, environment: Mapping[str, str], folder: Path) -> "Spawned":
-        """Start a host. Raises OSError where the system cannot."""
+        """Start a host. Raises OSError if the system cannot."""
         mine, theirs = socket.socketpair()
         with theirs:
             try:
@@ -76,18 +76,18 @@ class Spawned:
 
     @property
     def how(self) -> str:
-        """How it ended."""
+        """How the process ended."""
         if self.code is None:
             return "an exit code that nobody knows"
         return f"exit code {self.code}" if self.code >= 0 else signal.Signals(-self.code).name
 
     @property
     def needs_looking_at(self) -> bool:
-        """Whether it has to be asked for again and again, because nothing says that there is news."""
+        """Whether the process must be polled again and again, because nothing reports news."""
         return self._descriptor is None or self.channel.is_held_up
 
     def register(self, poll: "select.poll") -> None:
-        """Have a poll object wait for its end, for what it says, and for room for what it is told."""
+        """Register with a poll object: for the process's end, for its messages, and for room to send."""
         if self._descriptor is not None:
             poll.register(self._descriptor, select.POLLIN)
         if not self.channel_is_closed:
@@ -95,7 +95,7 @@ class Spawned:
             poll.register(self.channel.fileno(), select.POLLIN | select.POLLOUT * waits_for_room)
 
     def exchange(self) -> bool:
-        """Send what goes and take what came; never wait. True: it has said that it is ready."""
+        """Send and receive what is possible, without waiting. Return True if the host has said that it is ready."""
         if self.channel_is_closed:
             return False
         try:
@@ -112,7 +112,7 @@ class Spawned:
         return is_news
 
     def _receive(self) -> list[tuple[dict[str, Any], list[int]]]:
-        """Return what has come. A socket for which this process has no descriptor left is not kept: see ``told``."""
+        """Return what has arrived. A socket that this process had no descriptor for is not kept: see ``told``."""
         while True:
             with suppress(DescriptorLost):
                 return self.channel.receive()
@@ -126,13 +126,13 @@ class Spawned:
             self.reason = message["reason"]
 
     def poll(self) -> bool:
-        """Whether it has ended."""
+        """Whether the process has ended."""
         if self._has_ended:
             return True
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
-            # Somebody else in the worker has reaped it.
+            # Another part of the worker has reaped it.
             self._has_ended = True
             return True
         if pid:
@@ -141,7 +141,7 @@ class Spawned:
         return self._has_ended
 
     def kill(self) -> None:
-        """Kill it, and nobody else: a process that is not reaped keeps its pid."""
+        """Kill this process and no other: a process that is not reaped keeps its pid."""
         with suppress(ProcessLookupError):
             if self._descriptor is not None:
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
@@ -149,7 +149,7 @@ class Spawned:
                 os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of it. The process is not touched."""
+        """Close this end. The process is not touched."""
         self.channel.close()
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
@@ -157,7 +157,7 @@ class Spawned:
 
 
 def host_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the worker's environment without what would put its working folder on the module path."""
+    """Return the worker's environment without variables that would put its working folder on the module path."""
     entries = environment.get("PYTHONPATH", "").split(os.pathsep)
     path = os.pathsep.join(entry for entry in entries if Path(entry).is_absolute())
     return {**environment, "PYTHONPATH": path}
@@ -169,7 +169,7 @@ def _command(worker: int, folder: Path) -> list[str]:
 
 
 def _descriptor_of(pid: int) -> int | None:
-    """Return a process descriptor, or None: where there is none the process is asked for again and again."""
+    """Return a process descriptor; None if there is none, and the process must be polled again and again."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):

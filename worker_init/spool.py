@@ -1,4 +1,4 @@
-"""What all clients of a host have in messages that the relay has to read: a bound for all of them together."""
+"""How much the clients of a host hold in messages that the relay must read, with one bound for all of them together."""
 
 
 from collections.abc import Hashable
@@ -8,9 +8,10 @@ Owner = TypeVar("Owner", bound=Hashable)
 
 
 class Spool(Generic[Owner]):
-    """Bytes held, for each client. ``room`` is how many there may be before all but the oldest are held back.
+    """Bytes held, for each client. Above ``room`` bytes, all clients but the oldest are held back.
 
-    The oldest goes on in any case, up to its own bound: so one of them always ends, and then the next is the oldest.
+    The oldest always continues, up to its own bound. So one of them always finishes, and then the next one is the
+    oldest.
     """
 
     def __init__(self, room: int) -> None:
@@ -25,11 +26,11 @@ class Spool(Generic[Owner]):
         self.total += size
 
     def size_of(self, client: Owner) -> int:
-        """Return how many bytes of a client are held."""
+        """Return how many bytes are held for a client."""
         return self._sizes.get(client, 0)
 
     def holds_back(self, client: Owner) -> bool:
-        """Whether a client may send no more for now; it is woken when it may."""
+        """Whether a client must stop sending for now. It is woken when it may continue."""
         if self.total < self._room or next(iter(self._sizes), client) is client:
             self._held_back.discard(client)
             return False
@@ -37,7 +38,7 @@ class Spool(Generic[Owner]):
         return True
 
     def remove(self, client: Owner) -> tuple[Owner, ...]:
-        """Forget a client's message; return the clients that were held back and have to look again."""
+        """Forget a client's message; return the clients that were held back and must check again."""
         self._held_back.discard(client)
         size = self._sizes.pop(client, None)
         if size is None:

@@ -1,6 +1,6 @@
-"""The status of driver hosts as a table for a person, no wider than 100 characters.
+"""The status of driver hosts as a table for people, no wider than 100 characters.
 
-What comes from outside (a server's message, an address) is shown without control characters, which a terminal obeys.
+Text from outside (a server's message, an address) is shown without control characters, which a terminal would obey.
 """
 
 import textwrap
@@ -18,7 +18,7 @@ _MOST_STATE_LENGTH = 8
 
 
 def table(hosts: Sequence[dict[str, Any]]) -> str:
-    """Return each host with a line for each of its shared drivers, and below them what went wrong last."""
+    """Return each host with a line for each of its shared drivers, and the last errors below them."""
     return "\n\n".join(_host(host) for host in hosts)
 
 
@@ -28,7 +28,7 @@ def _host(host: dict[str, Any]) -> str:
 
 
 def _about(host: dict[str, Any]) -> list[str]:
-    """Return the line that says which host it is; as many as its folder needs."""
+    """Return the line that says which host it is, wrapped if its folder needs it."""
     words = [f"driver host {host['pid']}" if host.get("pid") else "driver host", str(host["state"])]
     if host.get("worker"):
         words[0] += f" of {host['worker']}"
@@ -77,7 +77,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _shortened(text: str, width: int) -> str:
-    """Return a text without its middle where it is too long: an address differs at its end as at its start."""
+    """Return a text without its middle if it is too long: addresses differ at their ends as well as at their starts."""
     if len(text) <= width:
         return text
     kept = width - 1
@@ -85,7 +85,7 @@ def _shortened(text: str, width: int) -> str:
 
 
 def _number(count: int) -> str:
-    """Return a count that stays within seven characters: from ten million on in millions."""
+    """Return a count with at most seven characters: from ten million on, in millions."""
     return str(count) if count < 10_000_000 else f"{count // 1_000_000}M"
 
 

@@ -1,12 +1,12 @@
-"""The worker's side of the driver host: it starts it, replaces it when it dies, and ends it.
+"""The worker's side of the driver host: starts it, replaces it when it dies, and ends it.
 
-What happens when is the table in :mod:`worker_init.host_life`. This is the shell around it: a thread that
-waits for the host, its channel and the clock, feeds what it sees to the machine and does what comes out.
-The worker's main process only leaves word for that thread, so a host that hangs holds nobody up.
+The table in :mod:`worker_init.host_life` says what happens when. This module is the shell around it: a thread that
+waits for the host, its channel and the clock, feeds what it sees to the machine, and carries out the resulting actions.
+The worker's main process only leaves messages for that thread, so a host that hangs holds nobody up.
 
-The worker keeps the listening sockets for as long as it lives. When a host dies, clients queue in
-them until the next one serves the same addresses with the same credentials, and no other process can
-take a port in between. Where no host comes, the ports are kept, and refuse.
+The worker keeps the listening sockets for as long as it lives. When a host dies, clients queue in them until the next
+host serves the same addresses with the same credentials. No other process can take a port in between. If no host comes,
+the ports are kept, and connections to them are refused.
 """
 
 import errno
@@ -44,10 +44,10 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
 _STATUS_SECONDS = 2.0
-# How often the runtime folder is looked at, and a process that the system gives no descriptor for.
+# How often the thread looks at the runtime folder, and at a process that has no descriptor.
 _FOLDER_SECONDS = 5.0
 _PROCESS_SECONDS = 0.1
-# The pause after a system call that failed, and how many in a row are taken for the end.
+# The pause after a system call that failed, and how many failures in a row the thread accepts.
 _TROUBLE_SECONDS = 0.1
 _MOST_TROUBLE = 100
 _PASSING = (OSError, MemoryError)
@@ -63,7 +63,7 @@ class Endpoint(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """Which of a worker's slots are a host's: those that have this number, divided by so many hosts."""
+    """Which of a worker's slots belong to a host: those whose remainder is ``number`` when divided by the hosts."""
 
     number: int = 0
     hosts: int = 1
@@ -73,7 +73,7 @@ ALL_SLOTS = Shard()
 
 
 class Kept(NamedTuple):
-    """A relay that the host opened because a task asked. The next host serves it, at the same address."""
+    """A relay that the host opened because a task asked. The next host serves it at the same address."""
 
     target: Target
     address: Address
@@ -81,10 +81,10 @@ class Kept(NamedTuple):
 
 
 class Supervisor:
-    """One worker's driver host. The worker's main process calls everything, except ``enter`` and ``leave``.
+    """One worker's driver host. The worker's main process calls everything except ``enter`` and ``leave``.
 
-    ``name`` is the worker's, for people.
-    Raises BadSetting where the runtime folder cannot be used, OSError where the system has no more sockets.
+    ``name`` is the worker's name, for people. Raises BadSetting if the runtime folder cannot be used, OSError if the
+    system has no more sockets.
     """
 
     def __init__(self, settings: Settings, upstreams: Upstreams, environment: Mapping[str, str],
@@ -146,14 +146,14 @@ class Supervisor:
         return self.unfit or self._reason
 
     def start(self, slots: int) -> bool:
-        """Start the host with a driver for each slot, and wait for it. False: ``reason`` says why there is none.
+        """Start the host with a driver for each slot, and wait for it. False: there is none, and ``reason`` says why.
 
-        A host that is only slow counts as started: its clients wait in the listening sockets.
+        A host that is merely slow counts as started: its clients wait in the listening sockets.
         """
         return self.begin(slots) and self.wait()
 
     def begin(self, slots: int) -> bool:
-        """Start the host, and do not wait for it. False: it cannot be."""
+        """Start the host without waiting for it. Return False if it cannot be started."""
         self.ensure(slots)
         if not self._slots:
             self._reason = "there are no sockets for its drivers"
@@ -162,34 +162,34 @@ class Supervisor:
         try:
             self._watcher.start()
         except RuntimeError as error:
-            self._reason = f"there is no thread that could look after it: {error}"
+            self._reason = f"no thread can be started to look after it: {error}"
             return False
         return True
 
     def wait(self) -> bool:
-        """Wait until the host serves, or is only slow. False: there is none."""
+        """Wait until the host serves, or proves to be merely slow. Return False if there is none."""
         self._settled.wait(self._settings.start_timeout)
         self._has_started = not self._life.is_refusing
         return self._has_started
 
     def ensure(self, slots: int) -> None:
-        """Have at least so many slots: the pool is about to grow. Never waits for the host."""
+        """Make sure that there are at least so many slots: the pool is about to grow. Never waits for the host."""
         number, hosts = self._shard
         wanted = 1 if self._settings.scope == "shared" else max(-(-(slots - number) // hosts), 1)
         for at in range(self._slots, wanted):
             slot = at * hosts + number
             try:
-                # Where tasks are refused, a host listens on it when there is one again.
+                # If tasks are refused now, the next host listens on it.
                 self._endpoints.extend(_endpoints(slot, len(self._upstreams.targets),
                                                   listens=not self._life.is_refusing))
             except OSError as error:
-                log.warning("no socket for slot %d of the pool, which uses another slot's: %s", slot, error)
+                log.warning("slot %d of the pool has no socket, and uses another slot's: %s", slot, error)
                 break
             self._slots = at + 1
         self._leave_word(Event.GROWN)
 
     def environment(self, index: int) -> dict[str, str]:
-        """Return what a pool process of this index puts into its environment. Nothing, where tasks are refused."""
+        """Return the variables for a pool process of this index. Empty if tasks are refused."""
         slot = self.slot_of(index)
         addresses = [endpoint.address for endpoint in [*self._endpoints]
                      if endpoint.slot == slot and endpoint.address.port not in self._lost_ports]
@@ -199,7 +199,7 @@ class Supervisor:
 
     @property
     def unshared(self) -> dict[int, str]:
-        """Which upstreams of the environment tasks connect to by themselves, by their number, and why."""
+        """The upstreams of the environment that tasks connect to by themselves: their numbers, and why."""
         return unshared(self.folder)
 
     @property
@@ -214,7 +214,7 @@ class Supervisor:
         self.kill()
 
     def begin_stop(self) -> None:
-        """Let the host drain and end, and do not wait for it."""
+        """Let the host drain and end, without waiting for it."""
         self._stopping.set()
         self._leave_word(Event.STOP)
 
@@ -228,7 +228,7 @@ class Supervisor:
         self._end()
 
     def status(self) -> dict[str, Any]:
-        """Return the host's status, or what there is to say while it does not answer."""
+        """Return the host's status, or what is known while it does not answer."""
         common = {"scope": self._settings.scope, "restarts": self.restarts}
         if self._life.state in (State.UNFIT, State.BROKEN):
             return common | {"state": "off", "last_error": self.reason}
@@ -241,12 +241,12 @@ class Supervisor:
 
     @property
     def _metrics_port(self) -> int | None:
-        """Each host has a port of its own; where any will do, it finds one."""
+        """Return the host's metrics port. Each host has its own; if any will do, the host finds one."""
         first = self._settings.metrics_port
         return first + self._shard.number if first else first
 
     def obey(self, command: Command) -> dict[str, Any]:
-        """Have the host obey an operator; return its status. Raises WorkerInitError where it does not answer."""
+        """Send a command to the host; return its status. Raises WorkerInitError if it does not answer."""
         if self._life.is_refusing:
             raise WorkerInitError(f"there is no driver host: {self.reason}")
         return send_command(self.folder, command, _STATUS_SECONDS)
@@ -256,7 +256,7 @@ class Supervisor:
             self._watcher.join(seconds)
 
     def _leave_word(self, event: Event) -> None:
-        """Tell the thread. A full socket has woken it already, and who has none left has no thread either."""
+        """Send an event to the thread. A full socket has woken it already; without a socket there is no thread."""
         self._words.append(event)
         with suppress(OSError):
             self._wake_up.send(b"\0")
@@ -264,36 +264,36 @@ class Supervisor:
     # In a pool process
 
     def enter(self, index: int) -> None:
-        """Say that this process uses the slot of its index, and let go of the worker's sockets."""
+        """Claim the slot of this process's index, and close the inherited sockets of the worker."""
         self.let_go()
         try:
             slot_claims.claim(self.folder, self.slot_of(index))
         except OSError as error:
-            log.warning("the driver host will not see the end of this process, but its idle connections: %s", error)
+            log.warning("the driver host will not notice the end of this process, only its idle connections: %s", error)
 
     def let_go(self) -> None:
-        """Close what this process has inherited of the worker's sockets."""
+        """Close the worker's sockets that this process has inherited."""
         if os.getpid() != self._owner:
             self._close_sockets()
 
     def leave(self, index: int) -> None:
-        """Say that this process is done."""
+        """Withdraw this process's claim to its slot."""
         with suppress(OSError):  # the folder is gone, and the host sees the end of this process
             slot_claims.withdraw(self.folder, self.slot_of(index))
 
     def slot_of(self, index: int) -> int:
-        """Return the slot of a pool process's index, which is one of this host's."""
+        """Return the slot for a pool process's index; it is one of this host's slots."""
         number, hosts = self._shard
         return index // hosts % max(self._slots, 1) * hosts + number
 
     def of(self, _: int) -> "Supervisor":
-        """Return who looks after the host of a pool process: there is only this one."""
+        """Return the supervisor of a pool process's host: there is only this one."""
         return self
 
-    # In the thread: what happens
+    # In the thread: events
 
     def _watch(self) -> None:
-        """Run the thread. However it ends, no task waits for a host that nobody will replace."""
+        """Run the thread. However it ends, no task may wait for a host that nobody will replace."""
         try:
             while self._life.state is not State.STOPPED:
                 self._survive(self._step)
@@ -307,7 +307,7 @@ class Supervisor:
             self._settled.set()
 
     def _survive(self, step: Callable[[], None]) -> None:
-        """Take a step again after a while where a system call has failed. Raises what goes on and on."""
+        """Take a step, and again after a pause if a system call fails. Raises the error if it persists."""
         try:
             step()
         except _PASSING as error:
@@ -320,7 +320,7 @@ class Supervisor:
             self._trouble = 0
 
     def _step(self) -> None:
-        """Do what is to be done; where there is nothing, wait for something to happen."""
+        """Carry out an action that is due; if none is, wait for an event."""
         if self._actions:
             self._act(self._actions[0])
             self._actions.popleft()
@@ -335,7 +335,7 @@ class Supervisor:
         poll.register(self._wakes, select.POLLIN)
         wait_until = [self._look_at]
         if self._trouble:
-            # What failed may have been told already what poll would tell of.
+            # The step that failed may already have consumed what poll would report.
             wait_until.append(0.0)
         if self._life.deadline is not None:
             wait_until.append(self._life.deadline)
@@ -362,7 +362,7 @@ class Supervisor:
 
     def _look_at_host(self, host: Spawned) -> None:
         was_open, has_ended = not host.channel_is_closed, host.poll()
-        # After the question whether it has ended: what it said last says why.
+        # After checking whether the host has ended: its last message says why.
         is_ready = host.exchange()
         self._take_note(host)
         if is_ready and self._life.state is not State.STOPPED:
@@ -373,7 +373,7 @@ class Supervisor:
             self._feed(Event.CHANNEL_CLOSED)
 
     def _take_note(self, host: Spawned) -> None:
-        """Keep the sockets of relays that a host has opened, let go of those of relays that it has closed."""
+        """Keep the sockets of relays that a host has opened, and close those of relays that it has closed."""
         told, host.told = host.told, []
         for message, descriptors in told:
             key = message["slot"], message["at"]
@@ -403,7 +403,7 @@ class Supervisor:
             self._settled.set()
 
     def _report(self, before: State, detail: str) -> None:
-        """Log what an operator has to know."""
+        """Log what an operator must know."""
         match self._life.state:
             case State.SLOW:
                 log.warning("the driver host is not ready after %g s; tasks wait for it", self._settings.start_timeout)
@@ -420,7 +420,7 @@ class Supervisor:
             case _:
                 pass
 
-    # In the thread: what is to be done
+    # In the thread: actions
 
     def _act(self, action: Action) -> None:
         {Action.SPAWN: self._spawn, Action.INTRODUCE: self._introduce, Action.ANNOUNCE: self._announce,
@@ -438,7 +438,7 @@ class Supervisor:
         self._feed(Event.SPAWNED)
 
     def _introduce(self) -> None:
-        """Tell a host everything: it may be the first, or one that replaces another."""
+        """Send everything to a host: it may be the first one, or a replacement."""
         if self._host:
             self._host.channel.put(self._settings_message(), self._status_socket)
             self._announced = 0
@@ -459,7 +459,7 @@ class Supervisor:
                 "metrics_port": self._metrics_port, "metrics_host": settings.metrics_host, "worker": self._name}
 
     def _announce(self) -> None:
-        """Tell the host of the endpoints that it does not know. The main process adds some at any moment."""
+        """Tell the host about the endpoints that it does not know. The main process may add some at any moment."""
         if not self._host:
             return
         for endpoint in self._endpoints[self._announced:]:
@@ -475,7 +475,7 @@ class Supervisor:
             self._host.channel.put({"kind": "stop"})
 
     def _move(self) -> None:
-        """Make a folder and a status socket where somebody has removed them. Tasks are served without."""
+        """Create a folder and a status socket after somebody has removed them. Tasks are served meanwhile."""
         try:
             self.folder = renew_folder(self.folder)
             self._status_socket = listen_for_status(self.folder)
@@ -492,7 +492,7 @@ class Supervisor:
             self._host.channel.put({"kind": "folder", "folder": str(self.folder)}, self._status_socket)
 
     def _refuse(self) -> None:
-        """Let nobody connect, neither those who wait nor those to come. The ports stay this worker's."""
+        """Refuse all clients, those that wait and those to come. The ports stay with this worker."""
         set_refusing(self.folder, refusing=True)
         for endpoint in self._listening:
             try:
@@ -509,7 +509,7 @@ class Supervisor:
 
     @property
     def _listening(self) -> list[Endpoint | Kept]:
-        """Everything that tasks connect to. The main process adds some at any moment."""
+        """Return everything that tasks connect to. The main process may add some at any moment."""
         return [*self._endpoints, *self._kept.values()]
 
     def _kill_host(self) -> None:
@@ -517,7 +517,7 @@ class Supervisor:
             self._host.kill()
 
     def _end(self) -> None:
-        """Leave nothing behind. Doing it twice is fine."""
+        """Clean up everything. Doing it twice is fine."""
         self._close_sockets()
         remove_folder(self.folder)
 
@@ -531,7 +531,7 @@ class Supervisor:
 
 
 def _endpoints(slot: int, count: int, *, listens: bool) -> list[Endpoint]:
-    """Return a slot's endpoints, all or none. Raises OSError where the system has no more sockets."""
+    """Return a slot's endpoints, all or none. Raises OSError if the system has no more sockets."""
     with ExitStack() as stack:
         made = [Endpoint(slot, at, sock, Address.of(sock, Credentials.random()))
                 for at, sock in enumerate(stack.enter_context(_bound(listens=listens)) for _ in range(count))]
@@ -540,7 +540,7 @@ def _endpoints(slot: int, count: int, *, listens: bool) -> list[Endpoint]:
 
 
 def _socket_of(descriptors: list[int], port: int) -> socket.socket | None:
-    """Return the socket of a port that a host has sent; None where there are too many open files to receive it."""
+    """Return the socket of a port that a host has sent; None if there are too many open files to receive it."""
     for descriptor in descriptors:
         sock = socket.socket(fileno=descriptor)
         if sock.getsockname()[1] == port:
@@ -564,16 +564,16 @@ def _bound(*, listens: bool) -> socket.socket:
 
 
 def _close_to_clients(sock: socket.socket, port: int) -> None:
-    """Stop listening, also in a process that has inherited the socket, and keep the port.
+    """Stop listening, even if another process has inherited the socket, but keep the port.
 
-    A port that the kernel has chosen is given up with the listening, one that was asked for is not.
+    When listening stops, a port that the kernel chose is given up; a port that was asked for is not.
     """
-    # Linux: one that is shut down without listening would pass its end on to every connection that it ever accepts.
+    # On Linux, a socket that is shut down while it does not listen passes its end on to every later connection.
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return
     sock.shutdown(socket.SHUT_RDWR)
     try:
         sock.bind(("127.0.0.1", port))
     except OSError as error:
-        if error.errno != errno.EINVAL:     # it is bound still
+        if error.errno != errno.EINVAL:     # it is still bound
             raise

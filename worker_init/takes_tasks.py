@@ -1,9 +1,9 @@
-"""Does a Celery worker take tasks? One that has lost its queues when the broker was restarted still answers a ping.
+"""Does a Celery worker take tasks? A worker that lost its queues when the broker restarted still answers a ping.
 
-``python -m worker_init.takes_tasks`` is a health check for a container or a pod. It gives the worker a message to
-take: a task that has expired long ago, which the worker takes off the queue and discards without running anything.
-Exit codes: 0 the worker takes tasks, 1 nobody can tell (no answer, no broker), 2 it was called wrongly, 3 the worker
-answers and takes nothing.
+``python -m worker_init.takes_tasks`` is a health check for a container or a pod. It sends the worker a message: a task
+that expired long ago, which the worker takes off the queue and discards without running anything. Exit codes: 0 the
+worker takes tasks; 1 it cannot be found out (no answer, no broker); 2 the command was called wrongly; 3 the worker
+answers but takes no tasks.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-# One of Celery's own tasks, so that every worker knows it, and one that leaves no result.
+# One of Celery's own tasks, which every worker knows and which leaves no result.
 CANARY = "celery.chord_unlock"
 ANSWER_SECONDS = 2.0    # for an answer to a question
-TAKEN_SECONDS = 3.0     # for the canary to be taken by a worker with nothing to do
-WORK_SECONDS = 2.0      # in which a worker with room must have accepted a task, where some wait
+TAKEN_SECONDS = 3.0     # for an idle worker to take the canary message
+WORK_SECONDS = 2.0      # within which a worker with room must have accepted a task, if some wait
 EVERY = 0.1
 TAKES, NOT_KNOWN, TAKES_NOTHING = 0, 1, 3
 BROKERS = ("AIRFLOW__CELERY__BROKER_URL", "CELERY_BROKER_URL")
@@ -30,16 +30,16 @@ BROKERS = ("AIRFLOW__CELERY__BROKER_URL", "CELERY_BROKER_URL")
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of the question. ``problem`` is None where the worker takes tasks, else one line."""
+    """The result of the check. ``problem`` is None if the worker takes tasks, else one line that says what is wrong."""
 
     problem: str | None
-    takes_nothing: bool = False     # it answers, has room, and takes nothing: it must be restarted
+    takes_nothing: bool = False     # it answers and has room, but takes nothing: it must be restarted
 
 
 @dataclass(frozen=True)
 class _Load:
-    held: int       # tasks that it runs or has reserved
-    most: int       # that it may hold, 0 where there is no limit
+    held: int       # tasks that it is running or has reserved
+    most: int       # how many it may hold, 0 if there is no limit
     accepted: int   # since it was started
 
     @property
@@ -48,12 +48,12 @@ class _Load:
 
 
 def examine(app: Any, name: str | None = None) -> Finding:
-    """Ask a worker, or the first one that answers, for the queues that it consumes, and give it a message to take.
+    """Ask a worker, or the first one that answers, which queues it consumes, and send it a message.
 
-    ``app`` is a Celery app with the worker's broker, and its time limits. A worker that has its hands full takes
-    nothing either, and is well. Where the worker has a queue of its own (Celery's setting ``worker_direct``) the
-    message goes there; else to its first queue, where another worker may take it. Raises what Celery raises where the
-    broker does not answer.
+    ``app`` is a Celery app with the worker's broker, and with time limits for it. A worker that is busy with as many
+    tasks as it may hold takes no message either, but is healthy. If the worker has a queue of its own (Celery's setting
+    ``worker_direct``) the message goes there; else it goes to the worker's first queue, where another worker may take
+    it. Raises Celery's own exceptions if the broker does not answer.
     """
     queues = _asked(app, "active_queues", name)
     if queues is None:
@@ -69,7 +69,7 @@ def examine(app: Any, name: str | None = None) -> Finding:
 
 
 def _judged(app: Any, worker: str, queue: str) -> Finding:
-    """Tell a worker that takes nothing from one that has its hands full."""
+    """Tell a worker that takes nothing from one that is busy with as many tasks as it may hold."""
     before = _load(app, worker)
     if before is None:
         return Finding("no answer to a ping")
@@ -84,7 +84,7 @@ def _judged(app: Any, worker: str, queue: str) -> Finding:
 
 
 def _asked(app: Any, question: str, worker: str | None) -> tuple[str, Any] | None:
-    """Return the first worker that answers and its answer."""
+    """Return the first worker that answers, and its answer."""
     inspect = app.control.inspect(destination=worker and [worker], timeout=ANSWER_SECONDS, limit=1)
     answers: dict[str, Any] = getattr(inspect, question)() or {}
     return next(iter(answers.items()), None)
@@ -104,10 +104,10 @@ def _own(worker: str, queues: list[str]) -> str:
 
 
 def _send(app: Any, queue: str) -> None:
-    from kombu.entity import Queue  # noqa: PLC0415 - not with the module: only those who ask need it
+    from kombu.entity import Queue  # noqa: PLC0415 - not at the module's import: only this needs it
 
     past = datetime.now(timezone.utc) - timedelta(days=1)
-    # To the queue itself, through no exchange: nothing is declared that the worker has not declared.
+    # Directly to the queue, through no exchange, so that nothing is declared that the worker did not declare.
     own: Any = Queue(queue, no_declare=True)  # type: ignore[no-untyped-call]
     app.send_task(CANARY, queue=own, declare=[], expires=past, ignore_result=True,
                   task_id=f"takes-tasks-{uuid.uuid4()}")
@@ -123,7 +123,7 @@ def _is_emptied(app: Any, queue: str) -> bool:
 
 
 def _waiting(app: Any, queue: str) -> int:
-    """Return how many messages wait; a queue that is empty is not there at all in Redis."""
+    """Return how many messages wait in a queue. In Redis, an empty queue does not exist."""
     with app.connection_for_read() as connection:
         try:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
@@ -132,7 +132,7 @@ def _waiting(app: Any, queue: str) -> int:
 
 
 def main(arguments: list[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
-    """Run the check; return its exit code."""
+    """Run the check and return its exit code."""
     options = _options(arguments, environ)
     if not options.broker:
         print(f"takes_tasks: no broker: give --broker, or set {' or '.join(BROKERS)}", file=sys.stderr)
@@ -149,11 +149,11 @@ def main(arguments: list[str] | None = None, environ: Mapping[str, str] = os.env
 
 
 def app_of(broker: str, timeout: float) -> Any:
-    """Return a Celery app that gives a broker so many seconds to answer."""
+    """Return a Celery app that gives a broker ``timeout`` seconds to answer."""
     from celery import Celery  # noqa: PLC0415 - as above
 
     for name in [name for name in os.environ if name.startswith("CELERY_")]:
-        del os.environ[name]        # Celery would take the broker of another program before ours
+        del os.environ[name]        # Celery would prefer the broker of this variable to ours
     app = Celery(broker=broker, set_as_current=False)
     limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "max_retries": 1}
     app.conf.update(broker_connection_timeout=timeout, task_publish_retry=False,
@@ -164,7 +164,7 @@ def app_of(broker: str, timeout: float) -> Any:
 def _told(app: Any, worker: str) -> Finding:
     try:
         return examine(app, worker)
-    except Exception as error:      # of kombu, of Redis or of AMQP: each has its own
+    except Exception as error:      # kombu, Redis and AMQP have their own exceptions
         return Finding(f"the broker does not answer: {' '.join(str(error).split()) or type(error).__name__}")
 
 

@@ -1,8 +1,8 @@
-"""Which servers the shared drivers lead to, and what tasks find in their environment.
+"""The servers that the shared drivers connect to, and the variables that tasks find in their environment.
 
-The default upstream comes from ``NEO4J_URI``, ``NEO4J_USERNAME``, ``NEO4J_PASSWORD`` and
-``NEO4J_DATABASE``; an Airflow connection id has its own from ``AIRFLOW_CONN_<ID>``, as URI or JSON.
-Two of them share a driver only where server and identity are the same.
+The default upstream comes from ``NEO4J_URI``, ``NEO4J_USERNAME``, ``NEO4J_PASSWORD`` and ``NEO4J_DATABASE``. An Airflow
+connection has its own upstream from ``AIRFLOW_CONN_<ID>``, as a URI or JSON. Two of them share a driver only if server
+and identity are the same.
 """
 
 import json
@@ -15,20 +15,20 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from worker_init.errors import BadSetting
 
 _DEFAULT_PORT = 7687
-# The driver knows http as well, which is not Bolt: there is no connection to lend.
+# The driver also knows http, but that is not Bolt: there is no connection to lend.
 _SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
-# The hook reads no type, so connections are found that were never given the right one. One that is plainly
-# something else was listed by mistake, and leading it elsewhere would break its own hook.
+# The hook does not look at the type, so some connections that work have a wrong type. A connection that is plainly for
+# another service was listed by mistake, and leading it elsewhere would break its own hook.
 NEO4J_TYPE = "neo4j"
 _TYPES = (NEO4J_TYPE, "bolt", "generic", "")
-# The provider's hook makes an encrypted URI of these: between a task and a relay there is no TLS.
+# With these, the provider's hook makes an encrypted URI, but there is no TLS between a task and a relay.
 _TLS_EXTRAS = ("certs_self_signed", "certs_trusted_ca", "encrypted")
 
 
 class Target(NamedTuple):
-    """A server and the identity that is used there: two of them never share a connection.
+    """A server and the identity used there. Two different targets never share a connection.
 
-    Without ``username`` nobody logs on: the server asks for no authentication.
+    Without ``username`` there is no logon: the server asks for no authentication.
     """
 
     uri: str
@@ -40,7 +40,7 @@ class Target(NamedTuple):
 
 
 class Credentials(NamedTuple):
-    """What a client has to log on with. Random, made by the worker, valid as long as the worker lives."""
+    """What a client must log on with. Random, created by the worker, and valid as long as the worker lives."""
 
     username: str
     password: str
@@ -55,7 +55,7 @@ class Credentials(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where a relay listens, and how a client logs on there."""
+    """Where a relay listens, and what a client logs on with there."""
 
     host: str
     port: int
@@ -83,7 +83,7 @@ class AirflowConnection(NamedTuple):
 
     @property
     def target(self) -> Target:
-        """The server that the hook would connect to, with its own precedence among the extras."""
+        """The server that the hook would connect to; the extras have the hook's own precedence."""
         scheme = "neo4j" if self.extra.get("neo4j_scheme") else "bolt"
         if self.extra.get("certs_self_signed"):
             scheme += "+ssc"
@@ -95,13 +95,13 @@ class AirflowConnection(NamedTuple):
 
     @property
     def local_extra(self) -> dict[str, Any]:
-        """The extras that do not ask for TLS: the local hop has none."""
+        """The extras without those that ask for TLS: the local hop has none."""
         return {key: value for key, value in self.extra.items() if key not in _TLS_EXTRAS}
 
     def through(self, address: Address) -> str:
-        """Return the same connection, through a relay, as JSON for the environment.
+        """Return the same connection, led through a relay, as JSON for the environment.
 
-        The database (``schema``) and every extra that does not ask for TLS stay as they are.
+        The database (``schema``) and every extra that does not ask for TLS stay the same.
         """
         return json.dumps({"conn_type": "neo4j", "host": address.host, "port": address.port,
                            "login": address.credentials.username, "password": address.credentials.password,
@@ -109,7 +109,7 @@ class AirflowConnection(NamedTuple):
 
 
 class Upstreams(NamedTuple):
-    """Every server that the shared drivers lead to. ``default`` and ``ids`` point into ``targets``."""
+    """Every server that the shared drivers connect to. ``default`` and ``ids`` point into ``targets``."""
 
     targets: tuple[Target, ...]
     default: int | None
@@ -118,9 +118,9 @@ class Upstreams(NamedTuple):
     notes: tuple[str, ...]
 
     def environment(self, addresses: list[Address], unshared: Container[int] = ()) -> dict[str, str]:
-        """Return what a task finds in its environment; ``addresses`` are those of ``targets``.
+        """Return the variables for a task's environment; ``addresses`` are those of ``targets``.
 
-        To those whose numbers are ``unshared`` it connects by itself.
+        The task connects by itself to the targets whose numbers are in ``unshared``.
         """
         found = {variable_of(name): connection.through(addresses[at]) for name, at, connection in self.ids
                  if at not in unshared}
@@ -140,9 +140,9 @@ def variable_of(connection_id: str) -> str:
 
 
 def upstreams_of(environment: Mapping[str, str], connection_ids: tuple[str, ...]) -> Upstreams:
-    """Read the upstreams that an environment describes. A connection that cannot be resolved has a note instead.
+    """Read the upstreams that an environment describes. A connection that cannot be resolved gets a note instead.
 
-    The default upstream is ``NEO4J_URI``'s, without it the first connection's. Raises BadSetting where
+    The default upstream is that of ``NEO4J_URI``; without it, the first connection's. Raises BadSetting if
     ``NEO4J_URI`` cannot be used.
     """
     targets: dict[Target, int] = {}
@@ -177,13 +177,13 @@ def _default_target(environment: Mapping[str, str]) -> Target | None:
 
 
 def username_and_password(environment: Mapping[str, str], prefix: str) -> tuple[str, str]:
-    """Return who logs on: where only a password is given, Neo4j's first user; where nothing is, nobody ("")."""
+    """Return user name and password. A password alone gets Neo4j's first user; without both, the name is empty."""
     password = environment.get(f"{prefix}PASSWORD", "")
     return environment.get(f"{prefix}USERNAME") or ("neo4j" if password else ""), password
 
 
 def check_uri(uri: str) -> None:
-    """Raise BadSetting, without the value, for what a Neo4j driver cannot use or should not be given."""
+    """Raise BadSetting, without the value, for a URI that a Neo4j driver cannot use or should not be given."""
     try:
         parts = urlsplit(uri)
         has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -192,7 +192,7 @@ def check_uri(uri: str) -> None:
     if parts.scheme not in _SCHEMES:
         raise BadSetting(f"begins with none of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}")
     if parts.username or parts.password:
-        raise BadSetting("holds a user name or a password, which belong into settings of their own")
+        raise BadSetting("holds a user name or a password, which belong in settings of their own")
     if parts.query and not parts.scheme.startswith("neo4j"):
         raise BadSetting("holds a routing context (?…), which only neo4j:// can have")
     if not has_host or parts.path not in ("", "/") or any(letter.isspace() for letter in uri):
@@ -200,11 +200,11 @@ def check_uri(uri: str) -> None:
 
 
 def parse_connection(value: str | None) -> AirflowConnection:
-    """Read an Airflow connection. Raises BadSetting, without the value: there is a password in it."""
+    """Read an Airflow connection. Raises BadSetting without the value, because it contains a password."""
     if not value:
         raise BadSetting("is not in the worker's environment")
     is_json = value.lstrip().startswith("{")
-    if not is_json and value.count("://") > 1:      # Airflow takes the second one for a part of the host
+    if not is_json and value.count("://") > 1:      # Airflow takes the second scheme for a part of the host
         raise BadSetting("has a second scheme (as neo4j://bolt://…), which Neo4jHook cannot use: leave one")
     try:
         fields = json.loads(value) if is_json else _from_uri(value)
@@ -214,7 +214,7 @@ def parse_connection(value: str | None) -> AirflowConnection:
 
 
 def read_connection(fields: dict[str, Any]) -> AirflowConnection:
-    """Read the fields of an Airflow connection, as its JSON has them. Raises BadSetting, without any of the values."""
+    """Read the fields of an Airflow connection, as in its JSON. Raises BadSetting, without any of the values."""
     try:
         port = int(fields.get("port") or _DEFAULT_PORT)
         extra = _extra(fields.get("extra"))
@@ -230,7 +230,7 @@ def read_connection(fields: dict[str, Any]) -> AirflowConnection:
 
 
 def _check_host(host: Any) -> None:
-    """Raise BadSetting for a host that Neo4jHook, which puts it before a colon and the port, makes no address of."""
+    """Raise BadSetting for a host that gives no address when Neo4jHook puts it before a colon and the port."""
     if not host or not isinstance(host, str):
         raise BadSetting("names no host")
     if "://" in host:

@@ -1,7 +1,7 @@
-"""For tasks: an ordinary Neo4j driver, connected to a shared driver where there is one.
+"""For tasks: an ordinary Neo4j driver, connected to a shared driver if there is one.
 
-Whether there is one is read from the environment at each call, because it is the worker that puts it
-there, in the pool process, before the task is forked from it.
+Each call reads the environment again, because the worker changes it in the pool process, before it forks the task from
+that process.
 """
 
 import atexit
@@ -17,18 +17,18 @@ from worker_init.targets import Upstreams, upstreams_of, username_and_password, 
 if TYPE_CHECKING:
     import neo4j
 
-# The pool process itself, where plain Celery runs its tasks: its driver outlives a task.
+# Set in the pool process itself, where plain Celery runs its tasks: its driver outlives a task.
 _process: dict[str, Any] = {"pid": None, "driver": None}
 
 
 def driver(**config: Any) -> "neo4j.Driver":
-    """Return a driver for the worker's upstream, or where there is none for what the worker would have led to.
+    """Return a driver for the worker's upstream or, without a worker, for the server that the worker would connect to.
 
-    That is ``NEO4J_URI``, without it the first Airflow connection of ``WORKER_INIT_CONNECTION_IDS``.
+    That server is ``NEO4J_URI``; without it, the first Airflow connection of ``WORKER_INIT_CONNECTION_IDS``.
 
-    In a forked task it is a new one, closed at the task's end; in a plain Celery task it is the pool
-    process's, closed with the process, unless ``config`` asks for a special one. ``config`` is passed
-    on to ``neo4j.GraphDatabase.driver``. Raises BadSetting where there is no upstream at all.
+    In a forked task the driver is a new one, closed at the task's end. In a plain Celery task it belongs to the pool
+    process and is closed with it, unless ``config`` asks for a special one. ``config`` is passed on to
+    ``neo4j.GraphDatabase.driver``. Raises BadSetting if there is no upstream at all.
     """
     # Late: a pool process that is starting must not pay for this import.
     from neo4j import GraphDatabase  # noqa: PLC0415
@@ -44,9 +44,10 @@ def driver(**config: Any) -> "neo4j.Driver":
 
 
 def async_driver(**config: Any) -> "neo4j.AsyncDriver":
-    """Return an asynchronous driver like :func:`driver`'s, always a new one: it belongs to one event loop.
+    """Return an asynchronous driver like that of :func:`driver`, always a new one: it belongs to one event loop.
 
-    Close it in that loop (``async with``); what a task leaves open ends with its process.
+    Close it in that loop (``async with``). What a task leaves open ends with its process. Raises BadSetting if there is
+    no upstream at all.
     """
     from neo4j import AsyncGraphDatabase  # noqa: PLC0415 - as above
     uri, auth = _where(os.environ)
@@ -54,13 +55,13 @@ def async_driver(**config: Any) -> "neo4j.AsyncDriver":
 
 
 def database() -> str | None:
-    """Return the database that the upstream was configured with."""
+    """Return the database that the upstream was configured with; None for the server's default."""
     return (os.environ.get("NEO4J_WORKER_DATABASE") or os.environ.get("NEO4J_DATABASE")
             or (None if _has_uri(os.environ) else _of_connections(os.environ).database))
 
 
 def keep_process_driver(pid: int) -> None:
-    """From now on this process keeps its driver from task to task."""
+    """Make this process keep its driver from task to task."""
     _process.update(pid=pid, driver=None)
 
 
@@ -73,7 +74,7 @@ def close_process_driver() -> None:
 
 
 def _forgotten_when_closed(made: "neo4j.Driver") -> "neo4j.Driver":
-    """Have this process forget the driver that it keeps once a task closes it, also at the end of a ``with``."""
+    """Make this process forget its kept driver when a task closes it, even at the end of a ``with``."""
     close = made.close
 
     def close_and_forget() -> None:
@@ -85,7 +86,7 @@ def _forgotten_when_closed(made: "neo4j.Driver") -> "neo4j.Driver":
 
 
 def _close(reference: "weakref.ref[neo4j.Driver]") -> None:
-    """Close a driver at the task's end, unless nobody has held it until then."""
+    """Close a driver at the task's end, unless it has been garbage-collected by then."""
     made = reference()
     if made:
         made.close()
@@ -110,7 +111,7 @@ def _has_uri(environment: Mapping[str, str]) -> bool:
 
 
 def _of_connections(environment: Mapping[str, str]) -> Upstreams:
-    """Return what the Airflow connections in the environment describe, without any other variable."""
+    """Return the upstreams of the Airflow connections in the environment, without any other variable."""
     ids = connection_ids(environment).of_environment
     given = {variable_of(name): environment[variable_of(name)] for name in ids if variable_of(name) in environment}
     return upstreams_of(given, ids)

@@ -1,7 +1,7 @@
-"""Upstreams whose server speaks too little Bolt to be shared: tasks connect to them by themselves.
+"""Upstreams whose Bolt is too old to be shared: tasks connect to them by themselves.
 
-A server may be upgraded at any time. So one of the worker's environment is asked again and again, over a connection of
-its own, and one that tasks ask for is asked again by the next task; either is shared as soon as it can be.
+A server may be upgraded at any time. So an upstream of the worker's environment is asked again and again, over its own
+connection, and an upstream that tasks ask for is asked again by the next task. Either is shared as soon as possible.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Unshared:
-    """All of one host's, and why. ``fixed`` are the upstreams of the worker's environment by their number.
+    """All unshared upstreams of one host, and why. ``fixed`` has the upstreams of the worker's environment by number.
 
-    One is asked again every ``seconds``, where ``may_ask``; ``timeout`` (in seconds) bounds the answer. ``changed`` is
-    called when there is another one or one less.
+    Each is asked again every ``seconds``, while ``may_ask``; ``timeout`` (in seconds) limits the answer. ``changed`` is
+    called when an upstream is added or removed.
     """
 
     def __init__(self, seconds: float, timeout: float, *, may_ask: Callable[[], bool],
@@ -37,15 +37,15 @@ class Unshared:
         self._looking: set[asyncio.Task[None]] = set()
 
     def why(self, target: Target) -> str | None:
-        """Return why tasks connect to an upstream by themselves; None: it is shared."""
+        """Return why tasks connect to an upstream by themselves; None if it is shared."""
         return self._why.get(target)
 
     def numbers(self) -> dict[int, str]:
-        """Return which of the worker's environment are not shared, and why."""
+        """Return which upstreams of the worker's environment are not shared, and why."""
         return {at: self._why[target] for at, target in self.fixed.items() if target in self._why}
 
     def heard(self, target: Target, failure: TooOld | None) -> None:
-        """Take note of what a server has said to a connection: that it is too old, or (None) that it is not."""
+        """Note what a server said on a connection: that it is too old, or (None) that it is not."""
         if failure and target not in self._why:
             self._why[target] = failure.message
             self._wait(target)
@@ -60,9 +60,9 @@ class Unshared:
             self._changed()
 
     async def look(self, seconds: float) -> None:
-        """Ask every server of the worker's environment, for so many seconds at most; who answers later is heard, too.
+        """Ask every server of the worker's environment, for at most so many seconds. A later answer counts too.
 
-        What is found in this time is the worker's to tell of.
+        The worker reports what is found in this time.
         """
         if not self._may_ask():
             return
@@ -74,7 +74,7 @@ class Unshared:
         self._changed()
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Stop asking."""
         for timer in self._timers.values():
             timer.cancel()
         for task in self._looking:
@@ -102,7 +102,7 @@ class Unshared:
         return look
 
     async def _look_at(self, target: Target) -> None:
-        """Open a connection that nobody is lent. What else hinders it is told to the tasks that meet it."""
+        """Open a connection that nobody is lent. Any other failure is reported to the tasks that meet it."""
         try:
             upstream = Upstream(target, self._timeout, lambda failure: self.heard(target, failure))
         except BadSetting as error:

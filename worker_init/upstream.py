@@ -1,12 +1,12 @@
-"""The official driver as a source of upstream connections: the only place that knows its inside.
+"""The official driver as a source of upstream connections. This is the only module that knows its internals.
 
-What the driver does well stays its own: TLS, handshake, logging on. Taken from it are authenticated connections in the
-state READY, whose bytes the relay then sends and receives itself: the transport gets another protocol. None of them is
-ever in the driver's own pool. How many there are, and which member of a cluster they lead to, is decided in
-:mod:`worker_init.pool_machine`: the driver's pool would ask for a routing table under a lock that stops everybody.
+TLS, the handshake and logging on are left to the driver. The relay takes authenticated connections in the state READY
+from it, and then sends and receives their bytes itself: the transport gets another protocol. The connections are never
+in the driver's own pool, because that pool asks for a routing table under a lock that stops everybody.
+:mod:`worker_init.pool_machine` decides how many connections there are, and which member of a cluster they lead to.
 
-Nothing of this is public API. The versions in ``TESTED`` ran the tests of ``docs/versions.md``;
-:mod:`worker_init.selftest` tells whether another one still has the same inside.
+None of this is public API. The versions in ``TESTED`` passed the tests of ``docs/versions.md``;
+:mod:`worker_init.selftest` tells whether another version still has the same internals.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ TESTED = ("5.28.0", "5.28.2", "5.28.8", "6.0.3", "6.4.1")
 USER_AGENT = "worker-init"
 _UNKNOWN = "Neo.DatabaseError.General.UnknownError"
 _NEW_ENOUGH = f"which cannot be shared: Neo4j 4.4 and newer can (Bolt {OLDEST} and newer)"
-# What the innermost of these functions of the driver and of asyncio waits for, while a connection is opened.
+# What is being waited for, by the innermost function of the driver and of asyncio, while a connection is opened.
 _STAGES = {"_connect_secure": "the TCP connection", "create_connection": "the TLS handshake",
            "_handshake": "the answer to Bolt's version handshake", "hello": "the answer to HELLO or LOGON"}
 
@@ -47,19 +47,19 @@ _drivers_own_handshake = AsyncBolt.get_handshake
 
 
 def _proposals() -> bytes:
-    """Return the four proposals: the driver's own, or one and nothing else."""
+    """Return the four proposals: the driver's own, or a single one."""
     version = _wanted.get()
     return bytes((0, 0, version.minor, version.major)) + bytes(12) if version else _drivers_own_handshake()
 
 
-# The driver asks for its versions in one place, which the whole process shares. A value looks different in each
-# version of Bolt, so each client gets connections of its own; here the task that opens one says which.
+# The driver takes its versions from one place, which the whole process shares. A value may look different in each
+# version of Bolt, so each client gets connections of its own version; the task that opens one says which.
 AsyncBolt.get_handshake = staticmethod(_proposals)  # type: ignore[method-assign]
 
 
 @contextmanager
 def _asking_for(version: Version | None) -> Iterator[None]:
-    """Let connections that are opened within speak this version; None: the newest that both sides know."""
+    """Make connections that are opened inside speak this version; None: the newest that both sides know."""
     before = _wanted.set(version)
     try:
         yield
@@ -68,16 +68,16 @@ def _asking_for(version: Version | None) -> Iterator[None]:
 
 
 class ConnectionUser(Protocol):
-    """The holder of a connection at the moment: a client's session, or the pool."""
+    """The present holder of a connection: a client's session, or the pool."""
 
     def upstream_data(self, block: bytes) -> None:
-        """Take what came from the server."""
+        """Handle bytes that came from the server."""
 
     def upstream_lost(self) -> None:
-        """Take note that the connection is gone; nothing else will come."""
+        """Note that the connection is lost; nothing else will come."""
 
     def upstream_full(self, *, full: bool) -> None:
-        """Hold back while the server does not keep up with what is sent to it."""
+        """Hold back while the server does not take what it is sent."""
 
 
 OnAnswer = Callable[[int, bytes], None]
@@ -87,9 +87,9 @@ OnNonsense = Callable[[str], None]
 class Connection(asyncio.Protocol):
     """An authenticated upstream connection, as raw bytes. ``user`` is told what happens on it.
 
-    ``link``, ``keeper`` and ``on_lost`` are the pool's: what its machine knows the connection by, who holds it between
-    two leases, and what to call once when its end was read. ``cut_noop`` is the half of a NOOP that came between two
-    users: the next one gets it in front of what comes next.
+    ``link``, ``keeper`` and ``on_lost`` belong to the pool: the machine's object for the connection, the holder between
+    two leases, and a function to call once when the connection's end was read. ``cut_noop`` is half of a NOOP that came
+    between two users: the next user gets it in front of the next data.
     """
 
     link: Link
@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
         self._on_closed = on_closed
         self._transport = cast("asyncio.Transport", raw.socket._writer.transport)
         self._drivers_own = self._transport.get_protocol()
-        # The driver's async sockets are made with protocol 0, so asyncio leaves Nagle on.
+        # The driver creates its async sockets with protocol 0, so asyncio leaves Nagle's algorithm on.
         self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport.set_protocol(self)
         self.write = self._transport.write
@@ -115,14 +115,14 @@ class Connection(asyncio.Protocol):
         self.resume_reading = self._transport.resume_reading
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: pass on what the server sent."""
+        """asyncio: pass on data from the server."""
         if self.cut_noop:
             data, self.cut_noop = self.cut_noop + data, b""
         if self.user:
             self.user.upstream_data(data)
 
     def eof_received(self) -> None:
-        """asyncio: the server has ended the connection. From now on nobody may be lent it."""
+        """asyncio: the server has ended the connection. From now on it may not be lent."""
         self.abort()
         self._end()
 
@@ -153,12 +153,12 @@ class Connection(asyncio.Protocol):
             self.user.upstream_full(full=False)
 
     def ask_alive(self, on_answer: OnAnswer, on_nonsense: OnNonsense) -> None:
-        """Send RESET: the server answers when it is READY again. Nothing may be outstanding."""
+        """Send RESET. The server answers when it is READY again. No answer may be outstanding."""
         self._ask(message(Tag.RESET), on_answer, on_nonsense)
 
     def ask_table(self, database: str | None, user: str | None, bookmarks: tuple[str, ...], on_answer: OnAnswer,
                   on_nonsense: OnNonsense) -> None:
-        """Send ROUTE, as the driver does. Nothing may be outstanding."""
+        """Send ROUTE, as the driver does. No answer may be outstanding."""
         names = {key: value for key, value in (("db", database), ("imp_user", user)) if value is not None}
         self._ask(message(Tag.ROUTE, self._raw.routing_context or {}, [*bookmarks], names), on_answer, on_nonsense)
 
@@ -167,15 +167,15 @@ class Connection(asyncio.Protocol):
         self.write(question)
 
     def close(self) -> None:
-        """Say GOODBYE, and close when that is sent."""
+        """Send GOODBYE, and close once it is sent."""
         if not self.lost:
             self.write(message(Tag.GOODBYE))
         self._raw.kill()
         self._on_closed(self)
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be sent: the server rolls back what was open."""
-        # The driver's kill() would wait until the server has taken what is in the buffer: that may be never.
+        """Close at once, even with data still to send. The server rolls back what was open."""
+        # The driver's kill() would wait until the server has taken what is in the buffer, which may never happen.
         self._transport.abort()
         self._raw.kill()
         self._on_closed(self)
@@ -194,7 +194,7 @@ class _Answer:
         self._body = bytearray()
 
     def upstream_data(self, block: bytes) -> None:
-        """Take what came from the server."""
+        """Handle bytes that came from the server."""
         try:
             pieces = self._scanner.feed(block)
             for piece in pieces:
@@ -217,23 +217,24 @@ class _Answer:
         self._connection.user = self._connection.keeper
 
     def upstream_lost(self) -> None:
-        """Do nothing: the pool is told of every end, whichever side holds the connection."""
+        """Do nothing: the pool is told of every lost connection anyway."""
 
     def upstream_full(self, *, full: bool) -> None:
         """Do nothing: the question is short."""
 
 
 def cut_noop(block: bytes) -> bytes:
-    """Return what is left behind the last whole NOOP in a block of nothing else."""
+    """Return what is left after the last whole NOOP in a block that contains nothing else."""
     return block[:len(block) % 2]
 
 
 class Upstream:
-    """Where connections come from: one official ``neo4j.AsyncDriver``, which connects when it is asked to.
+    """The source of connections: one official ``neo4j.AsyncDriver``, which connects when it is asked to.
 
-    ``seed`` is the address that the target names; ``connection_timeout`` bounds all that opening a connection takes, in
-    seconds; ``opened`` counts connections ever made. ``on_version`` is told of each server that is too old while no
-    connection is open, and with None of each that is not. Raises BadSetting where the driver refuses the target.
+    ``seed`` is the address that the target names. ``connection_timeout`` limits all steps of opening a connection
+    together, in seconds. ``opened`` counts all connections ever opened. ``on_version`` is called for each server that
+    is too old while no connection is open, and with None for each that is not. Raises BadSetting if the driver refuses
+    the target.
     """
 
     def __init__(self, target: Target, connection_timeout: float,
@@ -245,7 +246,7 @@ class Upstream:
         self._connections: set[Connection] = set()
         auth = (target.username, target.password) if target.username else None
         try:
-            # The limit is kept here, over all steps. The driver's own, over one of them, must not come before it.
+            # The limit over all steps is kept here. The driver's own limit, for a single step, must not come before it.
             self._driver = AsyncGraphDatabase.driver(target.uri, auth=auth, user_agent=USER_AGENT,
                                                      connection_timeout=2 * connection_timeout, telemetry_disabled=True)
         except (DriverError, ValueError) as error:
@@ -264,7 +265,7 @@ class Upstream:
         return len(self._connections)
 
     async def connect(self, place: Place) -> Connection:
-        """Return a connection to a server, in the state READY. Raises UpstreamFailure with what hindered it."""
+        """Return a connection to a server, in the state READY. Raises UpstreamFailure with the cause."""
         is_seed = place.address == self.seed
         name = self.target.uri if is_seed else f"{place.address}, a member of {self.target.uri}"
         try:
@@ -272,7 +273,7 @@ class Upstream:
                 raw = await self._open(self._pool.address if is_seed else neo4j.Address.parse(place.address))
             connection = Connection(raw, self._connections.discard)
         except (UnsupportedServerProduct, BoltHandshakeError) as error:
-            if place.version:       # it is an earlier version of its own that it does not speak any more
+            if place.version:       # the server no longer speaks an earlier version of its own
                 raise _failure(error, name) from error
             raise self._too_old(f"{name} speaks no Bolt that the Neo4j driver {driver_version} knows") from error
         except Exception as error:
@@ -293,7 +294,7 @@ class Upstream:
         return failure
 
     async def _open(self, address: Any) -> Any:
-        """Try each address that a name stands for, in the time that there is for all of them."""
+        """Try each address that a name resolves to, within one time limit for all of them."""
         loop, limit = asyncio.get_running_loop(), self.connection_timeout
         ends_at = loop.time() + limit
         addresses = await _within(limit, limit, _resolved(address))
@@ -308,7 +309,7 @@ class Upstream:
         raise error
 
     async def close(self) -> None:
-        """Close the driver. The connections are the pool's to close."""
+        """Close the driver. The pool closes the connections."""
         await self._driver.close()
 
 
@@ -322,7 +323,7 @@ class _TooLate(OSError):
 
 
 async def _within(seconds: float, limit: float, work: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a step of opening brings; raise _TooLate with what it still waits for. ``limit`` is all of them's."""
+    """Return the result of a step of opening; raise _TooLate after ``seconds``. ``limit`` is for all the steps."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait({task}, timeout=seconds)
@@ -336,13 +337,13 @@ async def _within(seconds: float, limit: float, work: Coroutine[Any, Any, Any]) 
 
 
 def _clear_away(task: "asyncio.Task[Any]") -> None:
-    """Close a connection that was ready in the moment in which it was given up."""
+    """Close a connection that became ready in the moment in which it was given up."""
     if not task.cancelled() and not task.exception() and hasattr(task.result(), "kill"):
         task.result().kill()
 
 
 def _stage_of(work: Any) -> str:
-    """Return what a coroutine that opens a connection waits for, from the functions that it stands in."""
+    """Return what a coroutine that opens a connection is waiting for, derived from its stack of functions."""
     stage, answering = "the resolution of the name", None
     while work is not None:
         name = getattr(work, "__name__", "")
@@ -355,9 +356,9 @@ def _stage_of(work: Any) -> str:
 
 
 def _failure(error: Exception, name: str) -> UpstreamFailure:
-    """Return Neo4j's own failure, anything else with the server's name and its cause.
+    """Return Neo4j's own failure; for any other error, a failure with the server's name and the cause.
 
-    A client knows the relay's address and password alone. So a refused logon has the name of the server with it.
+    A client only knows the address and password of the relay. So a refused logon also says which server refused it.
     """
     if isinstance(error, Neo4jError) and error.code:
         message = error.message or str(error)
@@ -377,7 +378,7 @@ def _failure(error: Exception, name: str) -> UpstreamFailure:
 
 
 def _cause_of(error: BaseException) -> dict[str, Any] | None:
-    """Return what Neo4j gave as a failure's cause, as it is in a FAILURE."""
+    """Return Neo4j's cause of a failure, in the form of a FAILURE."""
     cause = error.__cause__
     if not isinstance(cause, GqlError):
         return None
@@ -387,5 +388,5 @@ def _cause_of(error: BaseException) -> dict[str, Any] | None:
 
 
 def _in_a_line(error: BaseException) -> str:
-    """Return what an error says; its name where it says nothing, as asyncio's do when a TLS handshake is hung up on."""
+    """Return an error's text, or its name if it has none, as with asyncio's if the peer ends a TLS handshake."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -196,7 +196,7 @@ def test_another_user_cannot_command_a_host(tmp_path: Path) -> None:
         assert host.status()["state"] == "serving"
         await host.drain(0.0)
         return answer
-    assert asyncio.run(asked()) == {"refused": f"user {os.getuid() + 1} is not the one whose host this is"}
+    assert asyncio.run(asked()) == {"refused": f"user {os.getuid() + 1} does not own this driver host"}
 
 
 @pytest.mark.parametrize(("command", "running", "said"), [
