@@ -203,7 +203,8 @@ class DagRunRecord(Record):
     connections, less the probe's own. It is None where it could not be had; ``opened_reason`` then
     says why. With ``opened_exact`` False it is a lower bound from sampling. ``sampler_reason`` says why
     samples are missing, if they are. ``others`` is how many connections of others a sample saw, None where nobody
-    looked.
+    looked. ``clock_step`` is by how many seconds the wall clock was set forward in it, or the machine was suspended;
+    None in earlier runs.
     """
 
     index: int
@@ -220,6 +221,7 @@ class DagRunRecord(Record):
     opened_reason: str | None
     sampler_reason: str | None = None
     others: int | None = None
+    clock_step: float | None = None
     probe: ProbeShare | None
     machine: MachineShare | None = None
 

@@ -117,6 +117,7 @@ class _Attempt:
         self.run_id: str | None = None
         self.machine: MachineShare | None = None
         self._started_at = time.time()
+        self._clock_ahead = _clock_ahead()
         self._state: State = "error"
         self._reason: str | None = "it was not started"
 
@@ -133,7 +134,13 @@ class _Attempt:
             reason=self._reason, started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
             last_id=opened.last_id, opened=opened.count, opened_exact=opened.exact, opened_reason=opened.reason,
             sampler_reason=self.window.trouble, probe=self.window.share, machine=self.machine,
-            others=len(self.window.others) if self.window.samples else None)
+            others=len(self.window.others) if self.window.samples else None,
+            clock_step=round(_clock_ahead() - self._clock_ahead, 3))
+
+
+def _clock_ahead() -> float:
+    """Return how far the wall clock is ahead of one that nobody sets, and that stands still in a suspended machine."""
+    return time.time() - time.monotonic()
 
 
 def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,

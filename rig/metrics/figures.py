@@ -14,6 +14,15 @@ from rig.metrics.registry import CONDITIONS, METRICS, Metric
 from rig.percentile import percentile
 from rig.records import DagRunRecord, TaskRecord
 
+LARGEST_STEP = 0.5
+"""Seconds by which the wall clock may be set in a DAG run; makespans and gauges are good to about a tenth of one."""
+
+# All others are made of moments that were read from the wall clock.
+_CLOCKLESS = frozenset({
+    "connections_opened", "connections_closed", "connections_peak", "connections_idle_peak", "connections_abandoned",
+    "drivers_created", "first_result_seconds", "first_result_seconds_p90", "call_seconds", "call_seconds_p90",
+    "tasks_wrong", "worker_processes", "load_mean", "cpu_unattributed", "cpu_per_task", *machine.SERVICES})
+
 DIGITS = 6
 """Figures are rounded to the microsecond, which no clock here is good for."""
 
@@ -34,11 +43,19 @@ def figures(repeat: Repeat) -> dict[str, Figure]:
 
 def _figure(metric: Metric, repeat: Repeat) -> Figure:
     try:
+        if metric.name not in _CLOCKLESS:
+            _require_steady_clock(repeat)
         value = _MEASURES[metric.name](repeat)
     except Missing as missing:
         return Figure(None, str(missing))
     at_least = metric.counted_by_id and not _record(repeat).opened_exact
     return Figure(round(value, DIGITS) if isinstance(value, float) else value, at_least=at_least)
+
+
+def _require_steady_clock(repeat: Repeat) -> None:
+    step = repeat.record.clock_step if repeat.record else None
+    if step is not None and abs(step) > LARGEST_STEP:
+        raise Missing(f"the clock was set by {step:+.1f} s in this DAG run, or the machine was suspended")
 
 
 def _record(repeat: Repeat) -> DagRunRecord:

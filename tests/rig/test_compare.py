@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from patterns.facts import Executor
 from rig import records
 from rig.airflow_api import AirflowApi
 from rig.compare import Comparison
 from rig.errors import RelayMissing
+from rig.experiment import dag_run
 from rig.experiment.dag_run import CellRunner
 from rig.experiment.progress import Progress
 from rig.probe import Probe
@@ -33,7 +36,10 @@ class Silent:
         return lambda *_: None
 
 
-def test_a_cell_whose_relay_is_not_there_has_failed_with_the_reason_and_runs_no_task(tmp_path: Path) -> None:
+def test_a_cell_whose_relay_is_not_there_has_failed_with_the_reason_and_runs_no_task(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = iter([100.0, 130.0])     # somebody sets the clock in between
+    monkeypatch.setattr(dag_run, "_clock_ahead", lambda: next(wall))
     pretended = WithoutDrivers(tmp_path, stack(tmp_path)).seen_as
     view = cast("Progress", Silent())
     planned = PlannedRun(index=3, block=0, cell=Cell(executor="CeleryExecutor", pattern="worker", driver="sync",
@@ -41,5 +47,6 @@ def test_a_cell_whose_relay_is_not_there_has_failed_with_the_reason_and_runs_no_
     runner = CellRunner(pretended, cast("AirflowApi", None), cast("Probe", None), tmp_path, view, observe=0)
     Comparison(PlainSettings(data_dir=tmp_path), view, pretended)._run_one(runner, cast("AirflowApi", None), planned)
     (record,) = records.read(tmp_path / records.DAG_RUNS_FILE, DagRunRecord)
+    assert record.clock_step == 30
     assert (record.index, record.state, record.dag_run_id, record.opened) == (3, "error", None, None)
     assert record.reason == "the Celery worker has no shared drivers (relay process): WORKER_INIT_MAX_SIZE is 'abc'"

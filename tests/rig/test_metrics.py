@@ -327,6 +327,20 @@ def test_a_repeat_that_did_not_succeed_is_no_measurement(tmp_path: Path, state: 
     assert summary.dag_runs[1].figures["connections_opened"] == 9
 
 
+@pytest.mark.parametrize(("step", "said"), [
+    (31.25, "the clock was set by +31.2 s"), (-3600.0, "the clock was set by -3600.0 s"), (0.4, None), (None, None)])
+def test_where_the_clock_was_set_there_are_no_times_and_the_counts_stay(
+        tmp_path: Path, step: float | None, said: str | None) -> None:
+    summary = summarise(builders.tiny(tmp_path, clock_step=step))
+
+    assert of(summary, "connections_opened").median == 4
+    assert of(summary, "first_result_seconds").median is not None
+    for name in ("makespan_seconds", "idle_connection_seconds", "connections_left_5s", "scheduled_seconds"):
+        found = of(summary, name)
+        assert (found.median is None) is bool(said)
+        assert said is None or said in (found.reason or "")
+
+
 def test_a_hang_counts_the_tasks_that_did_end(tmp_path: Path) -> None:
     folder = builders.tiny(tmp_path, state="hung", reason="no task ended for 300 s", opened=None, last_id=None)
     change_task(folder, state="running", ended_at=None, row=None, reason="still running")
