@@ -1,1 +1,1 @@
-"""Faults while DAG runs go on, and what must hold all the same: ``python -m chaos``, ``make chaos``."""
+"""Faults during DAG runs, and what must hold in spite of them: ``python -m chaos``, ``make chaos``."""

@@ -1,12 +1,12 @@
-"""Faults while DAG runs go on: a table of what was tried, how often, and how often it held.
+"""Cause faults during DAG runs, and print a table of what was tried, how often, and how often everything held.
 
     python -m chaos --short            about ten minutes: what the nightly workflow runs
     python -m chaos                    every fault on each executor, then 100 random combinations: about two hours
     python -m chaos --bugs             deliberate bugs, which the suite must find
     python -m chaos --survival 10      Ctrl-C, kill -9 and a full disk for `rig compare`, at so many random moments each
 
-It brings a stack of its own up, in a folder of its own, and takes it down, after Ctrl-C too. Exit code 0 where all
-held, 1 where something did not, 130 after Ctrl-C.
+It starts a stack of its own in a folder of its own, and stops it at the end, even after Ctrl-C. The exit code is 0 if
+everything held, 1 if something did not, 130 after Ctrl-C.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from patterns.facts import EXECUTORS, Executor
 from rig.errors import BROKEN, INTERRUPTED, RigError
 from rig.settings import Settings
 
-ATTEMPTS = 3        # of a trial whose fault has struck nothing
+ATTEMPTS = 3        # of a trial whose fault hit nothing
 PATTERNS = ("worker", "improved", "hook", "problematic")
-# Each bug with the fault in which it shows.
+# Each bug, with the fault that reveals it.
 BUGS = {"lease kept": Fault("calm", explains=0), "RESET skipped": Fault("calm", explains=0),
         "token check removed": Fault("calm", explains=0), "write repeated": Fault("calm", explains=0),
         "host not restarted": Fault("kill -9", "driver host")}
 
 
 def main() -> int:
-    """Run what was asked for; return the exit code."""
+    """Run the trials that the options ask for; return the exit code."""
     options = _options()
     _let_ctrl_c_through()
     proxy.prove()
@@ -50,7 +50,7 @@ def main() -> int:
         folder.chmod(0o755)
         with ground(folder / "ground", options.slots, say) as made:
             for trial in _bugs(made, options) if options.bugs else _trials(made, options):
-                found.append(trial)     # one by one: after Ctrl-C the table has those that were tried
+                found.append(trial)     # one by one, so that after Ctrl-C the table has those that were tried
         folder.rmdir()
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def _let_ctrl_c_through() -> None:
-    # A shell has background jobs ignore it, and so would every command that is to be stopped by it.
+    # A shell makes background jobs ignore SIGINT, and every command that must be stopped by it would inherit that.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -163,7 +163,7 @@ def _options() -> argparse.Namespace:
 
 
 def say(what: str) -> None:
-    """Tell the person who waits how far it is; the table alone goes to the standard output."""
+    """Report progress to standard error; only the table goes to standard output."""
     print(what, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Holding what Neo4j has against what Airflow says: each row against the try of the task that wrote it."""
+"""Compares Neo4j's data with Airflow's: each row with the try of the task that wrote it."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ended:
-    """A task as Airflow has it: its state, the number of its last try, and what that try returned."""
+    """A task in Airflow: its state, the number of its last try, and what that try returned."""
 
     task: int
     state: str | None
@@ -17,7 +17,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Row:
-    """A row as Neo4j has it."""
+    """A row in Neo4j."""
 
     task: int
     try_number: int
@@ -26,9 +26,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Stored:
-    """What Neo4j has of a DAG run.
+    """What Neo4j has stored for a DAG run.
 
-    ``mixed_up`` tasks were given what is another's. ``uncommitted`` are rows of transactions that were not committed.
+    ``mixed_up`` counts tasks that were given another task's data. ``uncommitted`` counts rows of transactions that were
+    never committed.
     """
 
     rows: Sequence[Row]
@@ -45,11 +46,11 @@ INVARIANTS = (ENDS, NOT_LOST, NOT_DOUBLED, OWN_ROW, ROLLED_BACK)
 
 def broken(tasks: Sequence[Ended], stored: Stored, *, retries: int | None = None, may_fail: bool = False,
            ) -> Iterator[tuple[str, str]]:
-    """Yield what does not hold, with the reason.
+    """Yield each invariant that does not hold, with the reason.
 
-    With retries, every task succeeds, unless the fault leaves nothing to try with: then tasks ``may_fail``, and have
-    ended. ``retries`` is how many tries may have failed at most, None where a fault may take any number of tasks along.
-    A try that was killed may have stored its row or not: nobody was told.
+    With retries, every task must succeed. If the fault leaves nothing to retry with, tasks ``may_fail``, but must have
+    ended. ``retries`` is the largest allowed number of failed tries; None if the fault may affect any number of
+    tasks. A try that was killed may have stored its row or not: nobody was told.
     """
     allowed = {"success", "failed"} if may_fail else {"success"}
     if failed := [f"{task.task} is {task.state}" for task in tasks if task.state not in allowed]:

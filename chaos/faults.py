@@ -1,4 +1,4 @@
-"""The faults: whom they strike, how, what shows that they struck, and what explains a try that failed."""
+"""The faults: what they hit and how, what shows that they hit, and how many failed tries they explain."""
 
 import os
 import random
@@ -29,15 +29,15 @@ DELAY = 0.2     # seconds, in each direction
 
 
 class MissedError(Exception):
-    """The fault has found nobody, or somebody who did nothing: it says nothing of what must hold."""
+    """The fault hit nothing, or a process that was idle. So the trial says nothing about the invariants."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is done to a target.
+    """A kind of fault and its target.
 
-    ``explains`` is the number of tries that it may cost, None for any number. Tasks ``may_fail`` where it can outlast
-    all of their tries.
+    ``explains`` is the number of tries that it may cost; None for any number. Tasks ``may_fail`` if the fault can
+    outlast all of their tries.
     """
 
     kind: Kind
@@ -49,18 +49,18 @@ class Fault:
         return f"{self.kind} {self.target}".strip()
 
     def fits(self, executor: Executor, pattern: str) -> bool:
-        """Say whether there is such a target on this executor, with this pattern."""
+        """Whether this executor and this pattern have such a target."""
         return (executor == "CeleryExecutor" or self.target not in ONLY_CELERY) and \
             (pattern == HAS_A_HOST or self.target != "driver host")
 
     @property
     def shows(self) -> str | None:
-        """The service that ``rig status`` must call ill meanwhile; None where it is none of the stack's."""
+        """The service that ``rig status`` must report as unwell meanwhile; None if it is not one of the stack's."""
         return self.target if self.kind in {"kill -9", "stopped"} and self.target in SHOWN else None
 
     @property
     def refusal(self) -> str | None:
-        """Why it cannot be done on this machine, None where it can."""
+        """Why the fault cannot be caused on this machine; None if it can."""
         return disk.refusal() if self.kind == "full disk" else None
 
 
@@ -80,9 +80,9 @@ def all_faults() -> list[Fault]:
 
 def strike(ground: Ground, fault: Fault, seconds: float, chance: random.Random, while_it_lasts: Callable[[], None],
            ) -> str:
-    """Do it, call ``while_it_lasts`` once, and undo what does not end by itself: what was killed is started again.
+    """Cause the fault, call ``while_it_lasts`` once, and undo what does not end by itself: restart what was killed.
 
-    Returns what it has hit, as it was seen. Raises MissedError where that was nothing.
+    Returns what it hit, as observed. Raises MissedError if it hit nothing.
     """
     if fault.kind == "calm":
         while_it_lasts()
@@ -159,7 +159,7 @@ def _strike_process(ground: Ground, fault: Fault, seconds: float, pid: int, whil
     wait_until(lambda: not is_alive(pid), "it is dead")
     while_it_lasts()
     if fault.target in SERVICES and not (fault.target == "driver host" and ground.state.executor == "CeleryExecutor"):
-        _restart(ground, fault.target)      # the driver host of a worker is started again by the worker
+        _restart(ground, fault.target)      # a worker restarts its own driver host
     return f"process {pid} was alive, and is dead"
 
 
@@ -170,7 +170,7 @@ def _stop(pid: int, seconds: float, while_it_lasts: Callable[[], None]) -> str:
         _lasting(seconds, while_it_lasts)
         stood = stood and _is_stopped(pid)
     finally:
-        with suppress(ProcessLookupError):      # somebody has killed it meanwhile
+        with suppress(ProcessLookupError):      # another one has killed it meanwhile
             os.kill(pid, signal.SIGCONT)
     if not stood:
         raise MissedError(f"process {pid} did not stand still for {seconds:g} s")
@@ -194,7 +194,7 @@ def _is_stopped(pid: int) -> bool:
 def _lasting(seconds: float, while_it_lasts: Callable[[], None]) -> None:
     until = time.monotonic() + seconds
     while_it_lasts()
-    time.sleep(max(0.0, until - time.monotonic()))     # the fault's own length
+    time.sleep(max(0.0, until - time.monotonic()))     # the fault's own duration
 
 
 def _restart(ground: Ground, target: str) -> None:
@@ -205,7 +205,7 @@ def _restart(ground: Ground, target: str) -> None:
 
 
 def _pid(ground: Ground, target: str, chance: random.Random) -> int:
-    """Return the process to strike: one that is at work, where there are several of the kind."""
+    """Return the process to hit; if there are several of the kind, one that is busy."""
     if target == "task":
         return _one_of(sorted(ground.tasks_in_a_transaction()), chance)
     if target == "pool process":
@@ -223,7 +223,7 @@ def _one_of(pids: Sequence[int], chance: random.Random) -> int:
 
 
 def for_the_short_form() -> Sequence[tuple[Executor, Fault]]:
-    """Return what fits into ten minutes: one of each kind, most of them on CeleryExecutor."""
+    """Return the faults that fit into ten minutes: one of each kind, most of them on CeleryExecutor."""
     return [("CeleryExecutor", Fault("kill -9", "task", 1)), ("CeleryExecutor", Fault("kill -9", "driver host")),
             ("CeleryExecutor", Fault("restart", "redis")), ("CeleryExecutor", Fault("cut", "connections to Neo4j")),
             ("CeleryExecutor", Fault("kill -9", "neo4j")), ("CeleryExecutor", Fault("stopped", "airflow-worker")),

@@ -1,4 +1,4 @@
-"""The deployment on which faults strike: a native stack, its Neo4j beside it behind a proxy, and a DAG that writes."""
+"""The deployment that faults hit: a native stack, its Neo4j behind a proxy, and a DAG that writes."""
 
 import json
 import os
@@ -31,16 +31,16 @@ from worker_init.control import find_folders, read_status
 from worker_init.errors import WorkerInitError
 
 DAG, TASK = "chaos_writes", "store"
-PASSWORD = "of-the-chaos-suite"     # noqa: S105 - of a server that lives as long as the suite
+PASSWORD = "of-the-chaos-suite"     # noqa: S105 - of a server that only lives as long as the suite
 AGENT = "chaos (account)"
 OPEN = "CALL dbms.listConnections() YIELD userAgent WHERE userAgent <> $agent RETURN count(*) AS open"
 ROWS = "MATCH (row:ChaosRow {run: $run}) RETURN row.task AS task, row.try AS try_number, row.nonce AS nonce"
 MIXED_UP = "MATCH (row:ChaosMixedUp {run: $run}) RETURN count(row) AS count"
 UNCOMMITTED = "MATCH (row:ChaosUncommitted {run: $run}) RETURN count(row) AS count"
 IN_A_TRANSACTION = f"SHOW TRANSACTIONS YIELD metaData RETURN metaData.{writes.PID} AS pid"
-ASKING = 10.0           # seconds that a question to Neo4j may take
+ASKING = 10.0           # seconds that a query to Neo4j may take
 STATUS_WITHIN = 15.0    # seconds, the rig's own promise
-# Airflow's own times for noticing what died, as short as a busy machine allows: by default a trial has ten minutes.
+# Airflow's own times for noticing dead processes, as short as a busy machine allows: the defaults take ten minutes.
 NOTICING = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "10",
@@ -51,7 +51,7 @@ DATA = "data"           # the folder of the stack's own files
 
 
 class Ground:
-    """A stack that is up. Files are in ``folder``; ``disk`` is under those of the stack, None where it is the usual."""
+    """A running stack. Its files are in ``folder``, on ``disk`` if there is one."""
 
     def __init__(self, folder: Path, slots: int, tell: Callable[[str], None], small: disk.Disk | None = None) -> None:
         self._tell = tell
@@ -64,13 +64,13 @@ class Ground:
 
     @property
     def stack(self) -> NativeStack:
-        """The stack. It is there once it was brought up."""
+        """The stack. It exists once ``up`` has been called."""
         assert self._stack
         return self._stack
 
     @property
     def state(self) -> StackState:
-        """What is known of the stack now."""
+        """The stack's present state."""
         return self.stack.state()
 
     def up(self, executor: Executor, relay: Relay) -> None:
@@ -92,7 +92,7 @@ class Ground:
             api.set_paused(DAG, False)
 
     def down(self) -> None:
-        """Stop and remove everything, whatever state it is in."""
+        """Stop and remove everything, in whatever state it is."""
         if self._stack:
             self._stack.down()
         if self.proxy:
@@ -100,7 +100,7 @@ class Ground:
         self.neo4j.stop()
 
     def fit(self, executor: Executor, relay: Relay) -> None:
-        """Have the stack run on this executor, with everything serving."""
+        """Switch the stack to this executor, with all services ready."""
         if dead := self.stack.dead():
             self.stack.restart(dead)
         if (self.state.executor, self.state.relay) != (executor, relay):
@@ -113,18 +113,18 @@ class Ground:
             shutil.copy(file, dags)
 
     def api(self) -> AirflowApi:
-        """Return Airflow's API."""
+        """Return a client for Airflow's API."""
         return self.stack.api(self.state)
 
     # --- a DAG run ------------------------------------------------------------------------------
 
     def trigger(self, tasks: int, pattern: str, hold: float) -> str:
-        """Start a DAG run."""
+        """Start a DAG run; return its id."""
         with self.api() as api:
             return api.trigger(DAG, {"tasks": tasks, "pattern": pattern, "hold": hold})
 
     def counts(self, run: str) -> dict[str, int] | None:
-        """Return how many tasks are in each state; None while Airflow does not answer."""
+        """Return how many tasks are in each state; None if Airflow does not answer."""
         try:
             with self.api() as api:
                 return api.task_counts(DAG, run)
@@ -132,7 +132,7 @@ class Ground:
             return None
 
     def has_ended(self, run: str) -> bool:
-        """Say whether the DAG run has ended, as far as Airflow answers."""
+        """Whether the DAG run has ended, according to Airflow if it answers."""
         try:
             with self.api() as api:
                 return api.run_state(DAG, run) not in {"queued", "running"}
@@ -140,12 +140,12 @@ class Ground:
             return False
 
     def give_up(self, run: str) -> None:
-        """Fail a DAG run that does not end, so that the next one has the stack to itself."""
+        """Fail a DAG run that does not end, so that the next one has the stack for itself."""
         with suppress(ApiError), self.api() as api:
             api.fail_run(DAG, run)
 
     def account(self, run: str) -> tuple[list[Ended], Stored]:
-        """Return what Airflow says of each task, and what Neo4j has of it."""
+        """Return what Airflow says about each task, and what Neo4j has stored for it."""
         with self.api() as api:
             instances = [one for one in api.task_instances(DAG, run, TASK) if one["map_index"] >= 0]
             nonces = api.returned(DAG, run, TASK, [one["map_index"] for one in instances])
@@ -160,12 +160,12 @@ class Ground:
     # --- what can be asked ------------------------------------------------------------------------
 
     def driver(self) -> neo4j.Driver:
-        """Return a driver of the suite's own, past the proxy."""
+        """Return a driver of the suite's own, which bypasses the proxy."""
         return neo4j.GraphDatabase.driver(self.neo4j.uri, auth=("neo4j", PASSWORD), user_agent=AGENT,
                                           notifications_min_severity="OFF")
 
     def connections(self) -> int | None:
-        """Return how many connections Neo4j has open but the suite's own; None while it does not answer."""
+        """Return how many connections Neo4j has open, without the suite's own; None if it does not answer."""
         try:
             with self.driver() as driver:
                 return int(driver.execute_query(OPEN, agent=AGENT).records[0]["open"])
@@ -173,14 +173,14 @@ class Ground:
             return None
 
     def host(self) -> dict[str, Any] | None:
-        """Return the status of the driver host that serves, None where none does."""
+        """Return the status of the driver host that serves; None if none does."""
         for folder in find_folders(self.state.drivers_dir):
             with suppress(WorkerInitError):
                 return read_status(folder, 5.0)
         return None
 
     def lets_a_stranger_in(self) -> bool:
-        """Say whether a relay accepts a client with a wrong password."""
+        """Whether a relay accepts a client with a wrong password."""
         host = self.host()
         if not host or not host.get("drivers"):
             return False
@@ -193,14 +193,14 @@ class Ground:
         return True
 
     def status(self) -> "tuple[int, float, str]":
-        """Run ``rig status`` as a user does; return its exit code, the seconds that it took, and what it said."""
+        """Run ``rig status`` as a user would; return its exit code, its duration in seconds, and its output."""
         began = time.monotonic()
         asked = subprocess.run([str(Path(sys.executable).parent / "rig"), "status", "--json"], env=os.environ,
                                capture_output=True, text=True, check=False, timeout=120)
         return asked.returncode, time.monotonic() - began, asked.stdout + asked.stderr
 
     def unwell(self, said: str) -> dict[str, str]:
-        """Return the services that ``rig status`` calls ill, each with its line."""
+        """Return the services that ``rig status`` reports as unwell, each with its line."""
         try:
             services = json.loads(said)["services"]
         except ValueError:
@@ -214,19 +214,19 @@ class Ground:
         return self.neo4j_pid() if service == "neo4j" else self.state.services[service].process.pid
 
     def neo4j_pid(self) -> int:
-        """Return the pid of Neo4j, which is none of the stack's services."""
+        """Return the pid of Neo4j, which is not one of the stack's services."""
         assert self.neo4j.process
         return self.neo4j.process.pid
 
     def pool_processes(self) -> list[psutil.Process]:
-        """Return the processes that fork one process for each task, on either executor."""
+        """Return the processes that fork a process for each task, on either executor."""
         main = "airflow-worker" if self.state.executor == "CeleryExecutor" else "airflow-scheduler"
         return [child for child in psutil.Process(self.pid(main)).children() if not _is_driver_host(child)]
 
     def tasks_in_a_transaction(self) -> set[int]:
-        """Return the pids of the tasks that are within a transaction now, as Neo4j says; none while it is silent."""
+        """Return the pids of the tasks that Neo4j has in a transaction now; empty if it does not answer."""
         try:
-            # Not by execute_query, which tries again for half a minute.
+            # Not with execute_query, which would retry for half a minute.
             with self.driver() as driver, driver.session() as session:
                 found = list(session.run(neo4j.Query(IN_A_TRANSACTION, timeout=ASKING)))
         except (DriverError, Neo4jError):
@@ -234,14 +234,14 @@ class Ground:
         return {int(record["pid"]) for record in found if record["pid"] is not None}
 
     def busy_pool_processes(self) -> list[psutil.Process]:
-        """Return the processes that have forked a task that is within a transaction now."""
+        """Return the processes whose forked task is in a transaction now."""
         busy = self.tasks_in_a_transaction()
         return [pool for pool in self.pool_processes() if busy & {task.pid for task in _children(pool)}]
 
     def processes(self) -> int:
-        """Return how many processes the stack has, those of tasks included.
+        """Return how many processes the stack has, including those of tasks.
 
-        Without the pool's, of which LocalExecutor makes as many as it needs, and keeps them.
+        The pool's processes are not counted: LocalExecutor creates as many as it needs, and keeps them.
         """
         return len(list(processes.marked(str(self.stack.folder)))) - len(self.pool_processes())
 
@@ -262,9 +262,9 @@ def _is_driver_host(process: psutil.Process) -> bool:
 
 @contextmanager
 def ground(folder: Path, slots: int, tell: Callable[[str], None]) -> Iterator[Ground]:
-    """Give a ground whose processes and files are gone at the end, after Ctrl-C too."""
+    """Provide a ground whose processes and files are removed at the end, even after Ctrl-C."""
     folder.mkdir(parents=True)
-    folder.chmod(0o755)     # as root Postgres is another user, who has to come through
+    folder.chmod(0o755)     # if this is root, Postgres runs as another user, who needs access
     with ExitStack() as things:
         things.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         things.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -273,5 +273,5 @@ def ground(folder: Path, slots: int, tell: Callable[[str], None]) -> Iterator[Gr
         try:
             yield made
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)    # a second Ctrl-C would leave half of it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)    # a second Ctrl-C would interrupt the cleanup
             made.down()

@@ -1,6 +1,6 @@
-"""A proxy that makes a network fail: it cuts connections, delays what passes, or lets nothing through and says nothing.
+"""A proxy that makes a network fail: it cuts connections, delays data, or silently lets nothing through.
 
-A program of the same kind (toxiproxy) is not among the packages that this project installs from. This one proves itself
+A program of the same kind (toxiproxy) is not among the packages that this project installs. So this one is tested
 before it is used (:func:`prove`).
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 TRIPS = 20      # round trips without a delay
-AS_IF = 0.3     # seconds by which the proof delays
+AS_IF = 0.3     # seconds of delay in that test
 THERE_AND_BACK = 2
 
 
 class Proxy:
-    """Passes connections on to a port of 127.0.0.1. ``delay`` is in seconds, in each direction."""
+    """Forwards connections to a port on 127.0.0.1. ``delay`` is in seconds, in each direction."""
 
     def __init__(self, server: int, port: int = 0) -> None:
         self._server = server
@@ -32,7 +32,7 @@ class Proxy:
 
     @property
     def silent(self) -> bool:
-        """Whether it is a black hole: connections stand, and nothing passes."""
+        """Whether the proxy is a black hole: connections stay open, but nothing passes."""
         return not self._passing.is_set()
 
     @silent.setter
@@ -44,11 +44,11 @@ class Proxy:
 
     @property
     def touched(self) -> int:
-        """How many pieces of data it has delayed or held back so far."""
+        """How many pieces of data the proxy has delayed or held back so far."""
         return self._touched
 
     def cut(self) -> int:
-        """Reset every connection, and return how many there were; new ones are passed on."""
+        """Reset every connection, and return how many there were. New connections are forwarded."""
         pairs = list(self._pairs)
         for pair in pairs:
             for one in pair:
@@ -58,10 +58,10 @@ class Proxy:
         return len(pairs)
 
     def close(self) -> None:
-        """Cut every connection and take no more."""
+        """Cut every connection and accept no more."""
         _end(self._listener)
         self.cut()
-        self.silent = False     # a thread that holds something back ends
+        self.silent = False     # a thread that holds something back can end
 
     def _accept(self) -> None:
         with suppress(OSError):     # the listener was closed
@@ -72,7 +72,7 @@ class Proxy:
     def _connect(self, client: socket.socket) -> None:
         try:
             upstream = socket.create_connection(("127.0.0.1", self._server))
-        except OSError:     # the server is down: so is what is behind the proxy
+        except OSError:     # the server is down, and so is everything behind the proxy
             _end(client)
             return
         pair = (client, upstream)
@@ -89,7 +89,7 @@ class Proxy:
                 if self.delay or self.silent:
                     with self._counting:
                         self._touched += 1
-                time.sleep(self.delay)      # what it is asked for
+                time.sleep(self.delay)      # the delay that was asked for
                 self._passing.wait()
                 sink.sendall(data)
         _end(source)
@@ -121,12 +121,12 @@ def _say_again(client: socket.socket) -> None:
 
 
 def prove() -> None:
-    """Raise RuntimeError where the proxy does not do what it says, against a server that echoes."""
+    """Raise RuntimeError if the proxy does not work as described, tested against a server that echoes."""
     with _echo() as port:
         proxy = Proxy(port)
         try:
             with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
-                # The quickest of several: a busy machine may hold one of them back.
+                # The fastest of several: a busy machine may delay one of them.
                 _require(min(_round_trip(client) for _ in range(TRIPS)) < AS_IF, "it holds back what should pass")
                 proxy.delay = AS_IF
                 _require(_round_trip(client) >= 2 * AS_IF, "it does not delay")

@@ -1,4 +1,4 @@
-"""A comparison that is stopped at any moment, or whose disk is full, leaves a folder in which the next one works."""
+"""A comparison that is stopped at any moment, or whose disk fills up, leaves a folder in which the next one works."""
 
 import os
 import random
@@ -24,7 +24,7 @@ RIG = str(Path(sys.executable).parent / "rig")
 COMPARE = ("compare", "--profile", "quick", "--tasks", "4", "--hold", "0", "--executors", "local", "--patterns",
            "improved", "--repeats", "1")
 OWNER = "CHAOS_OWNER"
-LIMIT = 1200.0          # seconds for one
+LIMIT = 1200.0          # seconds for one comparison
 CTRL_C, KILL, FULL_DISK = "Ctrl-C", "kill -9", "full disk"
 WAYS = (CTRL_C, KILL, FULL_DISK)
 RAW = (records.TASKS_FILE, records.SAMPLES_FILE, records.CONNECTIONS_FILE, records.DAG_RUNS_FILE)
@@ -32,7 +32,7 @@ RAW = (records.TASKS_FILE, records.SAMPLES_FILE, records.CONNECTIONS_FILE, recor
 
 @dataclass(frozen=True)
 class Moment:
-    """What became of one moment. ``hit`` is False where the comparison had ended, ``problem`` None where all held."""
+    """The result for one moment. ``hit`` is False if the comparison had ended; ``problem`` is None if all was well."""
 
     way: str
     after: float
@@ -48,7 +48,7 @@ class Moment:
 def run(times: int, seed: int, only: str | None, say: Callable[[str], None]) -> int:
     """Stop a comparison at so many random moments in each way; every next one must work. Return the exit code.
 
-    A moment at which the comparison had ended is not counted, and another one is taken.
+    A moment at which the comparison had already ended is not counted, and another one is tried.
     """
     ways = [way for way in WAYS if only is None or only in way]
     if FULL_DISK in ways and (reason := disk.refusal()):
@@ -64,9 +64,9 @@ def run(times: int, seed: int, only: str | None, say: Callable[[str], None]) -> 
         small = things.enter_context(disk.mounted(folder / "data")) if FULL_DISK in ways else None
         things.callback(_leave_nothing, environment)
         try:
-            chance = random.Random(seed)    # noqa: S311 - recorded moments, no secret
+            chance = random.Random(seed)    # noqa: S311 - moments, recorded, no secret
             for moment in _moments(environment, ways, times, chance, small):
-                found.append(moment)        # one by one: after Ctrl-C there are those that were tried
+                found.append(moment)        # one by one, so that after Ctrl-C there are those that were tried
                 say(str(moment))
         except KeyboardInterrupt:
             return INTERRUPTED
@@ -126,12 +126,12 @@ def _survive(environment: dict[str, str], way: str, after: float, small: disk.Di
 
 
 def _misbehaved(way: str, code: int, errors: str, lines: list[str]) -> str | None:
-    """Say what is wrong with how the command ended."""
+    """Return what is wrong with the way the command ended; None if nothing is."""
     if way == KILL:
-        return None     # it could say nothing
+        return None     # it had no chance to print anything
     if "Traceback" in errors:
         return f"a traceback: {' '.join(errors.split())[-300:]}"
-    # A disk that is full before anything was started is bad input, and one that is full at the end may hurt nobody.
+    # A disk that is full before anything was started is bad input; one that fills up at the end may do no harm.
     allowed = {INTERRUPTED} if way == CTRL_C else {0, BROKEN, BAD_INPUT}
     if code not in allowed:
         return f"exit code {code}, and not {' or '.join(map(str, sorted(allowed)))}"
@@ -139,7 +139,7 @@ def _misbehaved(way: str, code: int, errors: str, lines: list[str]) -> str | Non
 
 
 def _recorded(data: Path) -> dict[Path, bytes]:
-    """Return the whole lines of every raw file."""
+    """Return the complete lines of every raw file."""
     found = {path: path.read_bytes() for name in RAW for path in data.glob(f"*/{name}")}
     return {path: text[:text.rfind(b"\n") + 1] for path, text in found.items()}
 
@@ -151,7 +151,7 @@ def _lost(before: dict[Path, bytes], data: Path) -> str | None:
 
 
 def _whole(environment: dict[str, str]) -> str | None:
-    """Run a comparison to its end; return what is wrong with it, or with what it leaves."""
+    """Run a comparison to its end; return what is wrong with it, or with what it leaves behind."""
     done = subprocess.run([RIG, *COMPARE], env=environment, capture_output=True, text=True, check=False, timeout=LIMIT)
     if done.returncode:
         return f"the next one: exit code {done.returncode}: {' '.join(done.stderr.split())[-300:]}"
@@ -176,7 +176,7 @@ def _ours(owner: str) -> list[psutil.Process]:
 def _owner(process: psutil.Process) -> str | None:
     try:
         return process.environ().get(OWNER)
-    except (psutil.Error, OSError):     # gone, or another user's
+    except (psutil.Error, OSError):     # gone, or another user's process
         return None
 
 

@@ -1,4 +1,4 @@
-"""What the suite prints and writes: each fault with what must hold, how often it was tried, and how often it held."""
+"""The suite's output: for each fault what must hold, how often it was tried, and how often it held."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from chaos.trial import INVARIANTS, Outcome
 
 
 def of_faults(outcomes: Sequence[Outcome]) -> str:
-    """Return a table in Markdown: a row for each fault and executor, and one line for each thing that did not hold.
+    """Return a Markdown table: a row for each fault and executor, with a line for each invariant that did not hold.
 
-    A trial whose fault has struck nothing is tried, and neither hit nor held.
+    A trial whose fault hit nothing counts as tried, but neither as hit nor as held.
     """
     rows = ["| fault | executor | tried | hit | held | tries that failed | what it hit | what did not hold |",
             "|---|---|---|---|---|---|---|---|"]
@@ -31,13 +31,13 @@ def of_faults(outcomes: Sequence[Outcome]) -> str:
 
 
 def never_hit(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return the faults that have struck nothing in any of their trials."""
+    """Return the faults that hit nothing in any of their trials."""
     return [f"{name} on {executor}" for name, executor, of_it in _grouped(outcomes)
             if not any(outcome.landed for outcome in of_it)]
 
 
 def of_bugs(found: Sequence[tuple[str, Outcome]]) -> str:
-    """Return a table in Markdown: each deliberate bug, the fault, and what has found it."""
+    """Return a Markdown table: each deliberate bug, its fault, and the invariant that found it."""
     rows = ["| deliberate bug | fault | found by |", "|---|---|---|"]
     for bug, outcome in found:
         rows.append(f"| {bug} | {' and '.join(map(str, outcome.plan.faults))} "
@@ -46,7 +46,7 @@ def of_bugs(found: Sequence[tuple[str, Outcome]]) -> str:
 
 
 def write(out: Path, found: Sequence[tuple[str, Outcome]], seed: int, arguments: Sequence[str]) -> Path:
-    """Write everything that was found, and under what circumstances."""
+    """Write all outcomes to a file, with the circumstances."""
     out.parent.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {
         "arguments": list(arguments), "seed": seed, "written": time.strftime("%FT%TZ", time.gmtime()),

@@ -1,4 +1,4 @@
-"""One trial: a DAG run, a fault in the middle of it, and what holds when it is over."""
+"""One trial: a DAG run, a fault in the middle of it, and the invariants afterwards."""
 
 import random
 import time
@@ -15,7 +15,7 @@ from rig.errors import RigError
 from rig.records import Relay
 from testing.waiting import comes_true
 
-BACK_WITHIN = 30.0      # seconds for connections to be back at their floor
+BACK_WITHIN = 30.0      # seconds in which connections must be back at their floor
 POLL = 1.0
 CONNECTIONS, LEASES, STRANGER, PROCESSES, SAYS = (
     "connections back to their floor within 30 s", "no lease is kept", "nobody is let in with a wrong password",
@@ -26,7 +26,7 @@ KILLED_TASK = ("kill -9", "task")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tried. ``seconds`` is how long a fault lasts that ends by itself, ``limit`` how long the DAG run may."""
+    """What is tried. ``seconds`` is the duration of a fault that ends by itself, ``limit`` that of the DAG run."""
 
     executor: Executor
     pattern: str
@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def relay(self) -> Relay:
-        """Shared drivers for the pattern that uses them; LocalExecutor has one for all."""
+        """Shared drivers for the pattern that uses them; with LocalExecutor, one for all."""
         if self.pattern != "worker":
             return "none"
         return "process" if self.executor == "CeleryExecutor" else "shared"
@@ -50,9 +50,10 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What did not hold, by invariant, each with its reason. ``judged`` are those that were looked at.
+    """The invariants that did not hold, each with its reason. ``judged`` are those that were checked.
 
-    ``hit`` says for each fault what it struck, ``missed`` which have struck nothing: such a trial has not held.
+    ``hit`` says for each fault what it hit; ``missed`` has the faults that hit nothing. A trial with one of these does
+    not count as held.
     """
 
     plan: Plan
@@ -65,28 +66,28 @@ class Outcome:
 
     @property
     def landed(self) -> bool:
-        """Whether every fault has struck something."""
+        """Whether every fault hit something."""
         return bool(self.hit) and not self.missed
 
     @property
     def held(self) -> bool:
-        """Whether every fault has struck something, and all held."""
+        """Whether every fault hit something, and all invariants held."""
         return self.landed and not self.broken
 
     def look(self, invariant: str, problem: str | None) -> None:
-        """Take note of what an invariant came to."""
+        """Record the result of checking an invariant."""
         if invariant not in self.judged:
             self.judged.append(invariant)
         if problem:
             self.broken.setdefault(invariant, problem)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for a file."""
+        """Return the outcome in a form that can be written as JSON."""
         return {**asdict(self), "plan": {**asdict(self.plan), "name": str(self.plan)}}
 
 
 def run(ground: Ground, plan: Plan) -> Outcome:
-    """Run a trial. What goes wrong is in its outcome."""
+    """Run a trial. Everything that goes wrong is in its outcome."""
     began, outcome = time.monotonic(), Outcome(plan)
     try:
         _run(ground, plan, outcome)
@@ -100,9 +101,9 @@ def _run(ground: Ground, plan: Plan, outcome: Outcome) -> None:
     ground.fit(plan.executor, plan.relay)
     before = ground.processes()
     run_id = ground.trigger(plan.tasks, plan.pattern, plan.hold)
-    chance = random.Random(plan.seed)      # noqa: S311 - which of several is struck, no secret
+    chance = random.Random(plan.seed)      # noqa: S311 - chooses which of several is hit, no secret
     for fault in plan.faults:
-        # The middle of the run: what strikes before or behind the tasks strikes nothing.
+        # In the middle of the run: before or after the tasks, a fault would hit nothing.
         comes_true(lambda: ground.tasks_in_a_transaction() or ground.has_ended(run_id), plan.limit, POLL)
         try:
             outcome.hit.append(strike(ground, fault, plan.seconds, chance,
@@ -122,7 +123,7 @@ def _judge(ground: Ground, plan: Plan, outcome: Outcome, run_id: str) -> None:
     retries = None if None in costs else sum(cost for cost in costs if cost is not None)
     outcome.again = sum(task.tries - 1 for task in tasks if task.tries)
     if not outcome.again and [(fault.kind, fault.target) for fault in plan.faults] == [KILLED_TASK]:
-        # Its transaction was open a moment before: in that moment it has done all that it had to do.
+        # Its transaction was open a moment before, but the task may have finished its work in that moment.
         outcome.missed.append("kill -9 task: Airflow knows of no try that failed")
     found = dict(account.broken(tasks, stored, retries=retries, may_fail=any(fault.may_fail for fault in plan.faults)))
     for invariant in account.INVARIANTS:
@@ -132,7 +133,7 @@ def _judge(ground: Ground, plan: Plan, outcome: Outcome, run_id: str) -> None:
 def _look_at_rest(ground: Ground, plan: Plan, outcome: Outcome, before: int) -> None:
     floor = ground.slots if plan.relay == "process" else None if plan.relay == "shared" else 0
     if floor is None:
-        floor = ground.slots + 1    # one for each task at once, as many as were needed together
+        floor = ground.slots + 1    # one for each task at once, as many as were needed at the same time
     _held_within(outcome, CONNECTIONS, lambda: _more(ground.connections(), floor, "connections are open"))
     if plan.relay != "none":
         _held_within(outcome, LEASES, lambda: _more(_in_use(ground), 0, "connections are lent"))

@@ -1,7 +1,7 @@
-"""What a task of the chaos DAG does: one row under a key of its try, written and read back.
+"""The work of a task of the chaos DAG: one row under a key of its try, written and read back.
 
-Every second task writes with a query of its own, the others in a transaction. Every fourth leaves a transaction open
-when it ends, as a task does that forgets to commit: the next one on its connection must notice nothing of it.
+Every second task writes with a single query, the others in a transaction. Every fourth task leaves a transaction open
+when it ends, like a task that forgets to commit. The next task on its connection must not notice this.
 """
 
 import os
@@ -15,25 +15,25 @@ from patterns import registry
 STORE = "CREATE (:ChaosRow {run: $run, task: $task, try: $try_number, nonce: $nonce})"
 READ = "MATCH (row:ChaosRow {run: $run, task: $task, try: $try_number}) RETURN row.nonce AS nonce, $nonce AS echo"
 UNCOMMITTED = "CREATE (:ChaosUncommitted {run: $run, task: $task})"
-# Of anybody's: a transaction's own end is what keeps them from others.
+# Of any task: only the end of each transaction hides them from the others.
 SEEN = "MATCH (row:ChaosUncommitted {run: $run}) RETURN count(row) AS seen"
 MIXED_UP = "CREATE (:ChaosMixedUp {run: $run, task: $task, expected: $nonce})"
 TIMES = 3
-WRITES_ALONE, LEAVES = 2, 4     # every second task, every fourth
-PID = "chaos_pid"               # in the metadata of a transaction: who is in it, for those who ask the server
+WRITES_ALONE, LEAVES = 2, 4     # every second task, every fourth task
+PID = "chaos_pid"               # in the metadata of a transaction: which process is in it, for those who ask the server
 
-# What a task has left open: it is not to be closed by the garbage collector, but by the end of the process.
+# Left open by a task on purpose: the end of the process must close it, not the garbage collector.
 _left: list[object] = []
 
 
 class MixedUpError(RuntimeError):
-    """The task was given a row or an answer that is another's."""
+    """The task was given a row or an answer that belongs to another task."""
 
 
 def store_and_read(pattern: str, run: str, task: int, try_number: int, hold: float) -> str:
-    """Store a row, read it back a few times, the first time in a transaction that stays open for ``hold`` seconds.
+    """Store a row and read it back a few times, first in a transaction that stays open for ``hold`` seconds.
 
-    Returns the row's nonce. Raises MixedUpError where an answer is another's, and what the driver raises.
+    Returns the row's nonce. Raises MixedUpError if an answer belongs to another task, and the driver's own errors.
     """
     connection = registry.load(pattern)(os.environ)
     key = {"run": run, "task": task, "try_number": try_number, "nonce": uuid.uuid4().hex}
@@ -46,7 +46,7 @@ def store_and_read(pattern: str, run: str, task: int, try_number: int, hold: flo
         with session.begin_transaction(metadata={PID: os.getpid()}) as transaction:
             transaction.run(UNCOMMITTED, key).consume()
             answers = [transaction.run(READ, key).values()]
-            time.sleep(hold)    # for a fault to strike within a transaction
+            time.sleep(hold)    # time for a fault to hit within a transaction
             transaction.rollback()
         answers += [session.run(READ, key).values() for _ in range(TIMES)]
         seen = session.run(SEEN, key).single(strict=True)["seen"]

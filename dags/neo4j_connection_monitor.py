@@ -1,10 +1,10 @@
-"""What the server says about our drivers, every minute.
+"""The server's view of our drivers, every minute.
 
-A count kept in Python cannot see other tasks' drivers: each task is a process of its own. So this asks the
-server, with `CALL dbms.listConnections()` and `SHOW TRANSACTIONS`, and takes the connections apart by user
-agent and client address: for each worker process (`host:pid`) the driver instances that have connections open
-(the task's pid, pattern and alias), how many of these are idle and how many in a transaction, and then all
-clients that are not ours. The table is in the log of `monitor`, the figures are in its XCom.
+A count kept in Python cannot include other tasks' drivers, because each task is a separate process. So this DAG asks
+the server, with `CALL dbms.listConnections()` and `SHOW TRANSACTIONS`, and groups the connections by user agent and
+client address. For each worker process (`host:pid`) it shows the drivers that have connections open (the task's pid,
+pattern and alias), and how many of these are idle and how many in a transaction. After that come all clients that are
+not ours. The table is in the log of `monitor`; the figures are in its XCom.
 
 - It shows one moment of each minute: a task that lasts two seconds is mostly missed. For counts that miss
   nothing use the rig.

@@ -1,18 +1,17 @@
 """A new Neo4j driver for every call, never closed: the problem.
 
-Each of 100 tasks asks three times for a driver and gets a new one each time, runs one query with it and
-leaves it open. The server has a connection for every call until the task's process ends, though no task
-ever uses more than one at a time.
+Each of 100 tasks asks for a driver three times. Each time it gets a new one, runs one query with it and leaves it open.
+So the server has a connection for every call until the task process ends, although no task ever uses more than one at a
+time.
 
 What to look at:
 
 - the log of a `query` task: `🍌 DEBUG: about to create NEW driver for alias 'root'` once for each call;
 - its XCom `return_value`: `drivers_created` and the times of the calls;
-- `neo4j_connection_monitor`, unpaused while this runs: what the server says.
+- `neo4j_connection_monitor`, unpaused while this runs: the server's view.
 
-Compare with `neo4j_improved_pattern`, which does the same work. `NEO4J_URI`, `NEO4J_USERNAME`,
-`NEO4J_PASSWORD` and `NEO4J_DATABASE` in the environment of the workers say which server is asked. A task
-whose answer is wrong fails.
+Compare with `neo4j_improved_pattern`, which does the same work. `NEO4J_URI`, `NEO4J_USERNAME`, `NEO4J_PASSWORD` and
+`NEO4J_DATABASE` in the environment of the workers say which server the tasks query. A task whose answer is wrong fails.
 """
 
 # The words dag and airflow must be in this file: Airflow's DAG discovery skips files without them.

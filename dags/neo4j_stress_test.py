@@ -1,11 +1,11 @@
 """The workload at any size: up to 16 runs at once, one pattern or several in turn.
 
-50 tasks by default, 10,000 possible. With several `patterns` they alternate task by task within the run:
-the only way to compare the latencies of tasks, which differ by a factor of two from run to run.
+The default is 50 tasks; 10,000 are possible. Several `patterns` alternate task by task within the run. This is the only
+way to compare the latencies of tasks, which differ by a factor of two from run to run.
 
-The tasks run in a pool of their own, `neo4j_stress_test`, because Airflow counts `max_active_tasks` for
-each run and not for all of them. **The pool has to exist**, or the tasks wait for it forever. Its slots are
-the number of tasks that may run at once, so make it as large as the executor:
+The tasks run in a pool of their own, `neo4j_stress_test`, because Airflow counts `max_active_tasks` for each run and
+not for all runs together. **The pool must exist**, or the tasks wait for it forever. Its slots are the number of tasks
+that may run at once, so make it as large as the executor:
 
     airflow pools set neo4j_stress_test 16 "Slots of neo4j_stress_test, over all its runs"
 

@@ -1,7 +1,7 @@
-"""A DAG that uses the stock hook. Nothing in it knows of the shared driver.
+"""A DAG that uses the stock hook. Nothing in it refers to the shared driver.
 
-With ``worker_init.hooks`` in the Celery worker its connection ``neo4j_default`` leads through the shared driver.
-Without it, the hook connects by itself.
+If the Celery worker loads ``worker_init.hooks``, the connection ``neo4j_default`` leads through the shared driver.
+Otherwise, the hook connects by itself.
 """
 
 import pendulum

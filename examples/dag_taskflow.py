@@ -1,7 +1,7 @@
 """A DAG that asks for the shared driver in Python, once with a blocking and once with an async driver.
 
-``worker_init.driver()`` returns an ordinary ``neo4j.Driver``. Where there is no shared driver, it is one for
-``NEO4J_URI``.
+``worker_init.driver()`` returns an ordinary ``neo4j.Driver``. If there is no shared driver, it connects to
+``NEO4J_URI`` by itself.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import worker_init
 
 @task
 def write_person(name: str) -> str:
-    """Make sure that a person is there, and return the name."""
+    """Make sure that a person exists, and return the name."""
     with worker_init.driver() as driver:
         driver.execute_query("MERGE (:Person {name: $name})", name=name, database_=worker_init.database())
     return name
@@ -22,7 +22,7 @@ def write_person(name: str) -> str:
 
 @task
 def read_people(names: list[str]) -> int:
-    """Return how many of these people are there: three questions at once, on an async driver."""
+    """Return how many of these people exist: three queries at once, on an async driver."""
     return sum(asyncio.run(_found(names)))
 
 

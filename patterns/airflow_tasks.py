@@ -1,7 +1,7 @@
-"""The shape that the DAGs have in common, so that a DAG file holds its id, its words and its limits only.
+"""What the DAGs have in common, so that a DAG file contains only its id, its documentation and its limits.
 
-Nothing here imports the driver until a task runs: the DAG processor parses DAG files again and again, and
-``import neo4j`` is the largest part of what that would cost.
+Nothing here imports the driver until a task runs. The DAG processor parses DAG files again and again, and ``import
+neo4j`` would be the largest part of that cost.
 """
 
 import os
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from patterns.monitor import Summary
     from patterns.workload import Row
 
-# Mapped tasks that one DAG run may have active. The executor's slots are what is compared, so nothing else
-# may be the limit; Airflow's default of 16 would be, and would make every executor look the same.
+# How many mapped tasks of one DAG run may be active. The comparison is about the executor's slots, so nothing else may
+# be the limit. Airflow's default of 16 would be, and would make every executor look the same.
 MAX_ACTIVE_TASKS = MOST_TASKS
 
 TAGS = ["neo4j"]
 
 
 def workload_params(tasks: int = 100) -> dict[str, Param]:
-    """Return the parameters of a DAG that runs the workload; ``tasks`` is the default of its own."""
+    """Return the parameters of a DAG that runs the workload; ``tasks`` is that DAG's default number of tasks."""
     return {
         "tasks": Param(tasks, type="integer", minimum=1, maximum=MOST_TASKS, title="Tasks",
                        description="How many tasks run the workload. More than 1,024 need Airflow's "
@@ -43,7 +43,7 @@ def workload_params(tasks: int = 100) -> dict[str, Param]:
 
 
 def patterns_param(default: str) -> dict[str, Param]:
-    """Return the parameter that chooses the pattern, or several."""
+    """Return the parameter that chooses one pattern, or several."""
     return {
         "patterns": Param([default], type="array", minItems=1, title="Patterns",
                           items={"type": "string", "enum": list(PATTERNS)}, examples=list(PATTERNS),
@@ -54,7 +54,7 @@ def patterns_param(default: str) -> dict[str, Param]:
 
 
 def alias_param() -> dict[str, Param]:
-    """Return the parameter that names the driver, and so where it connects to."""
+    """Return the parameter that names the driver, and thereby the server that it connects to."""
     return {
         "alias": Param(ROOT, type="string", pattern=f"^{ALIAS}$", title="Alias",
                        description="The driver's name. NEO4J_<ALIAS>_URI, _USERNAME, _PASSWORD and _DATABASE "
@@ -64,28 +64,28 @@ def alias_param() -> dict[str, Param]:
 
 def neo4j_dag(dag_id: str, doc: str, params: dict[str, Param], *, pool: str = "default_pool",
               **changes: Any) -> DAG:
-    """Return an empty DAG with what all of them have in common; ``changes`` are arguments of DAG, over that."""
+    """Return an empty DAG with everything that the DAGs have in common; ``changes`` override arguments of DAG."""
     common: dict[str, Any] = {
         "doc_md": doc, "description": doc.strip().splitlines()[0], "params": params, "tags": TAGS,
         "schedule": None, "catchup": False, "is_paused_upon_creation": True,
         "max_active_runs": 1, "max_active_tasks": MAX_ACTIVE_TASKS,
-        # A second try would open connections that belong to no row, and hide the first one's failure.
+        # A retry would open connections that belong to no row, and hide the failure of the first attempt.
         "default_args": {"retries": 0, "pool": pool},
     }
     return DAG(dag_id, **common | changes)
 
 
 def mapped_workload(pattern: str | None = None) -> None:
-    """Put into the DAG ``plan``, which makes the list, and ``query``, mapped over it, which does the workload.
+    """Add two tasks to the DAG: ``plan``, which makes the list, and ``query``, mapped over it, which runs the workload.
 
-    Without ``pattern`` the run's parameter ``patterns`` says which.
+    Without ``pattern``, the run's parameter ``patterns`` decides.
     """
     task(query).partial(pattern=pattern).expand(index=task(plan)())
 
 
 def every_client() -> None:
-    """Put into the DAG a task for each client that reaches the shared driver."""
-    from airflow.providers.neo4j.operators.neo4j import Neo4jOperator  # noqa: PLC0415 - for this DAG alone
+    """Add a task to the DAG for each client that can reach the shared driver."""
+    from airflow.providers.neo4j.operators.neo4j import Neo4jOperator  # noqa: PLC0415 - only this DAG needs it
 
     for client in ("driver", "async_driver", "environment", "hook", "neomodel"):
         task(task_id=client)(ask_client)(client)
@@ -93,7 +93,7 @@ def every_client() -> None:
 
 
 def monitoring() -> None:
-    """Put into the DAG ``monitor``, which asks the server what is open."""
+    """Add the task ``monitor`` to the DAG, which asks the server for its open connections."""
     task(monitor)()
 
 
@@ -105,7 +105,7 @@ def plan() -> list[int]:
 def query(index: int, pattern: str | None) -> "Row":
     """Run the workload and return its row, which becomes the task's XCom.
 
-    Raises WrongAnswerError where a nonce did not come back, with the row already in XCom.
+    Raises WrongAnswerError if a nonce did not come back; the row is in XCom even then.
     """
     from patterns.workload import Task, WrongAnswerError, run_task  # noqa: PLC0415 - imports the driver
 
@@ -114,14 +114,14 @@ def query(index: int, pattern: str | None) -> "Row":
     row = run_task(Task(pattern or alternate(params["patterns"], index), params["driver"], params["alias"],
                         params["calls"], params["hold"], context["run_id"], index))
     if row["wrong"]:
-        # A failed task's return value is lost; the row is needed all the more.
+        # The return value of a failed task is lost, but its row matters most.
         context["ti"].xcom_push("return_value", row)
         raise WrongAnswerError(f"{row['wrong']} of {row['calls']} calls did not get their nonce back")
     return row
 
 
 def ask_client(client: str) -> "Answer":
-    """Have one client ask for a nonce, and return how it got there. Skipped where it is not installed."""
+    """Ask for a nonce with one client, and return the address that it used. The task is skipped without that client."""
     from airflow.sdk.exceptions import AirflowSkipException  # noqa: PLC0415 - as below
 
     from patterns.clients import NotInstalledError, ask  # noqa: PLC0415 - imports the driver
@@ -138,7 +138,7 @@ def alternate(patterns: list[str], index: int) -> str:
 
 
 def monitor() -> "Summary":
-    """Log which drivers have connections open at the server and return it."""
+    """Log and return which drivers have connections open at the server."""
     from patterns.monitor import observe  # noqa: PLC0415 - imports the driver
 
     return observe(os.environ, get_current_context()["params"]["alias"])

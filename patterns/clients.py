@@ -1,4 +1,4 @@
-"""The clients that a task may have: each asks the server for a nonce, and says what it got there through."""
+"""The clients that a task may use. Each asks the server for a nonce, and reports the address that it used."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ QUERY = "RETURN $nonce AS nonce"
 
 
 class Answer(TypedDict):
-    """What a client found: the address it talked to, and whether that is the shared driver's."""
+    """What a client found: the address that it used, and whether that is the shared driver's."""
 
     client: str
     address: str
@@ -28,14 +28,14 @@ class NotThroughTheWorkerError(RuntimeError):
 
 
 class NotInstalledError(RuntimeError):
-    """The client is not there to be tried."""
+    """The client is not installed."""
 
 
 def ask(client: str) -> Answer:
-    """Have this client ask for a nonce.
+    """Ask for a nonce with this client.
 
-    Raises NotThroughTheWorkerError where it went another way, RuntimeError where another nonce came back,
-    NotInstalledError, and the client's own errors as they are.
+    Raises NotThroughTheWorkerError if it did not use the shared driver although there is one, RuntimeError if it got
+    another nonce, NotInstalledError if it is not installed. The client's own errors are passed on.
     """
     nonce = uuid.uuid4().hex
     found, address = CLIENTS[client](nonce)

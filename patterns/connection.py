@@ -1,4 +1,4 @@
-"""What every pattern has in common: the interface, the settings' place, and how a driver is made."""
+"""What every pattern has in common: the interface, the source of its settings, and how a driver is made."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ from patterns.target import ROOT, Target
 
 
 class PoolSettings(TypedDict, total=False):
-    """The driver settings in which patterns differ, times in seconds; one left out has the driver's default."""
+    """The driver settings in which patterns differ, times in seconds. A missing one has the driver's default."""
 
     max_connection_lifetime: float
     max_transaction_retry_time: float
@@ -24,9 +24,9 @@ class PoolSettings(TypedDict, total=False):
 
 
 class DatabaseConnection(ABC):
-    """A way to get a driver. ``drivers_created`` counts those that this object made, sync and async.
+    """A way to get a driver. ``drivers_created`` counts the drivers that this object made, sync and async.
 
-    An alias names a driver of its own; :meth:`Target.from_environment` says where it connects to. The
+    Each alias names a separate driver; :meth:`Target.from_environment` says which server it connects to. The
     environment is read once for each alias.
     """
 
@@ -41,14 +41,14 @@ class DatabaseConnection(ABC):
 
     @abstractmethod
     def get_driver(self, alias: str = ROOT) -> Driver:
-        """Return a driver for the alias. Raises SettingError where the environment names no server."""
+        """Return a driver for the alias. Raises SettingError if the environment names no server."""
 
     @abstractmethod
     async def get_async_driver(self, alias: str = ROOT) -> AsyncDriver:
-        """Return an async driver for the alias, for use in the running loop. Raises SettingError likewise."""
+        """Return an async driver for the alias, for the running loop. Raises SettingError like :meth:`get_driver`."""
 
     def target(self, alias: str = ROOT) -> Target:
-        """Return where the alias's driver connects to. Raises SettingError."""
+        """Return the server that the alias's driver connects to. Raises SettingError like :meth:`get_driver`."""
         if alias not in self._targets:
             self._targets[alias] = Target.from_environment(self._environ, alias)
         return self._targets[alias]

@@ -1,4 +1,4 @@
-"""What most DAGs do: the stock ``Neo4jHook`` of Airflow's provider, with nothing of ours in it."""
+"""What most DAGs use: the stock ``Neo4jHook`` of Airflow's provider, with nothing of this project in it."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -9,19 +9,19 @@ from neo4j import AsyncDriver, Driver
 from patterns.connection import DatabaseConnection, PoolSettings
 from patterns.target import ROOT, Target
 
-# The hook's own default, which AIRFLOW_CONN_NEO4J_DEFAULT describes.
+# The hook's own default; AIRFLOW_CONN_NEO4J_DEFAULT describes it.
 DEFAULT_ID = "neo4j_default"
 
 
 class NoAsyncDriverError(ValueError):
-    """The stock hook has the synchronous driver only."""
+    """The stock hook only has the synchronous driver."""
 
 
 class HookDatabaseConnection(DatabaseConnection):
-    """One hook for each alias, asked for its driver at every call, as ``Neo4jHook.run`` does; never closed.
+    """One hook for each alias, asked for its driver at every call, as ``Neo4jHook.run`` does, and never closed.
 
-    The alias ``root`` is the connection id ``neo4j_default``, another one ``neo4j_<alias>``. The hook takes no
-    user agent, so that the server cannot tell whose its connections are.
+    The alias ``root`` is the connection id ``neo4j_default``; any other alias is ``neo4j_<alias>``. The hook takes no
+    user agent, so the server cannot tell whose its connections are.
     """
 
     name = "hook"
@@ -32,7 +32,7 @@ class HookDatabaseConnection(DatabaseConnection):
         self._hooks: dict[str, Neo4jHook] = {}
 
     def get_driver(self, alias: str = ROOT) -> Driver:
-        """Return the hook's driver. Raises what Airflow raises where there is no such connection."""
+        """Return the hook's driver. Raises Airflow's own error if there is no such connection."""
         hook = self._hook(alias)
         if hook.client is None:
             self._count()
@@ -40,14 +40,14 @@ class HookDatabaseConnection(DatabaseConnection):
         return driver
 
     async def get_async_driver(self, alias: str = ROOT) -> AsyncDriver:
-        """Raise NoAsyncDriverError: there is none."""
+        """Raise NoAsyncDriverError, because the hook has no async driver."""
         raise NoAsyncDriverError(f"the stock Neo4jHook has no async driver (alias {alias!r}) — use driver sync")
 
     def target(self, alias: str = ROOT) -> Target:
-        """Return where the hook connects to, as Airflow's connection says."""
+        """Return the server that the hook connects to, as Airflow's connection describes it."""
         if alias not in self._targets:
             hook = self._hook(alias)
-            # The task's own kind of connection, which the provider's annotations do not know.
+            # A task has its own Connection class, which the provider's annotations do not know.
             connection: Any = hook.get_connection(hook.neo4j_conn_id)
             self._targets[alias] = Target(hook.get_uri(connection), connection.login or "", connection.password or "",
                                           connection.schema or None)

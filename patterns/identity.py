@@ -1,4 +1,4 @@
-"""Who a connection belongs to, said in its user agent and read back from the server's listing."""
+"""The owner of a connection, written into its user agent and read back from the server's list of connections."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _PARSER = re.compile(
 
 
 class Identity(NamedTuple):
-    """The owner of a driver: pattern and alias, the worker process, and the task's process forked from it.
+    """The owner of a driver: pattern and alias, the worker process, and the task process that was forked from it.
 
     All drivers that one task makes for one alias have the same identity.
     """
@@ -31,7 +31,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def of_this_process(cls, pattern: str, alias: str) -> Self:
-        """Return the identity of a driver made here: the parent of a task's process is its worker process."""
+        """Return the identity of a driver made here. The parent of a task process is its worker process."""
         return cls(__version__, pattern, alias, socket.gethostname(), os.getppid(), os.getpid())
 
     @property
@@ -41,14 +41,14 @@ class Identity(NamedTuple):
 
 
 def user_agent(identity: Identity) -> str:
-    """Return the user agent that states the identity; :func:`parse` reads it back."""
+    """Return the user agent that contains the identity; :func:`parse` reads it back."""
     return _FORMAT.format(**identity._asdict())
 
 
 def parse(agent: str | None) -> Identity | None:
-    """Return the identity that a user agent states, None where it is not one of ours.
+    """Return the identity in a user agent; None if it is not one of ours.
 
-    A listing holds other clients' agents too, and None for a connection that has not said HELLO yet.
+    The server's list also has the agents of other clients, and None for a connection that has not sent HELLO yet.
     """
     match = _PARSER.fullmatch(agent or "")
     if match is None:

@@ -14,15 +14,14 @@ from patterns.target import ROOT
 
 log = logging.getLogger(__name__)
 
-# What a driver raises that cannot reach its server, or that the server no longer lets in.
+# The errors of a driver that cannot reach its server, or that the server no longer accepts.
 UNUSABLE = (DriverError, Neo4jError)
 
 
 class ImprovedDatabaseConnection(DatabaseConnection):
-    """Shares the process's drivers: sync and async apart, and an async one only within its event loop.
+    """Shares the process's drivers. Sync and async ones are separate; an async one is only used in its event loop.
 
-    On Airflow 3 each task is a process of its own, so this saves connections within a task and none
-    between tasks.
+    On Airflow 3 each task is a separate process, so this saves connections within a task, but none between tasks.
     """
 
     name = "improved"
@@ -31,10 +30,10 @@ class ImprovedDatabaseConnection(DatabaseConnection):
                                         "keep_alive": True}
 
     def get_driver(self, alias: str = ROOT) -> Driver:
-        """Return the process's driver for the alias, or a new one where that cannot reach its server.
+        """Return the process's driver for the alias, or a new one if that driver cannot reach its server.
 
-        Raises SettingError where the environment names no server. A server that answers nothing raises
-        at the first use of the driver, not here.
+        Raises SettingError if the environment names no server. If the server does not answer, the error comes at the
+        first use of the driver, not here.
         """
         cache, create = sync_drivers(), partial(self._create, alias)
         key = Key(self.name, alias, self.target(alias), None)
@@ -52,9 +51,9 @@ class ImprovedDatabaseConnection(DatabaseConnection):
         return driver
 
     async def get_async_driver(self, alias: str = ROOT) -> AsyncDriver:
-        """Return the running loop's driver for the alias, or a new one where that cannot reach its server.
+        """Return the running loop's driver for the alias, or a new one if that driver cannot reach its server.
 
-        Raises as :meth:`get_driver` does.
+        Raises like :meth:`get_driver`.
         """
         cache, create = async_drivers(), partial(self._create_async, alias)
         key = Key(self.name, alias, self.target(alias), asyncio.get_running_loop())

@@ -1,11 +1,11 @@
-"""An exhibit of what breaks: a driver opened in the Celery worker before its pool, used by tasks forked from it.
+"""An exhibit of what breaks: a driver that a Celery worker opens before its pool, used by tasks forked from it.
 
-Nobody should do this. Pool processes and tasks are forked, so that all of them write to one socket and read
-from it, and each gets what was meant for another: wrong rows, writes that are lost, tasks that hang. A driver at
-the top of a module that the worker imports is enough to be here.
+Nobody should do this. Pool processes and tasks are forked, so all of them write to the same socket and read from it,
+and each may get another's answer: wrong rows, lost writes, tasks that hang. A driver at the top of a module that the
+worker imports is enough to cause this.
 
-Opened in ``worker_process_init`` instead, it is shared by the tasks of one pool process, which run one after the
-other: that goes well until a task ends in the middle of an answer, and the next one reads the rest of it.
+A driver that is opened in ``worker_process_init`` is shared by the tasks of one pool process, which run one after the
+other. That works until a task ends in the middle of an answer and the next one reads the rest of it.
 """
 
 import logging
@@ -25,11 +25,11 @@ _OPENED: list[Driver] = []
 
 
 class NothingInheritedError(RuntimeError):
-    """The worker that this task was forked from has opened no driver."""
+    """The worker that this task was forked from has not opened a driver."""
 
 
 def open_in_worker(environ: Mapping[str, str] | None = None) -> None:
-    """Open a driver in this process, with one connection in its pool, for all that are forked from it."""
+    """Open a driver in this process, with one connection in its pool, for all processes that are forked from it."""
     target = Target.from_environment(os.environ if environ is None else environ)
     agent = user_agent(Identity.of_this_process(InheritedDatabaseConnection.name, ROOT))
     driver = GraphDatabase.driver(target.uri, auth=target.auth, user_agent=agent)
@@ -39,13 +39,13 @@ def open_in_worker(environ: Mapping[str, str] | None = None) -> None:
 
 
 class InheritedDatabaseConnection(DatabaseConnection):
-    """The driver of the process that this one was forked from, used as if it were this one's."""
+    """The driver of the process that this one was forked from, used as if it belonged to this process."""
 
     name = "inherited"
     settings: ClassVar[PoolSettings] = {}
 
     def get_driver(self, alias: str = ROOT) -> Driver:
-        """Return the inherited driver. Raises NothingInheritedError where there is none."""
+        """Return the inherited driver. Raises NothingInheritedError if there is none."""
         if not _OPENED:
             raise NothingInheritedError(
                 f"the worker of process {os.getppid()} has opened no driver: expected a Celery worker that imports "

@@ -1,4 +1,4 @@
-"""A process's drivers, kept from call to call: what the patterns that keep any have in common."""
+"""A process's drivers, kept from call to call, for the patterns that reuse drivers."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ AnyDriver = TypeVar("AnyDriver", Driver, AsyncDriver)
 
 
 class Key(NamedTuple):
-    """What makes two requests ask for the same driver; ``loop`` is the one an async driver lives in."""
+    """What identifies a driver. ``loop`` is the event loop to which an async driver belongs."""
 
     pattern: str
     alias: str
@@ -27,7 +27,7 @@ class Key(NamedTuple):
 
 
 class Cache(Generic[AnyDriver]):
-    """Drivers by key. Decides under its lock and leaves the talking to the server to its callers."""
+    """Drivers by key. It decides under its lock, and leaves all talking to the server to its callers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,14 +42,14 @@ class Cache(Generic[AnyDriver]):
             return self._drivers[key], is_new
 
     def replace(self, key: Key, broken: AnyDriver, create: Callable[[], AnyDriver]) -> AnyDriver:
-        """Return the key's new driver: of several threads that found one broken, the first makes it."""
+        """Return the key's new driver. If several threads found the same driver broken, the first one replaces it."""
         with self._lock:
             if self._drivers.get(key) is broken:
                 self._drivers[key] = create()
             return self._drivers[key]
 
     def pop(self, condition: Callable[[Key], bool]) -> list[tuple[Key, AnyDriver]]:
-        """Take out the drivers whose key meets the condition."""
+        """Remove and return the drivers whose key meets the condition."""
         with self._lock:
             return [(key, self._drivers.pop(key)) for key in list(self._drivers) if condition(key)]
 
@@ -60,14 +60,14 @@ def sync_drivers() -> Cache[Driver]:
 
 
 def async_drivers() -> Cache[AsyncDriver]:
-    """Return this process's async drivers, those of loops that have ended left out; closed likewise."""
+    """Return this process's async drivers, without those of loops that have ended. They are closed when it ends."""
     cache = _ASYNC.get()
     _forget_closed_loops(cache)
     return cache
 
 
 def close_all() -> None:
-    """Close the process's drivers, as its exit does. Not to be called from a running event loop."""
+    """Close the process's drivers, as happens at its exit. Do not call it from a running event loop."""
     _close_async_drivers(_ASYNC.get())
     _close_sync_drivers(_SYNC.get())
 
@@ -79,7 +79,7 @@ def _forget_closed_loops(cache: Cache[AsyncDriver]) -> None:
 
 
 def _close_sync_drivers(cache: Cache[Driver]) -> None:
-    with ExitStack() as stack:  # closes the others too where one fails
+    with ExitStack() as stack:  # closes the others too if one fails
         for _, driver in cache.pop(lambda _: True):
             stack.callback(driver.close)
 

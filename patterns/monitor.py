@@ -1,7 +1,7 @@
-"""Which drivers have connections open, as the server sees it.
+"""Which drivers have connections open, according to the server.
 
-A task cannot know: each is a process of its own, so a count kept in Python never sees another task's
-drivers. The server sees every connection, and our drivers say in their user agent whose they are.
+A task cannot know this: each task is a separate process, so a count kept in Python never includes another task's
+drivers. The server sees every connection, and our drivers give their owner in the user agent.
 """
 
 import logging
@@ -27,7 +27,7 @@ UNKNOWN_CLIENT = "(unknown)"
 
 
 class Connection(NamedTuple):
-    """An open connection: ``client`` is the address' host, ``running`` that a transaction is open on it."""
+    """An open connection. ``client`` is the host in its address; ``running`` says that a transaction is open on it."""
 
     user_agent: str | None
     client: str
@@ -35,9 +35,9 @@ class Connection(NamedTuple):
 
 
 class DriverRow(TypedDict):
-    """A driver instance with connections open: task's pid, pattern and alias, seen from a client host.
+    """A driver with open connections: the task's pid, pattern and alias, as seen from a client host.
 
-    Several drivers that one task made for one alias cannot be told apart; they are one row.
+    Several drivers that one task made for one alias cannot be told apart; they share a row.
     """
 
     task: int
@@ -49,14 +49,14 @@ class DriverRow(TypedDict):
 
 
 class WorkerRow(TypedDict):
-    """A worker process (``host:pid``) and what the tasks forked from it hold open."""
+    """A worker process (``host:pid``) and what the tasks forked from it have open."""
 
     worker: str
     drivers: list[DriverRow]
 
 
 class ClientRow(TypedDict):
-    """A client that is none of ours. ``user_agent`` is None for connections that have not said HELLO."""
+    """A client that is not one of our drivers. ``user_agent`` is None for connections that have not sent HELLO."""
 
     user_agent: str | None
     client: str
@@ -65,7 +65,7 @@ class ClientRow(TypedDict):
 
 
 class Summary(TypedDict):
-    """The server's open connections at one moment, without the monitor's own. JSON-able."""
+    """The server's open connections at one moment, without the monitor's own. It can be written as JSON."""
 
     schema: Literal[1]
     open: int
@@ -80,10 +80,10 @@ class NotAllowedError(RuntimeError):
 
 
 def observe(environ: Mapping[str, str], alias: str = ROOT) -> Summary:
-    """Ask the alias's server what is open, log it as a table and return it.
+    """Ask the alias's server which connections are open, log them as a table and return them.
 
-    Raises SettingError where the environment names no server, NotAllowedError where the user may not list
-    connections, and the driver's own errors. A user without administrative rights sees its own connections.
+    Raises SettingError if the environment names no server, NotAllowedError if the user may not list connections, and
+    the driver's own errors. A user without administrative rights only sees its own connections.
     """
     target = Target.from_environment(environ, alias)
     own = user_agent(Identity.of_this_process(MONITOR_PATTERN, alias))
@@ -96,7 +96,7 @@ def observe(environ: Mapping[str, str], alias: str = ROOT) -> Summary:
 
 
 def summarise(connections: Iterable[Connection]) -> Summary:
-    """Group connections by worker process and driver instance, or by user agent and client where not ours."""
+    """Group connections by worker process and driver or, if they are not ours, by user agent and client."""
     idle: Counter[tuple[str | None, str]] = Counter()
     running: Counter[tuple[str | None, str]] = Counter()
     for agent, client, is_running in connections:
@@ -116,7 +116,7 @@ def summarise(connections: Iterable[Connection]) -> Summary:
 
 
 def table(summary: Summary) -> list[str]:
-    """Return the summary as lines of text for a log: a headline, then a line for each driver and client."""
+    """Return the summary as lines for a log: a headline, then a line for each driver and client."""
     drivers = [(worker["worker"], f"task {row['task']}", row["pattern"], row["alias"], row["client"],
                 str(row["idle"]), str(row["running"]))
                for worker in summary["workers"] for row in worker["drivers"]]

@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class ProblematicDatabaseConnection(DatabaseConnection):
-    """Makes a driver, and so a pool and a connection, each time it is asked.
+    """Makes a new driver, and so a pool and a connection, each time it is asked.
 
-    ``kept`` holds every driver of the process. Without a reference the garbage collector drops most of
-    their sockets (driver 6) or closes the drivers (driver 5), and hides what this pattern is to show.
+    ``kept`` holds every driver of the process. Without a reference, the garbage collector would drop most of their
+    sockets (driver 6) or close the drivers (driver 5), and so hide what this pattern is meant to show.
     """
 
     name = "problematic"
@@ -23,7 +23,7 @@ class ProblematicDatabaseConnection(DatabaseConnection):
     kept: ClassVar[list[Driver | AsyncDriver]] = []
 
     def get_driver(self, alias: str = ROOT) -> Driver:
-        """Return a new driver. Raises SettingError where the environment names no server."""
+        """Return a new driver. Raises SettingError if the environment names no server."""
         _announce(alias)
         driver = self._new_driver(alias)
         self.kept.append(driver)
@@ -31,7 +31,7 @@ class ProblematicDatabaseConnection(DatabaseConnection):
         return driver
 
     async def get_async_driver(self, alias: str = ROOT) -> AsyncDriver:
-        """Return a new async driver. Raises SettingError likewise."""
+        """Return a new async driver. Raises SettingError like :meth:`get_driver`."""
         _announce(alias)
         driver = self._new_async_driver(alias)
         self.kept.append(driver)

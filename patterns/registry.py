@@ -1,7 +1,7 @@
-"""The patterns by name. A new one is a module with a DatabaseConnection in it, and a line here.
+"""The patterns by name. To add one, write a module with a DatabaseConnection in it, and add a line here.
 
-Names only, resolved when a task asks for one: DAG files read the names when they are parsed, every 30
-seconds, and importing a pattern imports the driver.
+These are only names; a pattern is imported when a task asks for it. DAG files read the names each time they are parsed,
+every 30 seconds, and importing a pattern also imports the driver.
 """
 
 from pkgutil import resolve_name
@@ -24,7 +24,7 @@ class UnknownPatternError(ValueError):
 
 
 def load(name: str) -> type["DatabaseConnection"]:
-    """Import the pattern of this name, and the driver with it. Raises UnknownPatternError."""
+    """Import the pattern of this name, and with it the driver. Raises UnknownPatternError if there is none."""
     if name not in PATTERNS:
         raise UnknownPatternError(f"no pattern is called {name!r}: expected one of {', '.join(PATTERNS)} — "
                                   "check the spelling, or add it to patterns/registry.py")

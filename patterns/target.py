@@ -1,4 +1,4 @@
-"""Where a driver connects to, read once from the environment."""
+"""The server that a driver connects to, read once from the environment."""
 
 import re
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ ALIAS = r"[A-Za-z][A-Za-z0-9_]*"
 
 
 class SettingError(ValueError):
-    """The environment does not say where to connect to, or an alias cannot be one."""
+    """The environment does not say which server to connect to, or an alias is not valid."""
 
 
 class Target(NamedTuple):
-    """A server, and who we are there. ``database`` None is the user's home database.
+    """A server, and the user that logs on there. If ``database`` is None, it is the user's home database.
 
-    The password is in no text that is made of it.
+    No text made from it contains the password.
     """
 
     uri: str
@@ -27,11 +27,11 @@ class Target(NamedTuple):
     def from_environment(cls, environ: Mapping[str, str], alias: str = ROOT) -> Self:
         """Return the alias's target.
 
-        Each of ``NEO4J_<ALIAS>_URI``, ``_USERNAME``, ``_PASSWORD`` and ``_DATABASE`` falls back to
-        ``NEO4J_URI`` and so on by itself; an empty one counts as not set. The user is ``neo4j``, and the
-        database the user's home database, where nothing says otherwise.
+        Each of ``NEO4J_<ALIAS>_URI``, ``_USERNAME``, ``_PASSWORD`` and ``_DATABASE`` falls back separately to
+        ``NEO4J_URI`` and so on; an empty variable counts as not set. The defaults are the user ``neo4j`` and the user's
+        home database.
 
-        Raises SettingError where the URI or the password is missing, or the alias is no name.
+        Raises SettingError if the URI or the password is missing, or if the alias is not a name.
         """
         if not re.fullmatch(ALIAS, alias):
             raise SettingError(f"alias {alias!r} is not a name: expected letters, digits and underscores, "

@@ -1,4 +1,4 @@
-"""The pattern that reaches across tasks: the shared driver of ``worker_init``."""
+"""The pattern that shares connections across tasks: the shared driver of ``worker_init``."""
 
 import asyncio
 import logging
@@ -17,29 +17,30 @@ log = logging.getLogger(__name__)
 
 
 class WorkerDatabaseConnection(DatabaseConnection):
-    """One driver for each process, that leads to the shared driver, which stays from task to task.
+    """One driver for each process, which connects to the shared driver; that one outlives the tasks.
 
-    It needs no check before reuse: what it talks to is on the same machine, and checks the server for it.
-    Where no worker has a driver it connects by itself, as ``improved`` does. The worker has one for the
-    alias ``root`` alone; another alias connects by itself too.
+    It needs no check before reuse: its peer is on the same machine, and checks the server for it. If there is no shared
+    driver, it connects by itself, as ``improved`` does. The worker only has one for the alias ``root``; any other alias
+    also connects by itself.
     """
 
     name = "worker"
     settings: ClassVar[PoolSettings] = {}
 
     def get_driver(self, alias: str = ROOT) -> Driver:
-        """Return the process's driver for the alias. Raises SettingError where the environment names no server."""
+        """Return the process's driver for the alias. Raises SettingError if the environment names no server."""
         key = Key(self.name, alias, self.target(alias), None)
         return sync_drivers().find_or_create(key, partial(self._new_driver, alias))[0]
 
     async def get_async_driver(self, alias: str = ROOT) -> AsyncDriver:
-        """Return the running loop's driver for the alias. Raises SettingError likewise."""
+        """Return the running loop's driver for the alias. Raises SettingError like :meth:`get_driver`."""
         key = Key(self.name, alias, self.target(alias), asyncio.get_running_loop())
         return async_drivers().find_or_create(key, partial(self._new_async_driver, alias))[0]
 
     def target(self, alias: str = ROOT) -> Target:
-        """Return where the alias's driver connects to: the worker's address, where it has one. Raises SettingError."""
-        # NEO4J_WORKER_URI and its like fall back to NEO4J_URI one by one, as an alias's do.
+        """Return the server of the alias's driver: the worker's address if there is one. Raises SettingError."""
+        # NEO4J_WORKER_URI and the other variables fall back to NEO4J_URI and so on separately, as an alias's variables
+        # do.
         return super().target("worker" if alias == ROOT else alias)
 
     def _new_driver(self, alias: str) -> Driver:
@@ -57,7 +58,7 @@ class WorkerDatabaseConnection(DatabaseConnection):
         return driver
 
     def _agent(self) -> str:
-        # The server sees it only where the worker has no driver: else it sees the worker's.
+        # The server only sees this user agent if there is no shared driver; otherwise it sees the shared driver's.
         return user_agent(Identity.of_this_process(self.name, ROOT))
 
     def _created(self, kind: str) -> None:

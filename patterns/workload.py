@@ -1,7 +1,7 @@
-"""What a task does, once for every pattern, and the row that it leaves.
+"""What a task does, the same for every pattern, and the row that it returns.
 
-A task asks its pattern for a driver, opens a session, runs one ``RETURN $nonce``, consumes the result and
-closes the session, ``calls`` times; then it holds, once, with no session open and its drivers kept.
+A task asks its pattern for a driver, opens a session, runs one ``RETURN $nonce``, consumes the result and closes the
+session, ``calls`` times. Then it holds once, with no session open and its drivers kept.
 """
 
 import os
@@ -23,7 +23,7 @@ QUERY = "RETURN $nonce AS nonce"
 
 
 class Task(NamedTuple):
-    """What one task is asked to do. ``hold`` is in seconds; ``run_id`` and ``map_index`` only name it."""
+    """What one task must do. ``hold`` is in seconds; ``run_id`` and ``map_index`` are only labels."""
 
     pattern: str
     driver: DriverKind = "sync"
@@ -35,16 +35,15 @@ class Task(NamedTuple):
 
 
 class Row(TypedDict):
-    """What a task measured. JSON-able; the contract with the reader of the results.
+    """What a task measured. It can be written as JSON, and is the contract with the code that reads the results.
 
-    ``parent_pid`` is the worker process that the task's process was forked from. ``wrong`` counts the calls
-    whose nonce did not come back. ``drivers_created`` is the pattern's own count for this task.
-    ``first_result_seconds`` is the first call, from asking the pattern for a driver to the result consumed:
-    the driver, the connection and the login are in it, since connections are made at first use; imports and
-    the making of the event loop are not. ``call_seconds`` has each later call, from the session opened to
-    the session closed: a new driver's connection and login are in it, asking the pattern (with ``improved``
-    the check before reuse, a round trip) is not. ``started`` and ``ended`` are seconds since the epoch; the
-    imports and the hold lie between them.
+    ``parent_pid`` is the worker process that the task process was forked from. ``wrong`` counts the calls whose nonce
+    did not come back. ``drivers_created`` is the pattern's own count for this task. ``first_result_seconds`` is the
+    first call, from asking the pattern for a driver to the result consumed. It includes the driver, the connection and
+    the logon, since connections are made at first use; it does not include imports or the creation of the event loop.
+    ``call_seconds`` has each later call, from opening the session to closing it. It includes a new driver's connection
+    and logon, but not asking the pattern for a driver (which with ``improved`` is a round trip, the check before
+    reuse). ``started`` and ``ended`` are seconds since the epoch; the imports and the hold are between them.
     """
 
     schema: Literal[1]
@@ -67,11 +66,11 @@ class Row(TypedDict):
 
 
 class WrongAnswerError(RuntimeError):
-    """The server answered with something else than it was asked to return."""
+    """The server did not return what it was asked to return."""
 
 
 class Call(NamedTuple):
-    """What came back from one call, and its moments on the clock of time.perf_counter, in seconds."""
+    """The result of one call, and its times on the clock of time.perf_counter, in seconds."""
 
     values: list[Any]
     asked: float
@@ -81,17 +80,17 @@ class Call(NamedTuple):
 
 
 class Caller(Protocol):
-    """Makes a call the sync or the async way; the only part of the workload that exists twice."""
+    """Makes a call, synchronously or asynchronously: the only part of the workload that exists twice."""
 
     def __call__(self, nonce: str) -> Call:
-        """Ask the pattern for a driver and have the nonce returned in a session of its own."""
+        """Ask the pattern for a driver, and query the nonce in a new session."""
 
 
 def run_task(task: Task, environ: Mapping[str, str] | None = None) -> Row:
-    """Do what the task asks for and return its row. ``environ`` is the process's own where not given.
+    """Run the task and return its row. ``environ`` defaults to the process's own environment.
 
-    Raises ValueError where the task asks for no call, UnknownPatternError, SettingError, and the driver's own
-    errors as they are. A nonce that does not come back is counted and raises nothing.
+    Raises ValueError if the task has no calls, UnknownPatternError, SettingError, and the driver's own errors
+    unchanged. A nonce that does not come back is counted and raises nothing.
     """
     if task.calls < 1:
         raise ValueError(f"a task of {task.calls} calls measures nothing: expected 1 or more")
@@ -100,7 +99,7 @@ def run_task(task: Task, environ: Mapping[str, str] | None = None) -> Row:
     call = _caller(task.driver, connection, task.alias)
     nonces = [uuid.uuid4().hex for _ in range(task.calls)]
     answers = [call(nonce) for nonce in nonces]
-    # The one sleep that is meant: it stands for the work of a task that keeps its driver and asks nothing.
+    # The only intended sleep: it stands for the work of a task that keeps its driver and sends no queries.
     time.sleep(task.hold)
     wrong = sum(answer.values != [nonce] for nonce, answer in zip(nonces, answers, strict=True))
     return _row(task, connection, answers, wrong, started)

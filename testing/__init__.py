@@ -1,1 +1,1 @@
-"""What the tests and the benchmarks both need: real servers and workers, queries, waiting. It imports neither."""
+"""What tests and benchmarks both need: real servers and workers, queries, waiting. It imports neither of the two."""

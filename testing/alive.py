@@ -1,11 +1,11 @@
-"""Whether a process is still at work."""
+"""Whether a process is still running."""
 
 import psutil
 
 
 def is_alive(pid: int) -> bool:
-    """Say whether there is a process of this number that has not ended; one that nobody has waited for has."""
+    """Whether a process with this pid exists and has not ended. A zombie counts as ended."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:    # also where it ends while it is asked
+    except psutil.NoSuchProcess:    # also if it ends during this check
         return False

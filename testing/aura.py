@@ -1,8 +1,8 @@
-"""A Neo4j that is reached as an Aura instance is: over TLS alone, with routing, at a name that its certificate has.
+"""A Neo4j that is reached like an Aura instance: only over TLS, with routing, at a name that its certificate has.
 
-``python -m testing.aura FILE`` runs one until Ctrl-C, and writes FILE as Aura's console writes the file with an
-instance's credentials. One line is added: ``SSL_CERT_FILE``, since no authority has signed this certificate.
-What it does not have: load balancers, an end after an hour, pauses, and users who see their own connections only.
+``python -m testing.aura FILE`` runs one until Ctrl-C. It writes FILE in the format of the credentials file from Aura's
+console, with one more line: ``SSL_CERT_FILE``, because no authority has signed this certificate. It does not imitate
+Aura's load balancers, the end of connections after an hour, pauses, or users who only see their own connections.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from testing.services import running_service
 
 
 class Instance(NamedTuple):
-    """An instance that runs."""
+    """An instance that is running."""
 
     uri: str
     password: str
@@ -36,14 +36,14 @@ class Instance(NamedTuple):
 
     @property
     def variables(self) -> dict[str, str]:
-        """What its user sets."""
+        """The variables that its user sets."""
         return {"NEO4J_URI": self.uri, "NEO4J_USERNAME": self.username, "NEO4J_PASSWORD": self.password,
                 "NEO4J_DATABASE": self.database, "SSL_CERT_FILE": str(self.certificate)}
 
 
 @contextmanager
 def instance(folder: Path) -> Iterator[Instance]:
-    """Run one until the block ends; its files are in ``folder``."""
+    """Run an instance until the block ends; its files are in ``folder``."""
     files, port = pair(folder), ports.choose(0, variable="a test")
     made = Instance(f"neo4j+s://localhost:{port}", secrets.token_urlsafe(18), files.certificate)
     jars = neo4j_jars.ensure(Settings().downloads_dir, _tell)
@@ -66,7 +66,7 @@ def _tell(done: int, jars: int) -> None:
 
 
 def main() -> int:
-    """Run one until Ctrl-C or SIGTERM; return the exit code."""
+    """Run an instance until Ctrl-C or SIGTERM; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m testing.aura", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="where to write the variables (mode 0600)")

@@ -1,4 +1,4 @@
-"""A plain Celery app for tests and benchmarks: its tasks run in the pool process, or fork as Airflow's do."""
+"""A plain Celery app for tests and benchmarks. Its tasks run in the pool process, or in a fork as Airflow's do."""
 
 import importlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery
 from celery.worker.control import control_command
-from neo4j.exceptions import IncompleteCommit  # here, so that not every fork has to import the driver
+from neo4j.exceptions import IncompleteCommit  # imported here, so that each fork does not have to
 
 import worker_init
 from testing.waiting import wait_until
@@ -44,18 +44,18 @@ def forked(value: Any) -> dict[str, Any]:
 
 @app.task
 def mixed(number: int) -> str:
-    """Ask, write or read rows in such a child; the answer is the number."""
+    """Query, write or read rows in such a child; the answer is the number."""
     return _in_child((_ask, _write, _sum)[number % 3], number)
 
 
 @app.task
 def busy(name: str, stop: str) -> Any:
-    """Write one node after the other in such a child until a file is there; return what became of each try."""
+    """Write nodes one after the other in such a child until a file exists; return the result of each attempt."""
     return json.loads(_in_child(_busy, name, stop))
 
 
 def _in_child(work: Callable[..., Any], *arguments: Any) -> str:
-    """Return what the work returns in a forked process, as text, or the error it ends with."""
+    """Return the result of the work in a forked process, as text, or the error that ended it."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -87,7 +87,7 @@ def _sum(number: int) -> int:
 
 
 def _busy(name: str, stop: str) -> str:
-    """Write until the file is there, with a driver for ten tries. A commit that nobody knows of is tried again."""
+    """Write until the file exists, with a new driver for each ten attempts. A commit of unknown outcome is repeated."""
     answers: list[tuple[float, float]] = []
     unknown, errors = 0, []
     while not Path(stop).exists():
@@ -106,7 +106,7 @@ def _busy(name: str, stop: str) -> str:
 
 @app.task
 def in_transaction(release: str) -> Any:
-    """Stay in a transaction until a file is there."""
+    """Stay in a transaction until a file exists."""
     with worker_init.driver().session() as session, session.begin_transaction() as tx:
         tx.run("RETURN 1").consume()
         wait_until(Path(release).exists, "the task is released", 120)
@@ -117,7 +117,7 @@ def in_transaction(release: str) -> Any:
 
 @app.task
 def imported(name: str) -> bool:
-    """Import a module in such a child; say whether that was left to the child."""
+    """Import a module in such a child; return whether the child had to import it itself."""
     return bool(_in_child(_imported, name) == "True")
 
 
@@ -128,14 +128,14 @@ def _imported(name: str) -> bool:
 
 @app.task
 def waits(release: str) -> bool:
-    """Wait until a file is there; no driver is asked for."""
+    """Wait until a file exists, without asking for a driver."""
     wait_until(Path(release).exists, "the task is released", 120)
     return True
 
 
 @control_command()
 def stop_reading(state: Any) -> str:
-    """Have the worker look into no queue any more, as Kombu's reconnect did (its pull request 2492)."""
+    """Make the worker stop consuming its queues, as Kombu's reconnect did (its pull request 2492)."""
     on_tick = state.consumer.hub.on_tick
     _looks_into_queues.update(on_tick)
     on_tick.clear()
@@ -144,12 +144,12 @@ def stop_reading(state: Any) -> str:
 
 @control_command()
 def read_again(state: Any) -> str:
-    """Undo it."""
+    """Undo ``stop_reading``."""
     state.consumer.hub.on_tick.update(_looks_into_queues)
     return "it reads its queues again"
 
 
 @app.task
 def environment() -> dict[str, str]:
-    """Return what a task can see."""
+    """Return the environment that a task sees."""
     return dict(os.environ)

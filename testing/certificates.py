@@ -13,14 +13,14 @@ _NAMES = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
 
 
 class Pair(NamedTuple):
-    """A certificate and its key, each in a file of its own."""
+    """A certificate and its key, each in its own file."""
 
     certificate: Path
     key: Path
 
 
 def pair(folder: Path) -> Pair:
-    """Write a certificate for localhost and 127.0.0.1, which nobody else trusts, and its key."""
+    """Write a self-signed certificate for localhost and 127.0.0.1, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -36,7 +36,7 @@ def pair(folder: Path) -> Pair:
 
 
 def certificate(folder: Path) -> Path:
-    """Write such a certificate with its key in one file, as Python's ssl loads them."""
+    """Write such a certificate together with its key in one file, as Python's ssl module loads them."""
     path, written = folder / "certificate.pem", pair(folder)
     path.write_bytes(written.certificate.read_bytes() + written.key.read_bytes())
     return path

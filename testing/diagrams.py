@@ -1,8 +1,8 @@
-"""Draw the documentation's Mermaid diagrams as images, for the site.
+"""Draw the documentation's Mermaid diagrams as images for the site.
 
-``python -m testing.diagrams package/dist/mermaid.min.js``, with the file of the npm package mermaid (``npm pack
-mermaid@11.12.0`` and ``tar xzf`` bring it here) and an installed Chromium. An image that is there already is kept; one
-whose diagram is gone is removed. The site shows a diagram without an image as its text.
+Run ``python -m testing.diagrams package/dist/mermaid.min.js`` with the file from the npm package mermaid (``npm pack
+mermaid@11.12.0`` and ``tar xzf`` provide it) and an installed Chromium. An image that already exists is kept. An image
+whose diagram no longer exists is removed. If a diagram has no image, the site shows its text.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ DRAW = """async (text) => {
 
 
 def hooks() -> Any:
-    """Return the site's hooks, which say what a diagram is and how its image is called."""
+    """Return the site's hooks, which define what a diagram is and what its image is called."""
     spec = importlib.util.spec_from_file_location("site_hooks", DOCS / "hooks.py")
     assert spec
     assert spec.loader
@@ -36,14 +36,14 @@ def hooks() -> Any:
 
 
 def diagrams() -> dict[Path, str]:
-    """Return every diagram of the pages by the path of its image."""
+    """Return every diagram of the pages, by the path of its image."""
     site = hooks()
     return {DOCS / site.FOLDER / site.name_of(text): text for page in sorted(DOCS.rglob("*.md"))
             for text in site.DIAGRAM.findall(page.read_text(encoding="utf-8"))}
 
 
 def draw(wanted: dict[Path, str], mermaid: Path) -> None:
-    """Draw these."""
+    """Draw these diagrams."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

@@ -1,4 +1,4 @@
-"""A Neo4j of the rig's own kind, outside any stack."""
+"""A Neo4j of the kind that the rig starts, outside any stack."""
 
 import os
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from rig.stack import neo4j, neo4j_jars, processes
 from rig.stack.processes import MARK
 from rig.stack.service import reasons
 
-# Neo4j 5 has another name for the class, and refuses settings that it does not know: the rig's are of a later version.
+# Neo4j 5 has another name for the class, and refuses settings that it does not know; the rig's are of a later version.
 NEO4J_5 = "org.neo4j.server.CommunityEntryPoint"
 UNKNOWN_SETTINGS_ARE_FINE = "server.config.strict_validation.enabled=false"
 
 
 @dataclass
 class StartedNeo4j:
-    """A Neo4j that its user may stop and start."""
+    """A Neo4j that its user can stop and start."""
 
     folder: Path
     port: int
@@ -27,15 +27,15 @@ class StartedNeo4j:
     username: str = "neo4j"
     database: str = "neo4j"
     process: processes.Started | None = None
-    lock_file: Path | None = None       # of the jars of a Neo4j 5, in place of the rig's
+    lock_file: Path | None = None       # of the jars of a Neo4j 5, instead of the rig's
 
     @property
     def uri(self) -> str:
-        """Where it listens."""
+        """The URI at which it listens."""
         return f"bolt://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Return once it serves. Raises ServiceDied where it has ended instead, with the reasons of its log."""
+        """Start the server; return once it serves. Raises ServiceDied with its log's reasons if it ends instead."""
         jars = neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None, self.lock_file)
         service = neo4j.service(self.folder, jars, self.port, heap="512m", password=self.password,
                                 env={**os.environ, MARK: str(self.folder)},
@@ -52,12 +52,12 @@ class StartedNeo4j:
         Retrying(retry=retry_if_result(bool), stop=stop_after_delay(120), wait=wait_fixed(0.2))(problem)
 
     def stop(self) -> None:
-        """Return once it has ended; nothing happens where it does not run."""
+        """Stop the server; return once it has ended. Does nothing if it is not running."""
         if self.process:
             processes.stop(self.process, timeout=30)
         self.process = None
 
     def restart(self) -> None:
-        """Stop and start it, on the same port and with its data."""
+        """Stop and start the server, on the same port and with its data."""
         self.stop()
         self.start()

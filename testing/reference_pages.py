@@ -1,6 +1,6 @@
-"""Write the reference pages from the code that they are about: ``python -m testing.reference_pages``.
+"""Write the reference pages from the code that they describe: ``python -m testing.reference_pages``.
 
-A test fails where a page is not what this writes.
+A test fails if a page differs from this output.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Build what a release consists of, and check it: ``make release``. Nothing is published.
+"""Build and check everything that a release consists of: ``make release``. Nothing is published.
 
-``dist/`` then has a wheel and an sdist of each distribution, a CycloneDX list of what each was tested with, and
-SHA256SUMS.
+Afterwards ``dist/`` has a wheel and an sdist of each distribution, a CycloneDX list of the packages that each was
+tested with, and SHA256SUMS.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ PROJECT = Path(__file__).resolve().parents[1]
 DIST = PROJECT / "dist"
 DISTRIBUTIONS = {"neo4j_worker_init": PROJECT / "worker_init", "neo4j_connection_patterns": PROJECT / "patterns",
                  "neo4j_airflow_connections": PROJECT}
-RUNTIME = {"neo4j", "pytz"}         # what the first two need; the third needs all that is pinned for it
+RUNTIME = {"neo4j", "pytz"}         # what the first two need; the third one needs everything that is pinned for it
 PIN = re.compile(r"^([A-Za-z0-9_.\[\]-]+)==.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
 class Unfit(Exception):
-    """This cannot be released: what is wrong, and how to fix it."""
+    """The release cannot be made. The message says what is wrong, and how to fix it."""
 
 
 def version_of(folder: Path) -> str:
@@ -33,7 +33,7 @@ def version_of(folder: Path) -> str:
 
 
 def one_version(folders: list[Path], changelog: str) -> str:
-    """Return the version of all. Raises Unfit where they differ, or where the changelog has no heading for it."""
+    """Return the common version. Raises Unfit if versions differ, or if the changelog has no heading for it."""
     versions = {str(folder.relative_to(PROJECT)): version_of(folder) for folder in folders}
     if len(set(versions.values())) > 1:
         raise Unfit(f"the versions differ: {versions}: give every pyproject.toml the same")
@@ -44,7 +44,7 @@ def one_version(folders: list[Path], changelog: str) -> str:
 
 
 def pins(requirements: str, names: set[str] | None) -> str:
-    """Return the pins of a requirements file, with their hashes; only those of these names where there are any."""
+    """Return the pins of a requirements file, with their hashes. If ``names`` are given, only the pins of these."""
     return "".join(pin[0] for pin in PIN.finditer(requirements) if names is None or pin[1] in names)
 
 
@@ -54,7 +54,7 @@ def build(folder: Path) -> None:
 
 
 def require_whole(wheel: Path, version: str) -> None:
-    """Raise Unfit where a wheel lacks its version, its licence or its types."""
+    """Raise Unfit if a wheel lacks its version, its licence or its types."""
     with zipfile.ZipFile(wheel) as opened:
         names = opened.namelist()
         metadata = opened.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
@@ -65,7 +65,7 @@ def require_whole(wheel: Path, version: str) -> None:
 
 
 def write_sbom(name: str, folder: Path, version: str) -> None:
-    """Write the CycloneDX list of what a distribution was tested with."""
+    """Write the CycloneDX list of the packages that a distribution was tested with."""
     requirements = (PROJECT / "requirements" / "rig.txt").read_text(encoding="utf-8")
     given = pins(requirements, None if folder == PROJECT else RUNTIME)
     _run(str(Path(sys.executable).with_name("cyclonedx-py")), "requirements", "-", "--pyproject",
@@ -74,7 +74,7 @@ def write_sbom(name: str, folder: Path, version: str) -> None:
 
 
 def sums() -> Iterator[str]:
-    """Yield a line for each file, as sha256sum reads it."""
+    """Yield a line for each file, in the format of sha256sum."""
     for path in sorted(DIST.iterdir()):
         yield f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
 

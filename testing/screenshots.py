@@ -1,9 +1,9 @@
 """Take the documentation's pictures of the pages: the report, a load test's report, and Locust's page.
 
-``make up-celery`` first, then ``python -m testing.screenshots``. It shows the newest comparison and the newest load
-test of ``results/``, and starts a load test of half a minute on the running stack. Reports are also shown as on a
-phone. With names, as in ``python -m testing.screenshots report``, it takes these pictures alone; the reports need no
-stack.
+First ``make up-celery``, then ``python -m testing.screenshots``. It shows the newest comparison and the newest load
+test in ``results/``, and runs a load test of half a minute on the running stack. It takes reports at the width of a
+phone, too. With names, as in ``python -m testing.screenshots report``, it only takes these pictures. The reports need
+no stack.
 """
 
 import argparse
@@ -31,17 +31,17 @@ Picture = Callable[[Browser, Settings], None]
 
 
 def report(browser: Browser, settings: Settings) -> None:
-    """Take a comparison's report."""
+    """Take the picture of a comparison's report."""
     _report_of(browser, _newest(settings, RUN_FILE), "report")
 
 
 def load_report(browser: Browser, settings: Settings) -> None:
-    """Take a load test's report."""
+    """Take the picture of a load test's report."""
     _report_of(browser, _newest(settings, LOAD_FILE), "load-report")
 
 
 def load(browser: Browser, _settings: Settings) -> None:
-    """Take Locust's page with the tab of Neo4j's connections, while a load test runs."""
+    """Take the picture of Locust's page with the tab of Neo4j's connections, during a load test."""
     with _locust() as url:
         page = _page(browser, WIDE, url)
         page.get_by_label("Pattern (").select_option("improved")
@@ -100,7 +100,7 @@ def _locust() -> Iterator[str]:
 
 
 def main() -> None:
-    """Take them."""
+    """Take the pictures."""
     parser = argparse.ArgumentParser(prog="python -m testing.screenshots", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="name", help=f"only these: {', '.join(PICTURES)}")

@@ -1,4 +1,4 @@
-"""Real servers: a Neo4j that runs, a Redis, and driver hosts in front of the Neo4j."""
+"""Real servers: a running Neo4j, a Redis, and driver hosts in front of the Neo4j."""
 
 import os
 import subprocess
@@ -35,13 +35,13 @@ class Neo4jServer(NamedTuple):
         return int(self.uri.rsplit(":", 1)[1])
 
     def driver(self, **config: object) -> neo4j.Driver:
-        """Return a driver of its own for the server."""
+        """Return a new driver for the server."""
         return neo4j.GraphDatabase.driver(self.uri, **cast("Any", {"auth": self.auth} | config))
 
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str]:
-    """Run a Redis; the URL of its database 0."""
+    """Run a Redis until the block ends; yield the URL of its database 0."""
     port, password = ports.choose(0, variable="a test"), uuid.uuid4().hex
     service = redis.service(folder, port, password, {**os.environ, MARK: str(folder)})
     with running_service(service, folder / "redis.log"):
@@ -49,7 +49,7 @@ def redis_server(folder: Path) -> Iterator[str]:
 
 
 class Serving(NamedTuple):
-    """A ``worker-driver serve`` that runs."""
+    """A running ``worker-driver serve``."""
 
     process: "subprocess.Popen[str]"
     uri: str
@@ -62,19 +62,19 @@ class Serving(NamedTuple):
         return int(self.uri.rsplit(":", 1)[1])
 
     def driver(self, **config: object) -> neo4j.Driver:
-        """Return a driver that goes through it."""
+        """Return a driver that connects through it."""
         return neo4j.GraphDatabase.driver(self.uri, **cast("Any", {"auth": self.auth} | config))
 
 
 def _path() -> str:
-    """Return where an interpreter that has not installed the package finds it, behind what is set already."""
+    """Return a module path on which an interpreter without the package finds it, after the present path."""
     return os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(Path(__file__).resolve().parents[1]))))
 
 
 @contextmanager
 def serving(folder: Path, uri: str, auth: tuple[str, str], *, python: str = sys.executable,
             **settings: object) -> Iterator[Serving]:
-    """Run ``worker-driver serve`` in front of a server; settings without their prefix, in lower case."""
+    """Run ``worker-driver serve`` in front of a server. Settings are in lower case, without their prefix."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "NEO4J_URI": uri, "NEO4J_USERNAME": auth[0], "NEO4J_PASSWORD": auth[1],
                    "WORKER_INIT_RUNTIME_DIR": str(folder), "PYTHONPATH": _path(), "WORKER_INIT_CONNECTION_IDS": "",

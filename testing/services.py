@@ -1,4 +1,4 @@
-"""Real services of the stack, outside it: started by the rig's own means, awaited, and stopped."""
+"""Real services of the stack, outside a stack: the rig's own code starts, awaits and stops them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from rig.stack.processes import Started
 from rig.stack.service import Service, last_lines
 
 LIMIT = 300     # seconds: a loaded machine needs a minute for a Neo4j
-PATIENCE = 5    # seconds for a clean end: nothing of it is kept
+PATIENCE = 5    # seconds for a clean end; nothing of the service is kept
 
 
 @contextmanager
 def running_service(service: Service, log: Path) -> Iterator[Started]:
-    """Run a service for as long as the block takes; it serves when the block begins."""
+    """Run a service until the block ends. The service is ready when the block begins."""
     started = processes.start(service.command, env=service.env, log=log, cwd=service.cwd, user=service.user)
     try:
         Retrying(retry=retry_if_result(bool), stop=stop_after_delay(LIMIT), wait=wait_fixed(0.1))(

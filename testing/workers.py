@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 class Tasks:
-    """The tasks of :mod:`testing.celery_app` by their names, to be sent."""
+    """The tasks of :mod:`testing.celery_app` by name, ready to be sent."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -28,7 +28,7 @@ class Tasks:
 
 
 class Worker:
-    """A worker that runs, and the app that sends to it."""
+    """A running worker, and the app that sends tasks to it."""
 
     def __init__(self, process: "subprocess.Popen[str]", app: Any, folder: Path) -> None:
         self.process = process
@@ -38,15 +38,15 @@ class Worker:
 
     @property
     def log(self) -> str:
-        """What the worker's main process has said, which alone writes this file."""
+        """The log of the worker's main process, which alone writes this file."""
         return (self.folder / "worker.log").read_text()
 
     def said(self) -> str:
-        """Return what anybody has said: the worker, its pool processes, its host."""
+        """Return the output of the worker, its pool processes and its driver host."""
         return "".join(file.read_text() for file in sorted(self.folder.glob("*.log")))
 
     def stats(self) -> Any:
-        """Return the section that the bootstep adds to ``inspect stats``."""
+        """Return the section ``neo4j`` that the bootstep adds to ``inspect stats``."""
         found = wait_until(lambda: self.app.control.inspect(timeout=5, limit=1).stats(), "the worker answers")
         return next(iter(found.values()))["neo4j"]
 
@@ -64,7 +64,7 @@ class Worker:
         return [result.get(timeout=LIMIT) for result in results]
 
     def answers(self) -> bool:
-        """Whether the worker takes tasks."""
+        """Whether the worker answers a ping. Raises AssertionError if it has ended."""
         if (code := self.process.poll()) is not None:
             raise AssertionError(f"the worker ended ({code}): {self.said()}")
         return bool(self.app.control.ping(timeout=1, limit=1))
@@ -76,8 +76,8 @@ StartWorker = Callable[..., AbstractContextManager[Worker]]
 @contextmanager
 def celery_worker(server: Neo4jServer, redis: str, results: Path, folder: Path, *arguments: str,
                   **settings: str) -> Iterator[Worker]:
-    """Run a worker until the block ends; its files are in ``folder``, the results of its tasks in ``results``."""
-    # An app of this worker's own: one that has been used keeps its first broker.
+    """Run a worker until the block ends; its files are in ``folder``, its tasks' results in ``results``."""
+    # A new app for this worker: an app that has been used keeps its first broker.
     app = Celery("tests", broker=redis, backend=results.as_uri(), set_as_current=False)
     environment = {**os.environ, "TEST_BROKER": redis, "TEST_RESULTS": results.as_uri(),
                    "NEO4J_URI": server.uri, "NEO4J_USERNAME": server.username,

@@ -1,7 +1,7 @@
-"""Deliberate bugs, to see that the chaos suite finds them.
+"""Deliberate bugs, to check that the chaos suite finds them.
 
-Python imports this file at the start of a process that has its folder in PYTHONPATH, and CHAOS_BUG says which bug is
-on. It is in no package that is installed.
+Python imports this file when a process starts with this folder in PYTHONPATH. CHAOS_BUG says which bug is on. The file
+is not in any package that is installed.
 """
 
 import importlib
@@ -16,25 +16,25 @@ IS_WORKER = "celery worker" in COMMAND
 
 
 def _lease_kept() -> None:
-    """Keep the connection of a lease lent when its transaction has ended."""
+    """Keep a lease's connection lent after its transaction has ended."""
     pool = importlib.import_module("worker_init.pool")
     pool.Pool.give_back = lambda *_: None
 
 
 def _reset_skipped() -> None:
-    """Give what is left of a client that ended within a transaction to the next one."""
+    """Give what a client left open in a transaction to the next client."""
     pool = importlib.import_module("worker_init.pool")
     pool.Pool.reset_and_give_back = pool.Pool.give_back
 
 
 def _token_check_removed() -> None:
-    """Let everybody in, whatever the user name and the password."""
+    """Accept every client, whatever its user name and password."""
     door = importlib.import_module("worker_init.door")
     door.Door.judge = lambda *_: door.Verdict(None)
 
 
 def _write_repeated() -> None:
-    """Do a write again that was answered."""
+    """Repeat a write that was already answered."""
     driver = importlib.import_module("neo4j")
     once = driver.Session.execute_write
 
@@ -45,7 +45,7 @@ def _write_repeated() -> None:
 
 
 def _host_not_restarted() -> None:
-    """Replace no driver host that has died."""
+    """Do not replace a driver host that has died."""
     supervisor = importlib.import_module("worker_init.supervisor")
     spawn = supervisor.Supervisor._spawn
     seen: list[object] = []

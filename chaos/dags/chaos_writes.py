@@ -1,7 +1,7 @@
-"""A DAG for ``python -m chaos``: each task stores one row under a key of its own try, and reads it back.
+"""A DAG for ``python -m chaos``: each task stores one row under a key of its try, and reads it back.
 
-A key is stored by CREATE, so that a write that is done twice shows as two rows. A task has two retries: with these
-every task succeeds in the end, whatever has been killed under it.
+The row is stored by CREATE, so a write that is done twice shows as two rows. A task has two retries, with which every
+task succeeds in the end, whatever has been killed meanwhile.
 """
 
 from datetime import timedelta
