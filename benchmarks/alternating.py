@@ -1,8 +1,8 @@
-"""The time to a task's first result in Airflow, through a shared driver and without it.
+"""The time to a task's first result in Airflow, with a shared driver and without one.
 
-Latencies of tasks vary by a factor of two from DAG run to DAG run, so that only tasks that alternate within
-one run can be compared: ``neo4j_stress_test`` with the patterns ``improved`` and ``worker`` in turn, on
-CeleryExecutor, for each scope of the shared drivers. It brings the stack up and takes it down again::
+The latencies of tasks vary by a factor of two from DAG run to DAG run, so only tasks that alternate within one run can
+be compared. This runs ``neo4j_stress_test`` with the patterns ``improved`` and ``worker`` in turn, on CeleryExecutor,
+for each scope of the shared drivers. It starts a stack and stops it at the end::
 
     python -m benchmarks.alternating --runs 5 --tasks 200
 """
@@ -27,18 +27,18 @@ PATTERNS = ("improved", "worker")
 
 
 class Run(NamedTuple):
-    """One DAG run: the seconds to the first result of each pattern's tasks."""
+    """One DAG run: for each pattern, its tasks' seconds to the first result."""
 
     scope: str
     seconds: dict[str, list[float]]
 
     def ratio(self, statistic: Any) -> float:
-        """Return ``worker`` over ``improved`` in a statistic."""
+        """Return the ratio of ``worker`` to ``improved`` in a statistic."""
         return float(statistic(self.seconds["worker"]) / statistic(self.seconds["improved"]))
 
 
 def measure(stack: NativeStack, scope: Relay, options: argparse.Namespace) -> Iterator[Run]:
-    """Yield the runs of one scope; the first of each, which finds nothing warm, is not among them."""
+    """Yield the runs of one scope, except the first one, for which nothing is warm."""
     state = stack.switch("CeleryExecutor", scope)
     with stack.api(state) as api, api.paused(STRESS_DAG, False):
         for number in range(options.runs + 1):

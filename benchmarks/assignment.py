@@ -1,14 +1,14 @@
-"""Which pool process of a Celery worker gets the next task, and how long each process then waits for its next.
+"""Which pool process of a Celery worker gets the next task, and how long each process is idle between tasks.
 
-It decides how many connections a driver per pool process opens below saturation: a process that is asked rarely
-finds its connection closed by the idle timeout. A worker of 16 processes runs tasks of a fixed length that
-arrive at random, as dense as ``--loads`` says (the share of its processes that is busy on average)::
+This decides how many connections are opened below saturation with one driver for each pool process: if a process seldom
+gets a task, the idle timeout closes its connection. A worker of 16 processes runs tasks of a fixed length that arrive
+at random. ``--loads`` gives the share of its processes that is busy on average::
 
     python -m benchmarks.assignment
 
 For each load it prints how many processes ran a task, and how many tasks found that their process had been idle for
-longer than each of a few timeouts; beside that what :mod:`rig.capacity` says for processes that are asked in a fixed
-order, and for processes that are picked at random. Timeouts are in lengths of a task.
+longer than each of several timeouts. Beside that it prints what :mod:`rig.capacity` computes for processes that get
+tasks in a fixed order, and for processes that are picked at random. Timeouts are multiples of a task's length.
 """
 
 import argparse
@@ -36,13 +36,13 @@ TIMEOUTS = (2.0, 5.0, 10.0, 30.0)
 BROKER, FILE = "ASSIGNMENT_BROKER", "ASSIGNMENT_FILE"
 
 app = Celery("assignment", broker=os.environ.get(BROKER))
-# As Airflow's provider sets them; the scheduling is Celery's default, `-O fair`.
+# The settings of Airflow's provider; the scheduling is Celery's default, `-O fair`.
 app.conf.update(worker_prefetch_multiplier=1, task_acks_late=True, task_ignore_result=True,
                 broker_connection_retry_on_startup=True)
 
 
 class Ran(NamedTuple):
-    """A task that ran: in the process with which index, and when, in seconds since the epoch."""
+    """A task that ran: the index of its process, and when, in seconds since the epoch."""
 
     process: int
     start: float
@@ -51,7 +51,7 @@ class Ran(NamedTuple):
 
 @app.task(name="assignment.hold")
 def hold(seconds: float) -> None:
-    """Keep the process busy, and write down which one it was."""
+    """Keep the process busy, and record which process it was."""
     start = time.time()
     time.sleep(seconds)     # the work itself
     with Path(os.environ[FILE]).open("a", encoding="ascii") as file:    # one write: lines stay whole
@@ -60,7 +60,7 @@ def hold(seconds: float) -> None:
 
 @contextmanager
 def worker(processes: int, broker: str, folder: Path) -> Iterator[Path]:
-    """Run a worker; give the file in which its tasks write."""
+    """Run a worker; yield the file in which its tasks write."""
     ran = folder / "ran"
     ran.touch()
     command = [sys.executable, "-m", "celery", "-A", "benchmarks.assignment", "worker", "-c", str(processes),
@@ -76,7 +76,7 @@ def worker(processes: int, broker: str, folder: Path) -> Iterator[Path]:
 
 
 def run(ran: Path, tasks: int, length: float, rate: float, order: random.Random) -> list[Ran]:
-    """Send so many tasks at a rate per second; return what ran, once all have."""
+    """Send ``tasks`` tasks at ``rate`` per second; return the tasks that ran, once all have."""
     ran.write_text("", encoding="ascii")
     due = time.monotonic()
     for _ in range(tasks):
@@ -101,12 +101,12 @@ def gaps(ran: list[Ran]) -> list[float]:
 
 
 def result(load: float, ran: list[Ran], processes: int, length: float) -> dict[str, Any]:
-    """Return what was seen for one load, and what the two laws say to it."""
+    """Return the measurement for one load, and the prediction of both laws."""
     per_process: defaultdict[int, int] = defaultdict(int)
     for one in ran:
         per_process[one.process] += 1
     waited = gaps(ran)
-    busy = sum(one.end - one.start for one in ran) / len(ran)      # with what it takes to report
+    busy = sum(one.end - one.start for one in ran) / len(ran)      # including the time to report
     rate = (len(ran) - 1) / (ran[-1].start - ran[0].start)
     seen = {f"{timeout:g}": sum(gap > timeout * length for gap in waited) for timeout in TIMEOUTS}
     return {"load": load, "load_reached": round(rate * busy / processes, 3), "tasks": len(ran),
@@ -121,7 +121,7 @@ def result(load: float, ran: list[Ran], processes: int, length: float) -> dict[s
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--processes", type=int, default=16,
                          help="processes of the worker's pool (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: servers of their own, options, progress, and a file with the result."""
+"""What the benchmarks have in common: servers, options, progress, and a file with the result."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def end_on_sigterm() -> None:
-    """Have SIGTERM end the program as an error does, so that what it has started is stopped."""
+    """Make SIGTERM end the program as an exception does, so that everything that it started is stopped."""
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
     signal.signal(signal.SIGTERM, end)
@@ -43,9 +43,9 @@ def end_on_sigterm() -> None:
 
 @contextmanager
 def neo4j_of(options: argparse.Namespace) -> Iterator[Neo4jServer]:
-    """Give the server that was named, or one that ends with the benchmark.
+    """Yield the server that the options name, or one that ends with the benchmark.
 
-    One that cannot be used ends the program, with one line and the exit code of the error.
+    If the named server cannot be used, the program ends with one line and the exit code of the error.
     """
     if options.uri:
         with errors_in_one_line():
@@ -77,7 +77,7 @@ def _named(uri: str, user: str) -> Neo4jServer:
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Have an error that the user can understand end the program with its one line."""
+    """End the program with a single line after an error that the user can understand."""
     try:
         yield
     except RigError as error:
@@ -87,7 +87,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def neo4j_and_redis(options: argparse.Namespace) -> Iterator[tuple[Neo4jServer, str, Path]]:
-    """Give a server, the URL of a Redis and a folder for files."""
+    """Yield a server, the URL of a Redis and a folder for files."""
     with ExitStack() as stack:
         server = stack.enter_context(neo4j_of(options))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -95,12 +95,12 @@ def neo4j_and_redis(options: argparse.Namespace) -> Iterator[tuple[Neo4jServer, 
 
 
 def say(what: str) -> None:
-    """Say how far it is; the result alone goes to the standard output."""
+    """Report progress to standard error; only the result goes to standard output."""
     print(what, file=sys.stderr, flush=True)
 
 
 def conditions(began: float) -> dict[str, Any]:
-    """Return under what circumstances something was measured; ``began`` is a time.time()."""
+    """Return the circumstances of a measurement; ``began`` is the time.time() of its start."""
     return {"command": [Path(sys.argv[0]).name, *sys.argv[1:]], "began": time.strftime("%FT%TZ", time.gmtime(began)),
             "seconds": round(time.time() - began, 1), "cores": psutil.cpu_count(),
             "load_average": [round(load, 2) for load in psutil.getloadavg()], "python": platform.python_version(),
@@ -108,7 +108,7 @@ def conditions(began: float) -> dict[str, Any]:
 
 
 def write(out: Path | None, result: dict[str, Any]) -> None:
-    """Write the result where it was asked for."""
+    """Write the result to the file that the options name, if any."""
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, json.dumps(result, indent=2) + "\n")

@@ -1,8 +1,8 @@
-"""How many connections the tasks of a deployment open that has nothing but the one setting of this package.
+"""How many connections the tasks of a deployment open if only this package's single setting is added to it.
 
-The Neo4j connection ``graph`` is in Airflow's metadata database, made through its API as its web page does. No process
-of Airflow has a variable of Neo4j's or of this package's. For each executor the stock ``Neo4jHook`` and then the stock
-``Neo4jOperator`` run 100 tasks, first without and then with the package::
+The Neo4j connection ``graph`` is in Airflow's metadata database, created through Airflow's API as its web page does. No
+process of Airflow has a variable of Neo4j's or of this package's. On each executor, 100 tasks run with the stock
+``Neo4jHook`` and then with the stock ``Neo4jOperator``, first without and then with the package::
 
     python -m benchmarks.connections
 
@@ -35,7 +35,7 @@ RELAYS: dict[Relay, str] = {"none": "without the package", "process": "with it"}
 
 
 class Bare(NativeStack):
-    """A stack whose Airflow is told nothing of Neo4j."""
+    """A stack whose Airflow has no settings for Neo4j."""
 
     def _env(self, state: StackState) -> dict[str, str]:
         return {name: value for name, value in super()._env(state).items() if name not in OWN}
@@ -50,7 +50,7 @@ class Counter:
         self._last = self._newest()
 
     def opened(self) -> int:
-        """Return how many connections were opened since this was last asked, its own not among them."""
+        """Return how many connections were opened since the last call, except its own."""
         before, self._last = self._last, self._newest()
         return self._last - before - 1
 
@@ -63,7 +63,7 @@ class Counter:
 
 
 def measure(stack: NativeStack, executors: Sequence[Executor], tasks: int) -> None:
-    """Print how many connections each case has opened."""
+    """Print how many connections each case opened."""
     state = stack.state()
     with stack.api(state) as api:
         api.make_connection({"connection_id": "graph", "conn_type": "neo4j", "host": "127.0.0.1",
@@ -90,7 +90,7 @@ def measure_case(stack: NativeStack, executor: Executor, relay: Relay, case: str
 
 
 def main() -> int:
-    """Bring a stack up, measure, and take it down again."""
+    """Start a stack, measure, and stop the stack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=100, help="tasks of each DAG run (default 100)")
     parser.add_argument("--executor", choices=get_args(Executor), help="only this one (default: both)")

@@ -1,4 +1,4 @@
-"""What the driver host takes: its memory with every driver in use, what it adds to a pool process, its idle time.
+"""What the driver host needs: its memory with every driver in use, what it adds to a pool process, its idle time.
 
 Memory is the proportional set size (PSS) from ``smaps_rollup``: pages that processes share are divided
 among them. A pool process is measured after it has run forked tasks, with the package and without it.
@@ -19,7 +19,7 @@ from testing.workers import Worker, celery_worker
 
 
 def pool_processes(worker: Worker) -> list[psutil.Process]:
-    """Return the worker's pool processes: its children, but for the host."""
+    """Return the worker's pool processes: its children, except the driver host."""
     children = psutil.Process(worker.process.pid).children()
     return [child for child in children if "worker_init.host_process" not in " ".join(child.cmdline())]
 
@@ -31,7 +31,7 @@ def pool_megabytes(worker: Worker, processes: int) -> float:
 
 
 def hold_all(worker: Worker, processes: int) -> float:
-    """Have a task of each process in a transaction; return the host's PSS meanwhile."""
+    """Keep a task of each process in a transaction; return the host's PSS meanwhile."""
     release = worker.folder / "release"
     results = [worker.tasks.in_transaction.delay(str(release)) for _ in range(processes)]
     wait_until(lambda: worker.in_use() == processes, "each driver is in use")
@@ -43,7 +43,7 @@ def hold_all(worker: Worker, processes: int) -> float:
 
 
 def idle_seconds(pid: int, seconds: float) -> float:
-    """Return the processor time that a process uses while nobody asks it for anything. It must not end meanwhile."""
+    """Return the processor time that a process uses while it has nothing to do. Raises RuntimeError if it ends."""
     before = read_seconds(pid)
     try:
         psutil.Process(pid).wait(timeout=seconds)

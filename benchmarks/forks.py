@@ -1,7 +1,7 @@
-"""Forked tasks with traffic, while connections are replaced all the time: no answer may be wrong, late or lost.
+"""Forked tasks with traffic, while connections are constantly replaced: no answer may be wrong, late or lost.
 
-Plain Celery tasks that fork as Airflow's do. A third asks for a value, a third writes a node in a managed
-transaction, a third reads 500 rows. At the end the nodes are counted.
+Plain Celery tasks fork as Airflow's do. A third of them query a value, a third write a node in a managed transaction,
+and a third read 500 rows. At the end the nodes are counted.
 """
 
 import sys
@@ -21,7 +21,7 @@ _HUNG_SECONDS = 120
 
 
 def outcomes(worker: Worker, tasks: int) -> Iterator[str]:
-    """Run the tasks, one batch behind the other, and yield what became of each."""
+    """Run the tasks in batches, and yield the outcome of each."""
     ahead: list[Any] = []
     for first in range(0, tasks, _BATCH):
         ahead += [(number, worker.tasks.mixed.delay(number)) for number in range(first, min(first + _BATCH, tasks))]
@@ -42,7 +42,7 @@ def outcome(number: int, result: Any) -> str:
 
 
 def nodes(server: Neo4jServer) -> tuple[int, int]:
-    """Return how many nodes the tasks have left, and how many different ones; remove them."""
+    """Return how many nodes the tasks left, and how many of them are different; remove them."""
     with server.driver() as driver:
         count, distinct = driver.execute_query("MATCH (n:Forked) RETURN count(n), count(DISTINCT n.v)").records[0]
         driver.execute_query("MATCH (n:Forked) DELETE n")
@@ -50,7 +50,7 @@ def nodes(server: Neo4jServer) -> tuple[int, int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, print a line, write the file. The exit code is 1 where anything was not right."""
+    """Run, print a line, write the file. The exit code is 1 if anything was not right."""
     options_of = parser(__doc__)
     options_of.add_argument("--tasks", type=int, default=20_000)
     options_of.add_argument("--processes", type=int, default=16)

@@ -1,19 +1,19 @@
-"""What connections cost the server that they are opened at, and those who only want an answer from it.
+"""The cost of connections for the server, and for other clients that only want an answer from it.
 
-While tasks of one pattern run, another client asks a small query at a steady rate. The result is how much processor
-time Neo4j took, and how long that client waited for its answers, from the moment at which each query was due. A task is
-a process of its own, forked without Airflow, that does what a DAG's task does: three calls, then a hold. 100 of them
-that make a driver for every call open 300 connections::
+While tasks of one pattern run, another client (the steady client) sends a small query at a steady rate. The result is
+how much processor time Neo4j used, and how long that client waited for its answers, measured from the time at which
+each query was due. A task is a separate process, forked without Airflow, that does what a DAG's task does: three calls,
+then a hold. If it makes a driver for every call, 100 tasks open 300 connections::
 
     python -m benchmarks.harm --out harm.json
 
-The turns are run in blocks, each in random order: ``quiet`` without any task, ``problematic``, ``improved``, ``shared``
-(a shared driver in a driver host), and ``shared`` once more, which shows how far a turn differs from itself. All turns
-take the same time. Tasks and driver host have one core, Neo4j and the client that asks have all others: what the tasks
-take of the machine for themselves does not slow the queries down.
+The turns run in blocks, each in random order: ``quiet`` without any task, ``problematic``, ``improved``, ``shared`` (a
+shared driver in a driver host), and ``shared`` a second time, which shows how much a turn differs from itself. All
+turns take the same time. Tasks and driver host have one core; Neo4j and the steady client have all the others.
+So the processor time of the tasks themselves does not slow the queries down.
 
-Figures are compared block by block: the geometric mean of the blocks' ratios, with the interval of a paired t on their
-logarithms, corrected for the number of comparisons. It takes about four minutes.
+Figures are compared block by block: the geometric mean of the blocks' ratios, with the interval of a paired t-test on
+their logarithms, corrected for the number of comparisons. This takes about four minutes.
 """
 
 import argparse
@@ -56,7 +56,7 @@ AFTER = 1.0         # seconds after the last task was started that still belong 
 
 
 class Turn(NamedTuple):
-    """One turn: connections that the server accepted, processor seconds, and times of the steady query."""
+    """One turn: how many connections the server accepted, processor seconds, and times of the steady query."""
 
     kind: str
     block: int
@@ -71,7 +71,7 @@ class Turn(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """What a turn needs: the server and its process, the driver host, and the client that asks."""
+    """What a turn needs: the server and its process, the driver host, and the steady client."""
 
     server: Neo4jServer
     pid: int
@@ -90,7 +90,7 @@ class Bench(NamedTuple):
 
 
 def run_turn(bench: Bench, kind: str, block: int, options: argparse.Namespace) -> Turn:
-    """Start the tasks at even intervals, wait for their end and the turn's, and return what was seen meanwhile."""
+    """Start the tasks at even intervals, wait until they and the turn have ended, and return the measurements."""
     first, spent = bench.probe.mark(ask_start=False).id, _spent(bench)
     bench.asker.send("begin")
     began = time.monotonic()
@@ -109,11 +109,11 @@ def run_turn(bench: Bench, kind: str, block: int, options: argparse.Namespace) -
 
 
 def _answer(asker: Connection) -> list[float]:
-    """Return what the client that asks has measured. Raises RigError where it has ended."""
+    """Return the measurements of the steady client. Raises RigError if it has ended."""
     try:
         waited: list[float] = asker.recv()
     except EOFError:
-        raise RigError("the client that asks has ended by itself", "see above why") from None
+        raise RigError("the steady client has ended by itself", "its error is above") from None
     return waited
 
 
@@ -131,7 +131,7 @@ def _tasks(environment: Mapping[str, str], kind: str, options: argparse.Namespac
 
 
 def _fork(environment: Mapping[str, str], task: Task) -> int:
-    """Run a task in a process of its own, which ends as Airflow's does; its process id."""
+    """Run a task in a forked process, which ends as Airflow's does; return its process id."""
     if pid := os.fork():
         return pid
     code = 1
@@ -146,7 +146,7 @@ def _fork(environment: Mapping[str, str], task: Task) -> int:
 
 
 def ask(server: Neo4jServer, rate: float, orders: Connection) -> None:
-    """Ask at a rate over one connection until the order "stop"; send the times of a turn, in ms, at its "end"."""
+    """Send queries at a rate over one connection until the order "stop"; at "end", send back a turn's times in ms."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with server.driver() as driver, driver.session(database="neo4j") as session:
         began, number, waited, order = time.monotonic(), 0, cast("list[float]", []), ""
@@ -165,12 +165,12 @@ def ask(server: Neo4jServer, rate: float, orders: Connection) -> None:
 
 @contextmanager
 def asking(server: Neo4jServer, rate: float) -> Iterator[tuple[int, Connection]]:
-    """Have a process ask; its id, and the pipe that takes its orders."""
+    """Start the steady client's process; yield its id, and the pipe for its orders."""
     forking = multiprocessing.get_context("fork")
     mine, theirs = forking.Pipe()
     process = forking.Process(target=ask, args=(server, rate, theirs), daemon=True)
     process.start()
-    theirs.close()      # else nobody would notice here that it has ended
+    theirs.close()      # otherwise this process would not notice that the other one has ended
     try:
         yield cast("int", process.pid), mine
     finally:
@@ -182,7 +182,7 @@ def asking(server: Neo4jServer, rate: float) -> Iterator[tuple[int, Connection]]
 
 
 def listens_at(port: int) -> int:
-    """Return the process that listens at a port of this machine. Raises BadInput where none can be seen."""
+    """Return the process that listens at a port of this machine. Raises BadInput if none is visible."""
     for process in psutil.process_iter():
         try:
             if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port
@@ -196,9 +196,9 @@ def listens_at(port: int) -> int:
 
 @contextmanager
 def divided(neo4j: int, asker: int, host: int) -> Iterator[str | None]:
-    """Give tasks and driver host a core, Neo4j and the client that asks all others; say how, None where it cannot be.
+    """Give tasks and driver host one core, Neo4j and the steady client all others; restore this at the end.
 
-    All have their cores back after the block.
+    Yields a description of the division, or None if it is not possible.
     """
     cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
     if len(cores) < 2:
@@ -214,16 +214,16 @@ def divided(neo4j: int, asker: int, host: int) -> Iterator[str | None]:
 
 
 def _keep_to(cores: Sequence[int], *pids: int) -> None:
-    """Have all threads of the processes run on these cores; those to come inherit it."""
+    """Restrict all threads of the processes to these cores; later threads inherit this."""
     for pid in filter(psutil.pid_exists, pids):
         for thread in psutil.Process(pid).threads():
-            with suppress(ProcessLookupError):      # it has ended since
+            with suppress(ProcessLookupError):      # it has ended meanwhile
                 os.sched_setaffinity(thread.id, cores)
 
 
 @contextmanager
 def bench_for(options: argparse.Namespace) -> Iterator[tuple[Bench, str | None]]:
-    """Have everything that a turn needs, and say how the cores are divided. Raises BadInput."""
+    """Start everything that a turn needs, and say how the cores are divided. Raises BadInput."""
     with ExitStack() as stack:
         server = stack.enter_context(neo4j_of(options))
         pid = listens_at(server.port)
@@ -237,7 +237,7 @@ def bench_for(options: argparse.Namespace) -> Iterator[tuple[Bench, str | None]]
 
 
 def measure(bench: Bench, options: argparse.Namespace) -> list[Turn]:
-    """Run a block that is not counted, which warms everything up, and then the blocks."""
+    """Run a block that is not counted, to warm everything up, and then the blocks."""
     turns = []
     order = random.Random(options.seed)     # noqa: S311 - an order, not a secret
     for block in range(options.blocks + 1):
@@ -249,13 +249,13 @@ def measure(bench: Bench, options: argparse.Namespace) -> list[Turn]:
 
 
 def _let_close(bench: Bench) -> None:
-    """Wait until the server has closed what the turn before has left; the driver host keeps its connections."""
+    """Wait until the server has closed the connections of the previous turn; the driver host keeps its own."""
     wait_until(lambda: not any(identity.parse(row.user_agent) for row in bench.probe.sample(0).rows),
                "the server has closed the tasks' connections")
 
 
 def compared(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """Return each contrast in each figure: the ratio, its interval, and what that lets one say."""
+    """Return each contrast in each figure: the ratio, its interval, and the conclusion that this allows."""
     level = intervals.corrected(len(COMPARED) * len(FIGURES))
     return [_contrast(turns, pair, figure, level) for pair in (*COMPARED, CONTROL) for figure in FIGURES]
 
@@ -275,9 +275,10 @@ def _values(turns: Sequence[Turn], kind: str, figure: str) -> list[float]:
 
 
 def cost_of_an_opening(turns: Sequence[Turn]) -> dict[str, Any]:
-    """Return what Neo4j spends for each connection that is opened, logged on and dropped, in ms of processor time.
+    """Return the processor time that Neo4j spends on each connection that is opened, logged on and dropped, in ms.
 
-    By block: what ``problematic`` took more than ``shared``, which asks the same, divided by what it opened more.
+    For each block, this is the extra time of ``problematic`` over ``shared``, which sends the same queries, divided by
+    the number of extra connections.
     """
     pairs = zip(*(sorted((turn for turn in turns if turn.kind == kind), key=lambda turn: turn.block)
                   for kind in (PROBLEMATIC, SHARED)), strict=True)
@@ -286,7 +287,7 @@ def cost_of_an_opening(turns: Sequence[Turn]) -> dict[str, Any]:
 
 
 def table(turns: Sequence[Turn]) -> str:
-    """Return the medians of each kind of turn for a person."""
+    """Return a text table with the medians of each kind of turn."""
     heads = ("opened", "neo4j_seconds", "tasks_seconds", "host_seconds", "p50_ms", "p99_ms")
     lines = [f"{'medians of the blocks':24}" + "".join(f"{head.replace('_', ' '):>15}" for head in heads)]
     for kind in TURNS:
@@ -296,7 +297,7 @@ def table(turns: Sequence[Turn]) -> str:
 
 
 def sentences(contrasts: Sequence[dict[str, Any]], cost: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each contrast, and one for what an opening costs."""
+    """Yield a line for each contrast, and one for the cost of an opening."""
     for one in contrasts:
         ratio = "no ratio" if one["ratio"] is None else f"{one['ratio']:.2f}"
         ends = f" ({one['interval'][0]:.2f} to {one['interval'][1]:.2f})" if one["interval"] else ""
@@ -308,7 +309,7 @@ def sentences(contrasts: Sequence[dict[str, Any]], cost: Mapping[str, Any]) -> I
 
 
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the options; what cannot be is one line and exit code 2."""
+    """Read the options. A wrong one ends the program with one line and exit code 2."""
     made = parser(__doc__)
     made.add_argument("--blocks", type=int, default=8, help="blocks that are counted; 6 at least for an interval "
                       "(default: %(default)s)")

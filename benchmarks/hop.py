@@ -1,9 +1,9 @@
-"""A TCP hop in a process of its own: it makes a network slow, or ends TLS in front of a server.
+"""A TCP hop in a separate process: it makes a network slow, or ends TLS in front of a server.
 
-``python -m benchmarks.hop --target-port 7687 --delay 0.005 --connecting`` prints the port that it
-listens on. ``--delay`` is for each direction, so twice as much is added to a round trip;
-``--connecting`` also holds back a new connection for one round trip, as a network does, where a
-loopback's handshake is over at once. A delay ends up to a millisecond late: so coarse are the timers.
+``python -m benchmarks.hop --target-port 7687 --delay 0.005 --connecting`` prints the port that it listens on.
+``--delay`` applies to each direction, so it adds twice as much to a round trip. ``--connecting`` also holds back a new
+connection for one round trip, as a network does; on a loopback the handshake takes no time. A delay may end up to a
+millisecond late, because the timers are that coarse.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import IO, cast
 
 
 class _End(asyncio.Protocol):
-    """One side of a connection; what comes here goes out at ``other``, later."""
+    """One side of a connection. What arrives here goes out at ``other``, later."""
 
     def __init__(self, delay: float, other: "_End | None" = None) -> None:
         self.transport: asyncio.Transport | None = None
@@ -68,7 +68,7 @@ class _Hop:
     async def _connect(self, near: _End) -> None:
         loop = asyncio.get_running_loop()
         far = _End(self._delay, near)
-        # Its first bytes would leave when the handshake is over, and be on their way for as long as any others.
+        # Its first bytes would leave when the handshake is over, and then take as long as any others.
         near.opens_at = loop.time() + 3 * self._delay if self._connecting else 0.0
         await loop.create_connection(lambda: far, "127.0.0.1", self._target_port)
         near.other = far
@@ -91,7 +91,7 @@ async def serve(target_port: int, delay: float, certificate: Path | None, *, con
 @contextmanager
 def running(target_port: int, *, delay: float = 0.0, connecting: bool = False,
             certificate: Path | None = None) -> Iterator[int]:
-    """Run a hop in front of a port for as long as the block takes; its own port."""
+    """Run a hop in front of a port until the block ends; yield the hop's port."""
     command = [sys.executable, "-m", "benchmarks.hop", "--target-port", str(target_port), "--delay", str(delay)]
     command += ["--connecting"] * connecting + (["--certificate", str(certificate)] if certificate else [])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -1,13 +1,13 @@
-"""What a driver breaks that was opened before the fork: wrong answers, lost writes, hangs.
+"""What breaks with a driver that was opened before the fork: wrong answers, lost writes, hangs.
 
 Processes are forked as Airflow forks its tasks, and use the driver of the process that they were forked from. Each
-writes a node, reads a nonce, and reports what it believes; then the server is asked what is true::
+writes a node, reads a nonce, and reports its result. Then the server is asked what is true::
 
     python -m benchmarks.inherited --tasks 200
 
-Three ways: ``at once``, 16 tasks at a time, as where the worker itself has opened the driver before its pool; ``in
-turn``, one after the other, as where each pool process has opened its own; ``in turn, some killed``, the same, where
-every fifth task is killed in the middle of an answer, as by a timeout. No one should use a driver like that.
+There are three ways. ``at once``: 16 tasks at a time, as if the worker itself had opened the driver before its pool.
+``in turn``: one after the other, as if each pool process had opened its own. ``in turn, some killed``: the same, but
+every fifth task is killed in the middle of an answer, as by a timeout. Nobody should use a driver like that.
 """
 
 import argparse
@@ -47,7 +47,7 @@ WAYS = (Way("at once", AT_ONCE), Way("in turn", 1), Way("in turn, some killed", 
 
 
 class Task(NamedTuple):
-    """A forked task: its process, where it reports to, what it writes, and when it is given up."""
+    """A forked task: its process, the pipe for its report, what it writes, and when it counts as hung."""
 
     pid: int
     report: int
@@ -57,7 +57,7 @@ class Task(NamedTuple):
 
 
 def tasks_of(way: Way, driver: neo4j.Driver, options: argparse.Namespace) -> dict[str, Any]:
-    """Run the tasks, and return how many of them ended in which way, and the writes that they believe in."""
+    """Run the tasks; return how many of them ended in which way, and the writes that they reported."""
     ended: Counter[str] = Counter()
     believed: list[str] = []
     for began in range(0, options.tasks, way.at_once):
@@ -86,7 +86,7 @@ def _fork(driver: neo4j.Driver, is_killed: bool, limit: float) -> Task:
 
 
 def _task(driver: neo4j.Driver, nonce: str, is_killed: bool) -> dict[str, Any]:
-    """Do a task's work; whatever the driver raises is what a user would see."""
+    """Do a task's work. Any exception of the driver is what a user would see."""
     written = False
     try:
         with driver.session(database="neo4j") as session:
@@ -106,7 +106,7 @@ def _report(descriptor: int, outcome: dict[str, Any]) -> None:
 
 
 def _outcome(task: Task) -> dict[str, Any]:
-    """Wait for a task's report, and end it where it does not come."""
+    """Wait for a task's report; kill the task if there is none in time."""
     there, _, _ = select.select([task.report], [], [], max(0.0, task.until - time.monotonic()))
     text = os.read(task.report, 10_000) if there else b""
     os.close(task.report)
@@ -121,11 +121,11 @@ def _outcome(task: Task) -> dict[str, Any]:
 
 
 def measured(uri: str, auth: tuple[str, str], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield what became of the tasks of each way."""
+    """Yield the outcomes of the tasks of each way."""
     for way in WAYS:
         say(f"{way.name}: {options.tasks} tasks …")
         driver = neo4j.GraphDatabase.driver(uri, auth=auth, connection_acquisition_timeout=options.limit)
-        driver.verify_connectivity()        # one connection is in the pool: what all of them inherit
+        driver.verify_connectivity()        # one connection is in the pool, which all of them inherit
         found = tasks_of(way, driver, options)
         believed = found.pop("believed")
         with neo4j.GraphDatabase.driver(uri, auth=auth) as asking:
@@ -141,7 +141,7 @@ def main() -> int:
     options_of.add_argument("--limit", type=float, default=20.0,
                             help="seconds after which a task counts as hung (default: %(default)s)")
     options = options_of.parse_args()
-    # What the driver says of its broken connections is counted here; nobody needs to read each line of it.
+    # The driver's messages about its broken connections are counted here; nobody needs to read each of them.
     logging.getLogger("neo4j").addHandler(logging.NullHandler())
     began = time.time()
     with neo4j_of(options) as server:

@@ -1,12 +1,12 @@
 """Clients killed with ``kill -9`` in a transaction, a paused stream, a full stream and a long query.
 
-For each: how long until the server has no transaction of it any more, as the server says; how long until
-the connection is free again; whether anything that it wrote has stayed; whether the next client is served.
+For each client it measures how long it takes until the server no longer has its transaction, and until the connection
+is free again. It checks whether anything that the client wrote has stayed, and whether the next client is served.
 Asking the server takes some milliseconds, which are part of the figures.
 
-In turn with each goes a client that is connected to the server itself, without the relay: how fast Neo4j
-takes note of a client's death at best. For those over the limit it is said how long Neo4j's JVM collected
-garbage meanwhile, which stops it: it keeps a result that its client does not read.
+Each of them alternates with a client that is connected directly to the server, without the relay. This shows how fast
+Neo4j notices a client's death at best. For clients over the limit, it also reports how long Neo4j's JVM was stopped
+meanwhile for garbage collection: Neo4j keeps a result that its client does not read.
 """
 
 import multiprocessing
@@ -30,7 +30,7 @@ from worker_init.control import find_folders, read_status
 
 _MODES = ("transaction", "paused stream", "full stream", "long query")
 _MOST_SECONDS = 30.0
-# As told by the JVM's own beans, https://docs.oracle.com/en/java/javase/21/docs/api/java.management/java/lang/management/
+# From the JVM's own beans, https://docs.oracle.com/en/java/javase/21/docs/api/java.management/java/lang/management/
 # GarbageCollectorMXBean.html#getCollectionTime(): milliseconds since its start, of all its collectors.
 _COLLECTED = ("CALL dbms.queryJmx('java.lang:type=GarbageCollector,*') YIELD attributes "
               "RETURN sum(attributes.CollectionTime.value)")
@@ -38,7 +38,7 @@ _OF_THE_VICTIM = "SHOW TRANSACTIONS YIELD metaData WHERE metaData.victim = $numb
 
 
 def victim(uri: str, auth: tuple[str, str], mode: str, number: int, ready: Connection) -> None:
-    """Be a client in the midst of something until killed."""
+    """Act as a client in the middle of something, until killed."""
     metadata = {"victim": number}
     session = neo4j.GraphDatabase.driver(uri, auth=auth).session(fetch_size=-1 if mode == "full stream" else 100)
     if mode == "long query":
@@ -56,7 +56,7 @@ def victim(uri: str, auth: tuple[str, str], mode: str, number: int, ready: Conne
 
 
 def seconds_until(check: Callable[[], bool], since: float) -> float | None:
-    """Return how long after ``since`` the check was true; None: it never was."""
+    """Return how many seconds after ``since`` the check became true; None if it never did."""
     while not check():
         if time.monotonic() - since > _MOST_SECONDS:
             return None
@@ -64,7 +64,7 @@ def seconds_until(check: Callable[[], bool], since: float) -> float | None:
 
 
 def kill_one(host: Serving, direct: neo4j.Driver, via: Serving | Neo4jServer, mode: str, number: int) -> dict[str, Any]:
-    """Start a client of the relay or of the server itself, kill it, and return what was seen."""
+    """Start a client of the relay or of the server itself, kill it, and return the measurements."""
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
     client = context.Process(target=victim, args=(via.uri, via.auth, mode, number, theirs))
@@ -95,7 +95,7 @@ def kill_one(host: Serving, direct: neo4j.Driver, via: Serving | Neo4jServer, mo
 
 
 def ms(seconds: float | None) -> float | None:
-    """Return milliseconds; None for what never came."""
+    """Return milliseconds; None for something that never came."""
     return None if seconds is None else round(seconds * 1000, 2)
 
 
@@ -113,7 +113,7 @@ def summary(cases: list[dict[str, Any]], limit: float) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, print a table, write the file. The exit code is 1 where something was left behind."""
+    """Run, print a table, write the file. The exit code is 1 if anything was left behind."""
     options_of = parser(__doc__)
     options_of.add_argument("--times", type=int, default=1000, help="clients of the relay, a quarter of each kind")
     options_of.add_argument("--limit", type=float, default=100.0,

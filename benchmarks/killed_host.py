@@ -1,9 +1,9 @@
-"""The driver host killed with ``kill -9``, again and again, under tasks that write without a pause.
+"""The driver host killed with ``kill -9``, again and again, while tasks write without a pause.
 
-Each task is a forked process that writes one node after the other in managed transactions, with a new
-driver now and then. A commit whose answer was lost with the host is told as such by the client's driver
-(IncompleteCommit), which may not repeat it; the task does, as its write can be repeated. Any other error
-is a failure. At the end each node that was acknowledged has to be there, once.
+Each task is a forked process that writes one node after the other in managed transactions, with a new driver now and
+then. If the answer to a commit was lost with the host, the client's driver raises IncompleteCommit and may not repeat
+the commit; the task does, because its write can be repeated. Any other error is a failure. At the end, each node that
+was acknowledged must exist exactly once.
 """
 
 import os
@@ -23,7 +23,7 @@ from worker_init.errors import WorkerInitError
 
 
 def serving_host(folder: Path) -> dict[str, Any] | None:
-    """Return the status of the host that serves now; None while there is none."""
+    """Return the status of the host that serves now; None if there is none."""
     try:
         status = read_status(find_folders(folder)[0], 5.0)
     except (WorkerInitError, IndexError):
@@ -32,19 +32,19 @@ def serving_host(folder: Path) -> dict[str, Any] | None:
 
 
 def serves_for(folder: Path) -> float:
-    """Return the seconds since the host that serves was started, 0 where none does."""
+    """Return how many seconds ago the serving host was started; 0 if there is none."""
     status = serving_host(folder)
     return float(status["uptime_seconds"]) if status else 0.0
 
 
 def all_lend(folder: Path) -> bool:
-    """Say whether every driver of the host that serves has lent a connection."""
+    """Whether every driver of the serving host has lent a connection."""
     status = serving_host(folder)
     return status is not None and all(driver["leases"] for driver in status["drivers"])
 
 
 def kill_host(folder: Path) -> tuple[float, list[str]]:
-    """Kill the host that serves; return when, and the addresses of its drivers."""
+    """Kill the serving host; return the time, and the addresses of its drivers."""
     status = cast("dict[str, Any]", wait_until(lambda: serving_host(folder), "a host serves"))
     pid, addresses = status["pid"], [driver["address"] for driver in status["drivers"]]
     os.kill(pid, signal.SIGKILL)
@@ -54,7 +54,7 @@ def kill_host(folder: Path) -> tuple[float, list[str]]:
 
 
 def nodes(server: Neo4jServer) -> tuple[int, int]:
-    """Return how many nodes the tasks have left, and how many different ones; remove them."""
+    """Return how many nodes the tasks left, and how many of them are different; remove them."""
     with server.driver() as driver:
         count, distinct = driver.execute_query("MATCH (n:Busy) RETURN count(n), count(DISTINCT n.key)").records[0]
         driver.execute_query("MATCH (n:Busy) DELETE n")
@@ -62,13 +62,13 @@ def nodes(server: Neo4jServer) -> tuple[int, int]:
 
 
 def first_answers(kills: list[float], tasks: list[dict[str, Any]]) -> list[float]:
-    """Return how long after each kill the first answer came to somebody who asked after it, in seconds."""
+    """Return how many seconds after each kill the first answer to a later question came."""
     answers = sorted((ended, began) for task in tasks for began, ended in task["answers"])
     return [min((ended - kill for ended, began in answers if began > kill), default=float("inf")) for kill in kills]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, print a line, write the file. The exit code is 1 where a task saw another error, or a node is amiss."""
+    """Run, print a line, write the file. The exit code is 1 if a task saw another error, or a node is wrong."""
     options_of = parser(__doc__)
     options_of.add_argument("--times", type=int, default=50)
     options_of.add_argument("--tasks", type=int, default=16)
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def report(out: Path | None, began: float, tasks: list[dict[str, Any]], seen: dict[str, Any]) -> int:
-    """Say what came out, and whether it is what a user may rely on."""
+    """Print the result, and return whether a user may rely on it."""
     answers = sum(len(task["answers"]) for task in tasks)
     errors = [error for task in tasks for error in task["errors"]]
     waits = seen["seconds_to_the_next_answer"]

@@ -20,12 +20,12 @@ from rig.stack.state import StackState
 from rig.whole_file import write_whole
 
 console = Console()
-# A benchmark that takes minutes does not end because a busy machine took long for one answer.
+# A benchmark of several minutes must not fail because a busy machine took long for one answer.
 PATIENCE = 300.0
 
 
 class Configured(NativeStack):
-    """A stack whose Airflow has more in its environment: ``extra``, for every service that is started from then on."""
+    """A stack whose Airflow has ``extra`` in its environment, for every service that is started from then on."""
 
     extra: ClassVar[dict[str, str]] = {}
 
@@ -35,7 +35,7 @@ class Configured(NativeStack):
 
 def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None],
                kind: type[NativeStack] = NativeStack) -> int:
-    """Bring a stack up on CeleryExecutor, measure, take it down; return the exit code, with one line for an error."""
+    """Start a stack on CeleryExecutor, measure, stop it; return the exit code. An error prints one line."""
     end_on_sigterm()
     AirflowApi.answer_seconds = PATIENCE
     try:
@@ -54,7 +54,7 @@ def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None],
 
 
 def keep(config: Settings, name: str, figures: dict[str, Any]) -> None:
-    """Write what a benchmark has measured into the data folder, and say where."""
+    """Write the measurements into the data folder, and print the file's name."""
     file = config.data_dir / "benchmarks" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps({"at": time.time(), **figures}))
@@ -62,7 +62,7 @@ def keep(config: Settings, name: str, figures: dict[str, Any]) -> None:
 
 
 def project_with(folder: Path) -> Path:
-    """Return a project folder whose DAGs are the project's own and the benchmarks'."""
+    """Return a project folder that contains the DAGs of the project and of the benchmarks."""
     (folder / "dags").mkdir()
     here = Path(__file__).parent
     for file in [*(here.parent / "dags").glob("*.py"), *(here / "dags").glob("*.py")]:
@@ -71,7 +71,7 @@ def project_with(folder: Path) -> Path:
 
 
 def run_dag(stack: NativeStack, api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:
-    """Trigger a DAG and wait for its end; return the run's id. Raises RigError where it did not succeed."""
+    """Trigger a DAG and wait for its end; return the run's id. Raises RigError if it did not succeed."""
     run_id = api.trigger(dag_id, conf)
     state = until_ended(stack, api, dag_id, run_id, lambda _: None)
     if state != "success":

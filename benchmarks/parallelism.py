@@ -1,8 +1,9 @@
-"""What ``core.parallelism`` does to CeleryExecutor's makespan: as many as the worker has processes, and twice that.
+"""How ``core.parallelism`` affects CeleryExecutor's makespan: as many as the worker has processes, or twice that.
 
-CeleryExecutor counts a task against ``core.parallelism`` from the moment it hands it out until its scheduler has
-seen the result. With no more of them than pool processes, a process that has finished waits for the scheduler's next
-look; with more, it takes the next task from Redis. The same DAG runs alternate between the two within one stack, with
+CeleryExecutor counts a task towards ``core.parallelism`` from handing it out until its scheduler has seen the result.
+If that limit equals the number of pool processes, a process that has finished waits until the scheduler looks again.
+With a higher limit, it takes the next task from Redis. DAG runs alternate between the two within one stack, with
+scheduler and worker restarted before each, and one on LocalExecutor for comparison::
 the scheduler and the worker restarted before each, and one on LocalExecutor beside them::
 
     python -m benchmarks.parallelism --runs 3
@@ -24,7 +25,7 @@ CASES: dict[str, tuple[Executor, int]] = {
 
 
 def makespan(stack: NativeStack, executor: Executor, tasks: int) -> float:
-    """Run the DAG on an executor that has just been started; return the seconds from first queued to last ended."""
+    """Run the DAG on an executor that has just started; return the seconds from first queued to last ended."""
     state = stack.switch(executor)
     with stack.api(state) as api, api.paused(DAG, False):
         found = api.task_instances(DAG, run_dag(stack, api, DAG, {"tasks": tasks, "calls": 3, "hold": 2}), QUERY_TASK)
@@ -48,7 +49,7 @@ def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -
 
 
 def main() -> int:
-    """Bring a stack up, measure, and take it down again."""
+    """Start a stack, measure, and stop the stack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="DAG runs of each case (default 3)")
     parser.add_argument("--tasks", type=int, default=100, help="tasks of each run (default 100)")

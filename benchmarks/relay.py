@@ -1,13 +1,13 @@
-"""What the relay costs: the same work directly and through it, alternating within one run.
+"""The cost of the relay: the same work directly and through it, alternating within one run.
 
-Only ratios mean something on a shared machine, whose load changes from second to second: each pair is
-measured within milliseconds, in random order, and the ratio is the median of the ratios of short blocks
-(a block's is that of its medians), with their quartiles as ``spread``. The slow network is a hop
-that adds 5 ms to each way and holds a new connection back for one round trip more, as TCP's handshake
-does on a network; TLS is ended in front of the server by a hop as well.
+On a shared machine, whose load changes from second to second, only ratios mean something. Each pair is measured within
+milliseconds, in random order. The result is the median of the ratios of short blocks (a block's ratio is that of its
+medians), with their quartiles as ``spread``. The slow network is a hop that adds 5 ms in each direction and holds a new
+connection back for one more round trip, as TCP's handshake does on a network. For TLS, a hop in front of the server
+ends TLS.
 
-``client`` and ``host`` say what one try costs in processor time, in milliseconds: this process, without
-and with the relay, and the relay's. The rest of the time is Neo4j's, the kernel's and the hop's.
+``client`` and ``host`` are the processor time of one try, in milliseconds: of this process, without and with the relay,
+and of the relay. The rest of the time is Neo4j's, the kernel's and the hop's.
 """
 
 import random
@@ -35,7 +35,7 @@ _DELAY = 0.005
 
 
 class Pair(NamedTuple):
-    """One kind of work, both ways. ``bar`` is the ratio that is asked for."""
+    """One kind of work, both ways. ``bar`` is the ratio that must not be exceeded."""
 
     name: str
     bar: float
@@ -46,14 +46,14 @@ class Pair(NamedTuple):
 
 
 class Try(NamedTuple):
-    """What one try took: time that passed and processor time of this process, in milliseconds."""
+    """The cost of one try: elapsed time and processor time of this process, in milliseconds."""
 
     passed: float
     worked: float
 
 
 class Way(NamedTuple):
-    """A URI and who logs on there."""
+    """A URI, and the credentials to log on there."""
 
     uri: str
     auth: tuple[str, str]
@@ -64,13 +64,13 @@ class Way(NamedTuple):
 
 
 def one(driver: neo4j.Driver) -> None:
-    """Run the smallest query in a session of its own."""
+    """Run the smallest query in a new session."""
     with driver.session(database="neo4j") as session:
         session.run("RETURN 1").consume()
 
 
 def rows(driver: neo4j.Driver, number: int, at_a_time: int) -> None:
-    """Read so many rows, with a PULL for each so many; the driver's own number is 1,000."""
+    """Read ``number`` rows, with a PULL for each ``at_a_time`` of them; the driver's default is 1,000."""
     with driver.session(database="neo4j", fetch_size=at_a_time) as session:
         for _ in session.run("UNWIND range(1, $number) AS x RETURN x, 'abc' + x AS y", number=number):
             pass
@@ -137,7 +137,7 @@ def _figures(values: list[float]) -> dict[str, Any]:
 
 
 def loopback(server: Neo4jServer, host: Serving, scale: float, number: int) -> Iterator[Pair]:
-    """Yield what is compared with nothing between; drivers that are kept are kept for the whole run."""
+    """Yield the comparisons without a network in between; kept drivers are kept for the whole run."""
     with server.driver() as direct, host.driver() as relayed:
         yield Pair("RETURN 1, driver kept", 1.25, max(5, int(3000 * scale)), lambda: one(direct), lambda: one(relayed),
                    host)
@@ -153,7 +153,7 @@ def _new_driver(name: str, bar: float, repeats: int, direct: Way, host: Serving)
 
 
 def slow_network(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pair]:
-    """Yield what is compared where the server is 10 ms away."""
+    """Yield the comparisons with the server 10 ms away."""
     with (hop.running(server.port, delay=_DELAY, connecting=True) as port,
           _served(folder / "slow", f"bolt://127.0.0.1:{port}", server.auth) as host):
         yield _new_driver("… 10 ms round trip", 0.35, max(5, int(200 * scale)),
@@ -161,7 +161,7 @@ def slow_network(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pa
 
 
 def tls(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pair]:
-    """Yield what is compared where the server is reached by TLS."""
+    """Yield the comparisons with TLS."""
     with (hop.running(server.port, certificate=certificate(folder)) as port,
           _served(folder / "tls", f"bolt+ssc://127.0.0.1:{port}", server.auth) as host):
         yield _new_driver("… TLS", 0.45, max(5, int(300 * scale)),
@@ -170,7 +170,7 @@ def tls(server: Neo4jServer, folder: Path, scale: float) -> Iterator[Pair]:
 
 @contextmanager
 def _served(folder: Path, uri: str, auth: tuple[str, str]) -> Iterator[Serving]:
-    """Run a host, with as many of its connections open as will be needed."""
+    """Run a host that already has as many connections open as will be needed."""
     with serving(folder, uri, auth) as host:
         with host.driver() as driver:
             one(driver)
@@ -178,7 +178,7 @@ def _served(folder: Path, uri: str, auth: tuple[str, str]) -> Iterator[Serving]:
 
 
 def pairs(server: Neo4jServer, folder: Path, scale: float, number: int) -> Iterator[Pair]:
-    """Yield everything that is compared."""
+    """Yield every comparison."""
     with ExitStack() as stack:
         host = stack.enter_context(_served(folder / "loopback", server.uri, server.auth))
         yield from loopback(server, host, scale, number)
@@ -187,7 +187,7 @@ def pairs(server: Neo4jServer, folder: Path, scale: float, number: int) -> Itera
 
 
 def table(cases: list[dict[str, Any]]) -> str:
-    """Return the result for a person: times in milliseconds."""
+    """Return the result as a text table, with times in milliseconds."""
     lines = [f"{'':24} {'pairs':>6} {'direct':>9} {'relay':>9} {'ratio':>7} {'spread':>15} {'bar':>6} "
              f"{'client':>17} {'host':>6}"]
     for case in cases:

@@ -1,9 +1,9 @@
-"""What of the relay's cost is its own: RETURN 1 with a kept driver directly, through a copier and through hosts.
+"""The relay's own share of its cost: RETURN 1 with a kept driver directly, through a copier and through hosts.
 
-They take turns. A copier passes bytes on, on the event loop that a host runs on, and does nothing else: a relay
-cannot cost less. ``--tree`` adds a host of another checkout of this project, so that two versions are compared in one
-run. ``host`` is processor time of one try in milliseconds, of the copier or the host, from the kernel's count in
-nanoseconds. Ratios are those of ``python -m benchmarks.relay``: medians of the ratios of short blocks.
+They take turns. A copier only passes bytes on, on the same event loop as a host: a relay cannot cost less. ``--tree``
+adds a host of another checkout of this project, so that two versions can be compared in one run. ``host`` is the
+processor time of one try in milliseconds, of the copier or the host, from the kernel's count in nanoseconds. Ratios are
+those of ``python -m benchmarks.relay``: medians of the ratios of short blocks.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _WARM_UP = 60
 
 
 class Way(NamedTuple):
-    """A driver, and the process behind it; none for the direct way."""
+    """A driver, and the process behind it; None for the direct way."""
 
     driver: neo4j.Driver
     pid: int | None
@@ -59,7 +59,7 @@ class _Far(asyncio.Protocol):
 
 
 class _Near(asyncio.Protocol):
-    """The copier's connection to a client; ``early`` is what came before the server was there."""
+    """The copier's connection to a client. ``early`` is what arrived before the connection to the server was open."""
 
     transport: asyncio.Transport
 
@@ -86,7 +86,7 @@ class _Near(asyncio.Protocol):
 
 
 async def copy(target_port: int) -> int:
-    """Pass bytes on to a port until the process is ended; print the own port first."""
+    """Pass bytes on to a port until the process is ended; first print the port that this listens on."""
     server = await asyncio.get_running_loop().create_server(lambda: _Near(target_port), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
@@ -115,7 +115,7 @@ def host(server: Neo4jServer, folder: Path, tree: str) -> Iterator[Way]:
 
 
 def worked(pid: int | None) -> float:
-    """Return the processor time that a process has used, in milliseconds: that of all its threads."""
+    """Return the processor time that a process has used, in milliseconds, including all its threads."""
     if pid is None:
         return 0.0
     counts = Path(f"/proc/{pid}/task").glob("*/schedstat")
@@ -130,7 +130,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def measure(ways: dict[str, Way], blocks: int) -> list[dict[str, Any]]:
-    """Return a case for each way: its median, its ratio to the direct one with quartiles, and processor time."""
+    """Return a case for each way: its median, its ratio to the direct way with quartiles, and processor time."""
     for way in ways.values():
         for _ in range(_WARM_UP):
             one(way.driver)

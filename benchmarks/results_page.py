@@ -1,8 +1,8 @@
 """Write the tables of README.md, docs/results.md and the first tutorial from the summaries kept in docs/results.
 
-``python -m benchmarks.results_page results/RUN`` keeps the summary of that run first, without its single DAG runs: as
-seed.json or quick.json where that is its profile, else as comparison.json. Without a run the
-tables are made of what is kept.
+``python -m benchmarks.results_page results/RUN`` first keeps the summary of that run, without its single DAG runs. The
+file is seed.json or quick.json for a run with that profile, else comparison.json. Without a run, the tables are made
+from the summaries that are kept.
 """
 
 import argparse
@@ -35,14 +35,14 @@ _MEASURED = {"connections_opened": "connections opened", "connections_idle_peak"
 
 
 def keep(run: Path) -> None:
-    """Keep what the tables need of a run's summary. Raises BadInput where there is none that can be read."""
+    """Keep what the tables need from a run's summary. Raises BadInput if the run has no readable summary."""
     summary = _summary(run / "summary.json")
     name = summary.profile if summary.profile in PROFILES else COMPARISON
     write_whole(FOLDER / f"{name}.json", _without_the_rest(summary).model_dump_json(indent=1) + "\n")
 
 
 def _without_the_rest(summary: Summary) -> Summary:
-    """Return what the tables show: a committed file stays small enough to be read in a change."""
+    """Return only what the tables show, so that a committed file is small enough to be read in a change."""
     cells = [cell.model_copy(update={"conditions": {}, "metrics": {name: cell.metrics[name] for name in _MEASURED}})
              for cell in summary.cells]
     primary = [contrast for contrast in summary.contrasts if contrast.family == "primary"]
@@ -50,9 +50,9 @@ def _without_the_rest(summary: Summary) -> Summary:
 
 
 def with_tables(page: str) -> str:
-    """Return a page with each of its blocks written again.
+    """Return a page with new contents in each of its blocks.
 
-    Raises KeyError for a block of no known name, BadInput for a summary that is not there.
+    Raises KeyError if a block has no known name, BadInput if a summary is missing.
     """
     return _BLOCK.sub(lambda found: f"{found[1]}{_block(found[2])}\n{found[3]}", page)
 
@@ -71,7 +71,7 @@ def _summary(file: Path) -> Summary:
 
 
 def conditions(summary: Summary) -> str:
-    """Return how the figures came about, in one paragraph."""
+    """Return the circumstances of the figures, in one paragraph."""
     first, versions = summary.cells[0], summary.environment["versions"]
     succeeded = sum(cell.tasks_succeeded for cell in summary.cells)
     planned = sum(cell.tasks * cell.repeats for cell in summary.cells)
@@ -86,7 +86,7 @@ def conditions(summary: Summary) -> str:
 
 
 def cells(summary: Summary) -> str:
-    """Return the table of all cells: medians, with the range of the repeats where they differ."""
+    """Return the table of all cells: medians, with the range of the repeats if they differ."""
     rows = [[_pattern(cell), cell.executor.removesuffix("Executor"), "warm" if cell.warm else "fresh",
              *(_value(cell.metrics[name]) for name in _MEASURED)] for cell in summary.cells if not cell.control]
     return _table(["pattern", "executor", "workers", *_MEASURED.values()], rows)
@@ -95,8 +95,8 @@ def cells(summary: Summary) -> str:
 def contrasts(summary: Summary) -> str:
     """Return the table of the contrasts that were named beforehand.
 
-    It has the corrected intervals where a ratio has one, else the ranges of the blocks, and the noise floor where a
-    cell was run against itself.
+    It has the corrected intervals if a ratio has one, else the ranges of the blocks. If a cell was run against itself,
+    it also has the noise floor.
     """
     primary = [contrast for contrast in summary.contrasts if contrast.family == "primary"]
     has_intervals = any(contrast.ci95 for contrast in primary)
@@ -124,7 +124,7 @@ def idle(summary: Summary) -> str:
 
 
 def front(summary: Summary) -> str:
-    """Return README's four rows: CeleryExecutor's, of one DAG run."""
+    """Return README's four rows: those of CeleryExecutor, each of one DAG run."""
     wanted: list[tuple[str, Callable[[CellSummary], bool]]] = [
         (_PATTERNS["problematic"], lambda cell: cell.pattern == "problematic" and not cell.warm),
         (_PATTERNS["improved"], lambda cell: cell.pattern == "improved" and not cell.warm),

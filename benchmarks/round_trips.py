@@ -1,15 +1,15 @@
-"""What a task's calls take where the server is far away, with TLS and without, for each pattern.
+"""The time of a task's calls if the server is far away, with TLS and without, for each pattern.
 
-On a loopback the patterns hardly differ in time: what they differ in is how often they wait for a round trip. A hop
-in front of the server adds the round trip to each message, and holds a new connection back for one more, as TCP's
-handshake does. TLS is ended by a second hop behind it, so that its handshake is on the way too::
+On a loopback the patterns hardly differ in time, because they differ in how often they wait for a round trip. A hop in
+front of the server delays each message by the round trip, and holds a new connection back for one more, as TCP's
+handshake does. A second hop behind it ends TLS, so that the TLS handshake is delayed too::
 
     python -m benchmarks.round_trips --out round-trips.json
 
 A task asks its pattern for a driver, runs a query and reads the result, three times; its time ends with the last
-result. ``problematic``, ``improved`` and ``shared`` (a shared driver in a driver host, which has a connection open)
-take turns in random order; each turn of all three is a block. Ratios are the geometric mean over the blocks, with the
-interval of a paired t on their logarithms, corrected for the number of comparisons. It takes about two minutes.
+result. ``problematic``, ``improved`` and ``shared`` (a shared driver in a driver host with an open connection) take
+turns in random order; one turn of all three is a block. Ratios are the geometric mean over the blocks, with the
+interval of a paired t-test on their logarithms, corrected for the number of comparisons. This takes about two minutes.
 """
 
 import argparse
@@ -41,7 +41,7 @@ CALLS = 3
 
 
 class Place(NamedTuple):
-    """Where the server is: the round trip to it in milliseconds, and whether it is reached by TLS."""
+    """The server's distance: the round trip in milliseconds, and whether the connection uses TLS."""
 
     round_trip: float
     tls: bool
@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
 @contextmanager
 def placed(server: Neo4jServer, place: Place, folder: Path) -> Iterator[dict[str, str]]:
-    """Have the server there; the variables that lead tasks to it, and to a driver host that is as far away from it."""
+    """Place the server there; yield the variables that lead tasks to it, or to a driver host at the same distance."""
     with ExitStack() as stack:
         port, scheme = server.port, "bolt"
         if place.tls:
@@ -67,7 +67,7 @@ def placed(server: Neo4jServer, place: Place, folder: Path) -> Iterator[dict[str
 
 
 def calls_of(kind: str, environment: Mapping[str, str]) -> float:
-    """Return how long a task's calls take, in milliseconds; what it leaves open is closed afterwards."""
+    """Return how long a task's calls take, in milliseconds. What the task leaves open is closed afterwards."""
     connection = registry.load(PATTERN_OF[kind])(environment)
     began = time.perf_counter()
     for _ in range(CALLS):
@@ -81,9 +81,9 @@ def calls_of(kind: str, environment: Mapping[str, str]) -> float:
 
 
 def measure(environment: Mapping[str, str], blocks: int, order: random.Random) -> dict[str, list[float]]:
-    """Return the times of each kind of task, block by block; a block that is not counted goes before."""
+    """Return the times of each kind of task, block by block, after a block that is not counted."""
     times: dict[str, list[float]] = {kind: [] for kind in PATTERN_OF}
-    with patch.dict(os.environ, environment):       # a shared driver's address is read from there
+    with patch.dict(os.environ, environment):       # the address of a shared driver is read from the environment
         for _ in range(blocks + 1):
             for kind in order.sample(list(times), len(times)):
                 times[kind].append(calls_of(kind, environment))
@@ -91,7 +91,7 @@ def measure(environment: Mapping[str, str], blocks: int, order: random.Random) -
 
 
 def contrasts(times: Mapping[str, Sequence[float]], level: float) -> Iterator[dict[str, Any]]:
-    """Yield how the kinds compare at one place."""
+    """Yield the comparisons of the kinds at one place."""
     for of, over in COMPARED:
         found = intervals.ratios(list(zip(times[of], times[over], strict=True))) or []
         ends = intervals.of_ratio(found, level)
@@ -100,9 +100,9 @@ def contrasts(times: Mapping[str, Sequence[float]], level: float) -> Iterator[di
 
 
 def of_an_opening(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return what opening a connection and asking once takes: round trips, and milliseconds beside them.
+    """Return the cost of opening a connection and querying once: round trips, and milliseconds in addition.
 
-    A line through the medians of ``problematic``, which opens one for each call, over the round trips.
+    It is the line through the medians of ``problematic``, which opens a connection for each call, over the round trips.
     """
     found = {}
     for name, tls in (("without TLS", False), ("with TLS", True)):
@@ -115,7 +115,7 @@ def of_an_opening(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, flo
 
 
 def table(cases: Sequence[Mapping[str, Any]]) -> str:
-    """Return the medians, in milliseconds, and the ratios for a person."""
+    """Return the medians, in milliseconds, and the ratios as a text table."""
     lines = [f"{'':14}" + "".join(f"{kind:>13}" for kind in PATTERN_OF)
              + "".join(f"{f'{of} / {over}':>30}" for of, over in COMPARED)]
     for case in cases:
@@ -128,7 +128,7 @@ def table(cases: Sequence[Mapping[str, Any]]) -> str:
 
 
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the options; what cannot be is one line and exit code 2."""
+    """Read the options. A wrong one ends the program with one line and exit code 2."""
     made = parser(__doc__)
     made.add_argument("--blocks", type=int, default=12,
                       help="tasks of each pattern at each place; 6 at least for an interval (default: %(default)s)")

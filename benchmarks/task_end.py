@@ -1,9 +1,9 @@
-"""How long a pool process stays with a task that has ended, on CeleryExecutor.
+"""How long a task that has ended keeps its pool process busy, on CeleryExecutor.
 
 Airflow's supervisor, which is the pool process, waits in ``select`` for its task's sockets. When the last one closes,
-the task's process may not have ended yet; the supervisor then waits on no socket at all, which nothing ends before
-``[workers] min_heartbeat_interval`` (5 s unless set) has passed. DAG runs of tasks that do nothing alternate between
-that and 1 s, with the worker started again before each::
+the task process may not have ended yet. The supervisor then waits without any socket, until ``[workers]
+min_heartbeat_interval`` (5 s by default) has passed. DAG runs of tasks that do nothing alternate between 5 s and 1 s,
+with the worker restarted before each::
 
     python -m benchmarks.task_end --runs 3 --tasks 24
 
@@ -29,7 +29,7 @@ from testing.waiting import comes_true
 DAG = "benchmark_task_end"
 SETTING = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
 INTERVALS = (5, 1)
-# Who is held because of the interval is held for all of it, less what came between the last heartbeat and the end.
+# A task that is held by the interval is held for all of it, minus the time between the last heartbeat and its end.
 NEARLY = 0.9
 _HELD = """
     SELECT extract(epoch FROM done.date_done AT TIME ZONE 'utc') - extract(epoch FROM task.end_date)
@@ -38,7 +38,7 @@ _HELD = """
 
 
 def run_once(stack: NativeStack, interval: int, tasks: int) -> list[float]:
-    """Start the worker again, run the DAG, and return for how many seconds each task's pool process was held."""
+    """Restart the worker, run the DAG, and return how many seconds each task's pool process was held."""
     Configured.extra = {SETTING: str(interval)}
     state = stack.switch("CeleryExecutor", "none")
     with stack.api(state) as api, api.paused(DAG, False):
@@ -47,7 +47,7 @@ def run_once(stack: NativeStack, interval: int, tasks: int) -> list[float]:
 
 
 def held(state: StackState, run_id: str, tasks: int) -> list[float]:
-    """Wait until Celery has noted the end of each task; return the seconds between Airflow's end and Celery's."""
+    """Wait until Celery has recorded the end of each task; return the seconds between Airflow's end and Celery's."""
     url = postgres.url(state.ports["postgres"], state.secrets.postgres.get_secret_value(), "postgresql")
     connection = psycopg2.connect(url)
     try:
@@ -78,7 +78,7 @@ def measure(stack: NativeStack, config: Settings, runs: int, tasks: int) -> None
 
 
 def main() -> int:
-    """Bring a stack up with the benchmark's DAG beside the project's, measure, and take it down again."""
+    """Start a stack with the benchmark's DAG in addition to the project's, measure, and stop the stack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="DAG runs with each interval (default 3)")
     parser.add_argument("--tasks", type=int, default=24, help="tasks of each run (default 24)")

@@ -1,14 +1,14 @@
 """What Airflow does between the start of a task and the task's first line, with and without preloaded modules.
 
 DAG runs alternate between a worker that has imported what tasks need (``WORKER_INIT_PRELOAD``, its default) and one
-that has not (``none``). The worker is started again before each, and a first run that finds nothing warm is not
+that has not (``none``). The worker is restarted before each run, and a first run, for which nothing is warm, is not
 counted::
 
     python -m benchmarks.task_start --runs 3 --tasks 100
 
-On LocalExecutor (``--executor LocalExecutor``) it is the scheduler that imports, by the plugin in
-:mod:`worker_init.airflow_plugin`. Each task asks Neo4j once through the stock hook. ``--imports`` lists what
-the tasks had to import by themselves although modules were preloaded: add what is expensive in it to
+On LocalExecutor (``--executor LocalExecutor``) the scheduler imports the modules, with the plugin in
+:mod:`worker_init.airflow_plugin`. Each task queries Neo4j once through the stock hook. ``--imports`` lists what the
+tasks had to import by themselves in spite of the preloaded modules: add the expensive ones to
 ``worker_init.preload.MODULES``.
 """
 
@@ -44,7 +44,7 @@ Rows = list[dict[str, Any]]
 
 
 def run_once(stack: NativeStack, executor: Executor, case: str, tasks: int) -> Rows:
-    """Start the worker again, or the scheduler, run the DAG twice, and return the second run's rows."""
+    """Restart the worker or the scheduler, run the DAG twice, and return the second run's rows."""
     os.environ[VARIABLE] = Configured.extra[VARIABLE] = CASES[case]
     state = stack.switch(executor, "process")
     with stack.api(state) as api, api.paused(DAG, False):
@@ -90,7 +90,7 @@ def _print_imports(rows: Rows) -> None:
 
 
 def main() -> int:
-    """Bring a stack up with the benchmark's DAG beside the project's, measure, and take it down again."""
+    """Start a stack with the benchmark's DAG in addition to the project's, measure, and stop the stack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="DAG runs of each case (default 3)")
     parser.add_argument("--tasks", type=int, default=100, help="tasks of each run (default 100)")

@@ -1,19 +1,19 @@
-"""Short transactions a second, directly, through one driver host, and through two of them.
+"""Short transactions per second: directly, through one driver host, and through two of them.
 
-So many clients send `RETURN 1` as fast as they are answered, each over a connection of its own that is logged on before
-the clock starts. The three ways take turns, in random order, at each number of clients, and all of that is
-repeated: compare figures of one run with each other, not with another run's.
+Each client sends `RETURN 1` as fast as it is answered, over its own connection, which is logged on before the clock
+starts. The three ways take turns, in random order, for each number of clients, and all of that is repeated. Compare
+figures of the same run with each other, not with those of another run.
 
-A client is some bytes of Bolt on an event loop and not the official driver, which would take twice the processor
-time of a driver host. All clients share one process, so they take at most one core. The columns on the right say who
-was busy, in cores: the clients' process, the driver hosts, and the whole machine with Neo4j in it. Where the last one
-is about the number of the machine's cores, they share what there is, and another host cannot help.
+A client is a few bytes of Bolt on an event loop and not the official driver, which would use twice the processor time
+of a driver host. All clients share one process, so they use at most one core. The columns on the right show what was
+busy, in cores: the clients' process, the driver hosts, and the whole machine including Neo4j. If the last one is about
+the number of cores of the machine, they all share what there is, and another host cannot help.
 
-Neo4j refuses a transaction where all that run want more memory than dbms.memory.transaction.total.max allows. That is
-counted as refused and asked again, as a driver does.
+Neo4j refuses a transaction if all running ones want more memory than dbms.memory.transaction.total.max allows. Such a
+transaction is counted as refused and sent again, as a driver would do.
 
-The hosts are those of a worker with 16 pool processes (--slots), to which the clients are dealt out in turn. Without
---uri a Neo4j with a heap of 512 MB is started.
+The hosts are those of a worker with 16 pool processes (--slots), among which the clients are divided evenly. Without
+--uri, a Neo4j with a heap of 512 MB is started.
 """
 
 import asyncio
@@ -43,14 +43,14 @@ from worker_init.targets import upstreams_of
 CLIENTS = (1, 4, 16, 64, 256)
 _BOLT_5_8 = MAGIC + bytes((0, 0, 8, 5)) + bytes(12)
 _TRANSACTION = (message(Tag.RUN, "RETURN 1", {}, {}), message(Tag.PULL, {"n": -1}))
-# What a Neo4j with a small heap has to do at once before the clock starts: logons, first transactions.
+# How much a Neo4j with a small heap has to do at once before the clock starts: logons, first transactions.
 _AT_ONCE = 16
 _WARM_UP = 5
 _FIGURES = ("per_second", "p50_ms", "p99_ms", "refused", "client_cores", "host_cores", "machine_cores")
 
 
 class Place(NamedTuple):
-    """Where a client connects, and how it logs on."""
+    """The address that a client connects to, and its credentials."""
 
     port: int
     username: str
@@ -58,7 +58,7 @@ class Place(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A way to Neo4j: a place for each slot, and the pids of the hosts on it."""
+    """A way to Neo4j: a place for each slot, and the pids of the hosts on the way."""
 
     name: str
     places: list[Place]
@@ -66,9 +66,10 @@ class Way(NamedTuple):
 
 
 class Client(asyncio.Protocol):
-    """A client on a connection of its own.
+    """A client with its own connection.
 
-    ``latencies`` are those of its last ``work``'s transactions, in seconds; ``refused`` counts what Neo4j refused.
+    ``latencies`` are those of the transactions in its last ``work``, in seconds; ``refused`` counts those that Neo4j
+    refused.
     """
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class Client(asyncio.Protocol):
         self._done: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: say which version of Bolt it speaks."""
+        """asyncio: send the version of Bolt."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(_BOLT_5_8)
 
@@ -102,7 +103,7 @@ class Client(asyncio.Protocol):
             self._done.set_result(None)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """asyncio: who waits for an answer will have none."""
+        """asyncio: nobody gets an answer any more."""
         self._fail("the connection is lost")
 
     def _fail(self, why: str) -> None:
@@ -110,13 +111,13 @@ class Client(asyncio.Protocol):
             self._done.set_exception(RuntimeError(why))
 
     async def ask(self, *messages: bytes) -> None:
-        """Send messages, and wait for all of their answers."""
+        """Send messages, and wait for all answers."""
         self._done, self._due = asyncio.get_running_loop().create_future(), len(messages)
         self._transport.write(b"".join(messages))
         await self._done
 
     async def transaction(self) -> bool:
-        """Run one; False: Neo4j has no room for it at the moment."""
+        """Run one transaction. Return False if Neo4j has no room for it at the moment."""
         self._is_refused = False
         await self.ask(*_TRANSACTION)
         if self._is_refused:
@@ -132,7 +133,7 @@ class Client(asyncio.Protocol):
             await self.transaction()
 
     async def work(self, seconds: float) -> None:
-        """Run one transaction after the other for so many seconds."""
+        """Run one transaction after the other for ``seconds`` seconds."""
         self.latencies, self.refused = [], 0
         ends_at = time.perf_counter() + seconds
         while (began := time.perf_counter()) < ends_at:
@@ -142,12 +143,12 @@ class Client(asyncio.Protocol):
                 self.refused += 1
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._transport.close()
 
 
 async def connected(place: Place, room: asyncio.Semaphore) -> Client:
-    """Return a client that is logged on; ``room`` is how many may do so at once."""
+    """Return a client that is logged on; ``room`` limits how many log on at once."""
     async with room:
         _, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", place.port)
         await client.log_on(place)
@@ -155,7 +156,7 @@ async def connected(place: Place, room: asyncio.Semaphore) -> Client:
 
 
 async def measured(way: Way, clients: int, seconds: float) -> dict[str, float]:
-    """Return the figures of so many clients that work for so many seconds."""
+    """Return the figures of ``clients`` clients that work for ``seconds`` seconds."""
     room = asyncio.Semaphore(_AT_ONCE)
     running = await asyncio.gather(*(connected(way.places[number % len(way.places)], room)
                                      for number in range(clients)))
@@ -179,7 +180,7 @@ def busy_seconds(way: Way) -> tuple[float, float, float]:
 
 @contextmanager
 def ways(server: Neo4jServer, slots: int) -> Iterator[list[Way]]:
-    """Give the three ways. Hosts that are not asked take no processor time, so all of them run all the time."""
+    """Yield the three ways. Idle hosts use no processor time, so all of them run all the time."""
     direct = Way("direct", [Place(server.port, *server.auth)], [])
     with ExitStack() as stack:
         yield [direct, *(stack.enter_context(through_hosts(server, slots, hosts)) for hosts in (1, 2))]
@@ -204,14 +205,14 @@ def through_hosts(server: Neo4jServer, slots: int, hosts: int) -> Iterator[Way]:
 
 
 def place_of(found: dict[str, str]) -> Place:
-    """Return the place that a task finds in its environment."""
+    """Return the place given by the variables of a task's environment."""
     return Place(int(found["NEO4J_WORKER_URI"].rsplit(":", 1)[1]), found["NEO4J_WORKER_USERNAME"],
                  found["NEO4J_WORKER_PASSWORD"])
 
 
 async def rounds(all_ways: list[Way], numbers: list[int], times: int, seconds: float,
                  cases: dict[tuple[int, str], list[dict[str, float]]]) -> int:
-    """Measure everything so many times."""
+    """Measure everything ``times`` times."""
     began, done, total = time.monotonic(), 0, times * len(numbers) * len(all_ways)
     for _, clients in product(range(times), numbers):
         for way in random.sample(all_ways, len(all_ways)):
@@ -228,7 +229,7 @@ def medians(tries: list[dict[str, float]]) -> dict[str, float]:
 
 
 def table(cases: list[dict[str, Any]]) -> str:
-    """Return the result for a person."""
+    """Return the result as a text table."""
     lines = [f"{'clients':>7} {'':8} {'per second':>10} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8}   "
              f"busy cores: {'clients':>7} {'hosts':>5} {'machine':>7}"]
     lines += [f"{case['clients']:7} {case['way']:8} {case['per_second']:10.0f} {case['p50_ms']:8.2f} "

@@ -22,7 +22,7 @@ with DAG("benchmark_hook", **OPTIONS):
 
     @task(task_id="query")
     def by_hook(parameters: dict[str, int]) -> int:
-        """Ask Neo4j once; return the process that the task was forked from."""
+        """Query Neo4j once; return the process that the task was forked from."""
         import os  # noqa: PLC0415
 
         answer = Neo4jHook(conn_id=CONNECTION).run("RETURN $index AS index", parameters)

@@ -1,4 +1,4 @@
-"""A DAG for ``python -m benchmarks.task_start``: each task says what its process did before its first line."""
+"""A DAG for ``python -m benchmarks.task_start``: each task reports what its process did before its first line."""
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
@@ -12,8 +12,8 @@ with DAG("benchmark_task_start", schedule=None, catchup=False, is_paused_upon_cr
 
     @task
     def start(index: int) -> dict[str, object]:
-        """Note the moment, ask Neo4j once by the stock hook, and return what that took and imported."""
-        import os  # noqa: PLC0415 - what a task needs it imports by itself, as users' DAGs do
+        """Note the time, query Neo4j once through the stock hook, and return what that took and imported."""
+        import os  # noqa: PLC0415 - a task imports what it needs by itself, as users' DAGs do
         import time  # noqa: PLC0415
 
         first_line, processor_seconds = time.time(), time.process_time()
