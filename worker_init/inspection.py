@@ -1,10 +1,13 @@
 """The driver host in ``celery inspect stats``, and therefore on Flower's worker page and in Flower's API."""
 
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from celery import bootsteps
 
 from worker_init.lifecycle import this_process
+from worker_init.measures import upstream_name
 
 
 class DriverHostStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -35,12 +38,17 @@ class DriverHostStep(bootsteps.StartStopStep):  # type: ignore[misc]
 def lines(status: dict[str, Any]) -> dict[str, str]:
     """Return one line for all drivers together and one for each, in a form that Flower's tab *Other* shows well.
 
-    Flower has a row for each key, in this order. It would break a key at a space if the value is as long as the section
-    ``neo4j``, so the keys have no-break spaces.
+    Flower has a row for each key, in this order. A slot has a driver for each upstream, so the key of its second driver
+    ends in ``(2)``. Flower would break a key at a space if a value is as long as the section ``neo4j``, so the keys
+    have no-break spaces.
     """
     drivers = status.get("drivers", [])
-    found = {"neo4j total": total(status, drivers),
-             **{f"neo4j slot {driver['slot']}": line(driver) for driver in drivers}}
+    found = {"neo4j total": total(status, drivers)}
+    name_upstream = len({driver["upstream"] for driver in drivers}) > 1
+    for slot, of_slot in groupby(drivers, key=itemgetter("slot")):
+        for number, driver in enumerate(of_slot, 1):
+            key = f"neo4j slot {slot}" + (f" ({number})" if number > 1 else "")
+            found[key] = line(driver, name_upstream=name_upstream)
     return {key.replace(" ", "\N{NO-BREAK SPACE}"): text for key, text in found.items()}
 
 
@@ -58,11 +66,13 @@ def _sum(drivers: list[dict[str, Any]], part: str, field: str) -> int:
     return sum(driver[part][field] for driver in drivers)
 
 
-def line(driver: dict[str, Any]) -> str:
-    """Return one line for a driver: its pool process comes first, and its last error at the end."""
+def line(driver: dict[str, Any], *, name_upstream: bool = False) -> str:
+    """Return one line for a driver: its pool process comes first, then its upstream if wanted; at the end an error."""
     connections, waits = driver["connections"], driver["waits"]
-    processes = " ".join(map(str, driver["processes"])) or "none"
+    who = f"process {' '.join(map(str, driver['processes'])) or 'none'}"
+    if name_upstream:
+        who += f", {upstream_name(driver['upstream'])}"
     trouble = f"; {driver['errors']} errors, the last: {driver['last_error']}" if driver["last_error"] else ""
-    return (f"process {processes}: {driver['state']}, {connections['open']} open, {connections['in_use']} in use "
+    return (f"{who}: {driver['state']}, {connections['open']} open, {connections['in_use']} in use "
             f"({connections['opened']} opened); {driver['leases']} leases, {waits['total']} waits "
             f"(longest {waits['longest_seconds']} s){trouble}")

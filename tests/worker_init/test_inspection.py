@@ -5,7 +5,8 @@ from typing import Any
 from worker_init.inspection import line, lines
 
 DRIVER: dict[str, Any] = {
-    "slot": 3, "processes": [4711], "state": "up", "leases": 21, "errors": 0, "last_error": None,
+    "slot": 3, "processes": [4711], "state": "up", "upstream": "neo4j://graph:7687",
+    "leases": 21, "errors": 0, "last_error": None,
     "connections": {"open": 1, "opened": 2, "closed": 1, "in_use": 0, "max_size": 100},
     "waits": {"now": 0, "total": 3, "timed_out": 0, "seconds": 0.2, "longest_seconds": 0.087},
     "clients": {"now": 0, "total": 7, "refused": 0}}
@@ -22,6 +23,17 @@ def test_all_drivers_together_come_first_and_then_one_line_for_each_slot() -> No
     first, _, last = found.values()
     assert first == "serving: 2 connections open, 0 in use (4 opened); 42 leases, 6 waits, 0 errors"
     assert last.startswith("process 4712: ")
+
+
+def test_a_slot_with_two_upstreams_has_a_line_for_each_that_names_it() -> None:
+    other = DRIVER | {"upstream": "bolt+s://other.example.org", "leases": 4}
+    found = lines({"state": "serving", "drivers": [DRIVER, other, other, DRIVER | {"slot": 4, "processes": [4712]}]})
+    assert [key.replace("\N{NO-BREAK SPACE}", " ") for key in found] == [
+        "neo4j total", "neo4j slot 3", "neo4j slot 3 (2)", "neo4j slot 3 (3)", "neo4j slot 4"]
+    _, first, second, _, last = found.values()
+    assert first.startswith("process 4711, neo4j://graph:7687: up, 1 open, 0 in use (2 opened); 21 leases, ")
+    assert second.startswith("process 4711, bolt+s://other.example.org: up, 1 open, 0 in use (2 opened); 4 leases, ")
+    assert last.startswith("process 4712, neo4j://graph:7687: up, ")
 
 
 def test_no_key_has_a_space_at_which_flower_would_break_it() -> None:
