@@ -19,10 +19,11 @@ from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from loadtest.process import CONNECTIONS
 from loadtest.target import Target
-from loadtest.watch import EVERY, Share, Watcher, by_pattern
+from loadtest.watch import EVERY, Share, Tally, Watcher
 from rig import records, runs
+from rig.experiment.profiles import NAMELESS
 from rig.load import schedule, summary
-from rig.load.figures import LEFT_SECONDS, opened_by_run
+from rig.load.figures import LEFT_SECONDS, counted, opened_by_run
 from rig.load.records import Deployment, Load, LoadRun, LoadSample, LoadTestRecord, Thresholds
 from rig.load.schedule import stages_of
 from rig.records import LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE
@@ -51,7 +52,9 @@ class LoadTest:
         self._reports: dict[str, tuple[float, dict[str, Any]]] = {}
         self._record = LoadTestRecord(
             run=self.folder.name, status="running", started_at=started_at, load=load, thresholds=thresholds,
-            processes=processes, deployment=Deployment(airflow=target.airflow, executor=target.executor))
+            processes=processes, deployment=Deployment(
+                airflow=target.airflow, executor=target.executor,
+                own_neo4j=target.neo4j.alone if target.neo4j else None))
         self._write()
 
     @property
@@ -80,7 +83,7 @@ class LoadTest:
             "poll_seconds": self._record.poll_seconds + report["poll_seconds"]})
         records.append(self.folder / LOAD_RUNS_FILE, new)
         for run in new:
-            if run.state == "success" and (opened := opened_by_run(run, self.series)) is not None:
+            if run.state == "success" and (opened := opened_by_run(run, counted(self.series))) is not None:
                 self._environment.events.request.fire(
                     request_type="Neo4j", name=CONNECTIONS, response_time=opened, response_length=0, response=None,
                     context={}, exception=None)
@@ -138,7 +141,7 @@ class Master:
         self.ended: deque[LoadRun] = deque(maxlen=KEPT)
         self.summary: dict[str, Any] | None = None
         self.watcher = watcher
-        self._base: int | None = None       # what the watch had counted when the last test began
+        self._tally = Tally()
         self.on_no_more: Callable[[], None] = lambda: None      # have no more DAG runs arrive, in every process
         self.report: Callable[[], dict[str, Any]] | None = None         # of the process's own users, where it has any
         self._environment = environment
@@ -156,7 +159,8 @@ class Master:
 
     def begin(self, load: Load, thresholds: Thresholds, results: Path, *, started_at: float, processes: int) -> None:
         """Begin a test."""
-        self.summary = self._base = None
+        self.summary, self._tally = None, Tally()
+        self.watcher.nameless = load.pattern in NAMELESS
         self.test = LoadTest(self._environment, load, thresholds, self.watcher.target, results, started_at=started_at,
                          processes=processes)
 
@@ -215,20 +219,9 @@ class Master:
         look, states = seen.look, seen.states
         return LoadSample(
             t=look.t if look else time.time(), trouble=seen.trouble, workers=seen.workers, resources=seen.resources,
-            **(_of_neo4j(look, self._before(look.opened)) if look else {}),
+            **(self._tally.of(look) if look else {}),
             runs_queued=None if states is None else states.get("queued", 0),
             runs_running=None if states is None else states.get("running", 0), **_of_test(test))
-
-    def _before(self, opened: int | None) -> int:
-        """Return what had been counted when the last test began."""
-        if self._base is None:
-            self._base = opened
-        return self._base or 0
-
-
-def _of_neo4j(look: Any, base: int) -> dict[str, Any]:
-    return {"open": len(look.pattern_of), "running": len(look.running), "patterns": by_pattern(look),
-            "opened": None if look.opened is None else look.opened - base}
 
 
 def _of_test(test: LoadTest | None) -> dict[str, Any]:

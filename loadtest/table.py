@@ -2,10 +2,12 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from rig import others
+from rig.load.figures import counted
 from rig.load.records import LoadSample
 
 RATE_SECONDS = 10.0     # over which connections opened per second are averaged
@@ -31,7 +33,7 @@ def point(sample: LoadSample) -> dict[str, Any]:
                 name: [one.processes, one.open, one.in_use, one.opened] for name, one in sample.workers.items()}}
 
 
-def as_csv(series: list[LoadSample]) -> str:
+def as_csv(series: Sequence[LoadSample]) -> str:
     """Return samples as CSV: one line for each, nothing where a value could not be had."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
@@ -40,7 +42,7 @@ def as_csv(series: list[LoadSample]) -> str:
     return file.getvalue()
 
 
-def opened_per_second(series: list[LoadSample]) -> list[float]:
+def opened_per_second(series: Sequence[LoadSample]) -> list[float]:
     """Return, for each sample that has one, what was opened per second over the RATE_SECONDS before it."""
     counted = [sample for sample in series if sample.opened is not None]
     rates, first = [], 0
@@ -53,9 +55,9 @@ def opened_per_second(series: list[LoadSample]) -> list[float]:
     return rates
 
 
-def table(live: list[LoadSample]) -> list[Row]:
+def table(live: Sequence[LoadSample]) -> list[Row]:
     """Return the tab's rows. Column by column they are plain values: Locust's table shows nothing else."""
-    series = _since_the_start(live)
+    series = counted(_since_the_start(live))
     if not series:
         return []
     now, rates = series[-1], opened_per_second(series)
@@ -65,8 +67,7 @@ def table(live: list[LoadSample]) -> list[Row]:
         _row("in a transaction", [sample.running for sample in series], "of these, at work"),
         {"what": "opened per second", "now": rates[-1] if rates else None, "most": max(rates, default=None),
          "meaning": "new connections, each with a handshake and a login; mean of 10 s"},
-        _row("opened since the start", [sample.opened for sample in series],
-             "counted at the server, without the probe's own"),
+        _row("opened since the start", [sample.opened for sample in series], _meaning_of_opened(now.others)),
         _row("DAG runs in flight", [sample.in_flight for sample in series], "started and not ended"),
         _row("DAG runs queued", [sample.runs_queued for sample in series],
              "of these, not started by Airflow yet: if this grows, the rate does not hold")]
@@ -80,7 +81,12 @@ def table(live: list[LoadSample]) -> list[Row]:
     return rows
 
 
-def most_open(series: list[LoadSample], worker: str) -> int:
+def _meaning_of_opened(count: int | None) -> str:
+    seen = others.seen(count)
+    return "counted at the server, without the probe's own" + (f"; a lower bound: {seen}" if seen else "")
+
+
+def most_open(series: Sequence[LoadSample], worker: str) -> int:
     """Return the most connections that a worker's shared drivers had open."""
     return max(one.open for sample in series if (one := (sample.workers or {}).get(worker)))
 
@@ -95,7 +101,7 @@ def _open(sample: LoadSample, pattern: str) -> int:
     return count.open if count else 0
 
 
-def _since_the_start(live: list[LoadSample]) -> list[LoadSample]:
+def _since_the_start(live: Sequence[LoadSample]) -> Sequence[LoadSample]:
     """Return the samples of the last test; all there are before the first one."""
     starts = [number for number, (before, after) in enumerate(pairwise(live), 1) if before.elapsed <= 0 < after.elapsed]
     return live[starts[-1]:] if starts else live

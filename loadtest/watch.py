@@ -49,6 +49,7 @@ class Watcher:
         self.seen = Seen()
         self._target, self._dag_id = target, dag_id
         self._api = target.api()
+        self.nameless = False       # whether the connections of the tested pattern name the driver alone
         self._probe: Probe | None = None
         self._watch: Watch | None = None
         if target.flower:
@@ -89,9 +90,10 @@ class Watcher:
         begun, looks = time.monotonic(), []
         for number in range(1, LOOKS + 1):
             gevent.sleep(max(0.0, begun + number * EVERY / LOOKS - time.monotonic()))
-            looks.append(self._watch.look(count=number == LOOKS))
-        fullest = max(looks, key=lambda look: len(look.pattern_of))
-        return fullest._replace(t=looks[-1].t, opened=looks[-1].opened)
+            looks.append(self._watch.look(count=number == LOOKS, nameless=self.nameless))
+        fullest, last = max(looks, key=lambda look: len(look.pattern_of)), looks[-1]
+        return fullest._replace(t=last.t, opened=last.opened, seen=last.seen,
+                                others=frozenset[int]().union(*(look.others for look in looks)))
 
     def _every(self, seconds: float, name: str, ask: Callable[[], Any]) -> None:
         """Keep one part of what is seen up to date; it is None from the moment on that it cannot be had."""
@@ -167,6 +169,24 @@ def by_pattern(look: Look) -> dict[str, Count]:
         found.setdefault(pattern, []).append(number)
     return {pattern: Count(open=len(numbers), running=len(look.running & set(numbers)))
             for pattern, numbers in sorted(found.items())}
+
+
+class Tally:
+    """What was seen at Neo4j since a test began, out of a watch that counts on and on."""
+
+    def __init__(self) -> None:
+        self._base: dict[str, int] = {}
+        self._others: set[int] = set()
+
+    def of(self, look: Look) -> dict[str, Any]:
+        """Return the parts of a sample that a look gives."""
+        self._others |= look.others
+        return {"open": len(look.pattern_of), "running": len(look.running), "patterns": by_pattern(look),
+                "opened": None if look.opened is None else self._since("opened", look.opened),
+                "seen": self._since("seen", look.seen), "others": len(self._others)}
+
+    def _since(self, what: str, counted: int) -> int:
+        return counted - self._base.setdefault(what, counted)
 
 
 class Share:

@@ -110,9 +110,10 @@ function say({ load, share, polls, summary, deployment }, last) {
 }
 
 function result({ outcome, broken, knee, run }) {
+  const least = outcome.connections_lower_bound ? "≥ " : "";
   const parts = [`Last test: ${outcome.succeeded} of ${outcome.arrivals} DAG runs succeeded`,
-    `run p95 ${shown(outcome.latencies.run.p95)} s`, `${shown(outcome.connections_opened)} connections opened`,
-    `${shown(outcome.connections_opened_per_run)} per DAG run`,
+    `run p95 ${shown(outcome.latencies.run.p95)} s`, `${least}${shown(outcome.connections_opened)} connections opened`,
+    `${least}${shown(outcome.connections_opened_per_run)} per DAG run`,
     `${shown(outcome.connections_left)} left 5 s after the last one`];
   if (knee) parts.push(`last rate that held: ${shown(knee.last_rate_that_held)} per second`);
   return `${parts.join(", ")}. ${broken.join("; ")} Folder: ${run}`;

@@ -30,8 +30,9 @@ class Latency(Record):
 class Outcome(Record):
     """The figures of a load test. Rates are per second; what could not be had is None.
 
-    ``connections_left`` leaves out as many as were open when the test began: those of a driver that lives on are no
-    leak of this test.
+    ``connections_lower_bound`` says that no more is known of the connections opened than that they were so many at
+    least; ``others`` is how many connections of somebody else were seen. ``connections_left`` leaves out as many as
+    were open when the test began: those of a driver that lives on are no leak of this test.
     """
 
     arrivals: int
@@ -43,6 +44,8 @@ class Outcome(Record):
     latencies: dict[str, Latency]
     late_p95: float | None
     connections_opened: int | None
+    connections_lower_bound: bool = False
+    others: int | None = None
     connections_opened_per_second: float | None
     connections_opened_per_run: float | None
     connections_peak: int | None
@@ -58,8 +61,23 @@ def latency(values: Iterable[float | None]) -> Latency:
                    highest=max(known, default=None))
 
 
-def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> Outcome:
-    """Return what a test comes to."""
+def others(series: Sequence[LoadSample]) -> int | None:
+    """Return how many connections of somebody else were seen in a test, None where nobody looked for them."""
+    return max((sample.others for sample in series if sample.others is not None), default=None)
+
+
+def counted(series: Sequence[LoadSample]) -> Sequence[LoadSample]:
+    """Return the samples with the count of a whole test: where others were seen, of what a look has seen alone.
+
+    The server's ids count theirs too, also those that no look has seen.
+    """
+    if not others(series):
+        return series
+    return [sample.model_copy(update={"opened": sample.seen}) for sample in series]
+
+
+def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bool = False) -> Outcome:
+    """Return what a test comes to; with ``shared`` others use its Neo4j too. ``series`` is :func:`counted`."""
     counted = [run for run in runs if run.state != "interrupted"]
     succeeded = sum(run.state == "success" for run in counted)
     failed = len(counted) - succeeded
@@ -72,6 +90,7 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> Outcome:
         latencies={name: latency(getattr(run, name) for run in runs if run.state == "success" or name == "trigger")
                    for name in ("trigger", "queued", "run", "task_median", "task_tail")},
         late_p95=percentile_or_none([run.late for run in runs], 95), connections_opened=opened,
+        connections_lower_bound=shared or bool(others(series)), others=others(series),
         connections_opened_per_second=opened / seconds if seconds and opened is not None else None,
         connections_opened_per_run=opened / succeeded if succeeded and opened is not None else None,
         connections_peak=max((sample.open for sample in series if sample.open is not None), default=None),

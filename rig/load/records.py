@@ -101,8 +101,9 @@ class Resources(Record):
 class LoadSample(Record):
     """The test at one moment. ``t`` is seconds since the epoch, ``elapsed`` seconds since the test's start.
 
-    ``opened`` counts the connections that the server accepted since then, the probe's own left out. A value that
-    could not be had is None, and ``trouble`` says why.
+    ``opened`` counts the connections that the server accepted since then, the probe's own left out; ``seen`` those of
+    them that a look has seen; ``others`` the connections of somebody else that were seen so far, which make ``opened``
+    none of the test's own. A value that could not be had is None, and ``trouble`` says why.
     """
 
     t: Moment
@@ -116,6 +117,8 @@ class LoadSample(Record):
     open: int | None = None
     running: int | None = None
     opened: int | None = None
+    seen: int | None = None
+    others: int | None = None
     patterns: dict[str, Count] = Field(default_factory=dict)
     workers: dict[str, WorkerDrivers] | None = None
     resources: Resources | None = None
@@ -133,11 +136,15 @@ class LoadSample(Record):
 
 
 class Deployment(Record):
-    """What was tested. The executor is None where nobody has said it: Airflow's API does not tell."""
+    """What was tested. The executor is None where nobody has said it: Airflow's API does not tell.
+
+    ``own_neo4j`` says whether nobody else should use its Neo4j, None where that was not watched.
+    """
 
     airflow: str
     executor: Executor | None = None
     relay: Relay | None = None
+    own_neo4j: bool | None = None
 
 
 class Thresholds(Record):

@@ -2,12 +2,13 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rig.errors import BadInput
 from rig.load import growth, knee, schedule
-from rig.load.figures import outcome, steady_figures, window
+from rig.load.figures import counted, outcome, steady_figures, window
 from rig.load.records import Load, LoadRun, LoadSample, LoadTestRecord, read_runs, read_series, read_test
 from rig.load.schedule import stages_of
 from rig.load.verdict import broken
@@ -19,8 +20,8 @@ EARLY_MINUTE = 3        # of a soak: by then all that starts late has started
 
 def summarise(folder: Path) -> dict[str, Any]:
     """Return the figures of a test. Raises BadInput where its folder cannot be read."""
-    test, runs, series = read_test(folder), read_runs(folder), read_series(folder)
-    figures = outcome(runs, series)
+    test, runs, series = read_test(folder), read_runs(folder), counted(read_series(folder))
+    figures = outcome(runs, series, shared=test.deployment.own_neo4j is False)
     return {
         **test.model_dump(), "outcome": figures.model_dump(),
         "broken": broken(figures, test.thresholds, test.lost_processes, test.processes),
@@ -41,7 +42,7 @@ def steps_of(test: LoadTestRecord, runs: list[LoadRun], until: float) -> list[kn
     return steps
 
 
-def _knee(test: LoadTestRecord, runs: list[LoadRun], series: list[LoadSample]) -> dict[str, Any] | None:
+def _knee(test: LoadTestRecord, runs: list[LoadRun], series: Sequence[LoadSample]) -> dict[str, Any] | None:
     if test.load.shape != schedule.KNEE:
         return None
     # Where every run has ended nothing more can become known, also of a step that has just ended.
@@ -64,7 +65,7 @@ def _kept_up(test: LoadTestRecord, runs: list[LoadRun]) -> dict[str, Any] | None
             "failures": whole.failures}
 
 
-def _soak(load: Load, runs: list[LoadRun], series: list[LoadSample]) -> dict[str, Any] | None:
+def _soak(load: Load, runs: list[LoadRun], series: Sequence[LoadSample]) -> dict[str, Any] | None:
     last = int(load.seconds // 60)
     if load.shape != schedule.SOAK or last <= EARLY_MINUTE:
         return None

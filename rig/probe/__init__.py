@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from patterns import identity
 from patterns.facts import MONITOR_PATTERN
+from rig import others
 from rig.probe.sampler import Sampler
 from rig.probe.watch import Look, Watch
 from rig.probe.window import Listed, Marker, Opened, Seen, Window
@@ -88,8 +89,7 @@ class Probe:
             yield window
             return
         first = self._marker(window)
-        sampler = Sampler(partial(self.sample, belongs=partial(self._is_the_cells, nameless=nameless)), self._interval,
-                          window, on_sample)
+        sampler = Sampler(partial(self.sample, nameless=nameless), self._interval, window, on_sample)
         sampler.start()
         try:
             yield window
@@ -103,23 +103,21 @@ class Probe:
         """Begin a count without an end. Raises one of SERVER_ERRORS where the server does not let it."""
         return Watch(self, alone=self._server.alone)
 
-    def sample(self, index: int, belongs: Callable[[Listed], bool] | None = None) -> Seen:
-        """Return what is open and what runs now, of the connections that belong. Raises one of SERVER_ERRORS.
+    def sample(self, index: int, *, nameless: bool = False) -> Seen:
+        """Return what is open and what runs now, of the DAG run's connections. Raises one of SERVER_ERRORS.
 
-        Without ``belongs`` these are all on a server of the rig's own, and elsewhere those that name themselves.
+        These are those that name themselves; on a server of the rig's own also those that have not said yet who they
+        are, and with ``nameless`` those that name the driver alone.
         """
         before = time.time()
         rows, busy = self._list()
         moment = (before + time.time()) / 2
-        others = [row for row in rows if not _is_the_rigs(row)]
-        cell = [row for row in others if (belongs or self._belongs)(row)]
+        not_ours = [row for row in rows if not _is_the_rigs(row)]
+        cell = [row for row in not_ours if self._is_the_cells(row, nameless=nameless)]
         return Seen(Sample(index=index, t=moment, open=sorted(row.id for row in cell),
                            running=sorted(row.id for row in cell if row.id in busy)), cell,
                     own={row.id for row in rows if _is_the_rigs(row) and MARKER not in (row.user_agent or "")},
-                    others={row.id for row in others} - {row.id for row in cell})
-
-    def _belongs(self, row: Listed) -> bool:
-        return self._server.alone or _names_itself(row)
+                    others={row.id for row in not_ours} - {row.id for row in cell})
 
     def _is_the_cells(self, row: Listed, *, nameless: bool) -> bool:
         """Say whether a connection is of the DAG run. On the rig's own server one that has not said HELLO yet is."""
@@ -162,7 +160,7 @@ class Probe:
                           "a lower bound: connections that a sample saw; others use this server too", *ids)
         if window.others:
             return Opened(sum(id_ > first.id for id_ in window.connections), False,
-                          f"a lower bound: {len(window.others)} connections of others were seen on this server", *ids)
+                          f"a lower bound: {others.seen(len(window.others))} on this server", *ids)
         between = last.id - first.id - 1 - sum(first.id < number < last.id for number in own)
         return Opened(between, True, None, *ids)
 

@@ -4,14 +4,13 @@ from typing import NamedTuple, Protocol
 
 from patterns import identity
 from rig.probe.window import Marker, Seen
-from rig.records import Sample
 from worker_init.upstream import USER_AGENT as RELAY_AGENT
 
 
 class Asked(Protocol):
     """What the watch needs of the probe."""
 
-    def sample(self, index: int) -> Seen:
+    def sample(self, index: int, *, nameless: bool) -> Seen:
         """Return what is open and what runs now. Raises one of SERVER_ERRORS."""
 
     def mark(self, *, ask_start: bool) -> Marker:
@@ -22,42 +21,52 @@ class Look(NamedTuple):
     """The server at one moment (epoch, s): ids of its connections and the patterns they name, and what was opened.
 
     ``opened`` counts from the first look on; None where nothing was counted, or the server has restarted since.
+    ``seen`` is how many of these a look has seen, a lower bound. ``others`` are the ids of connections of somebody
+    else: they are in no other figure but ``opened``.
     """
 
     t: float
     pattern_of: dict[int, str]
     running: frozenset[int]
     opened: int | None
+    seen: int
+    others: frozenset[int]
 
 
 class Watch:
     """Counts the connections that the server accepts, for as long as somebody looks.
 
-    Exact on a server of the rig's own, by a marker connection at each look; elsewhere a lower bound, of those that a
-    look has seen. The probe's own are in neither.
+    By a marker connection at each look on a server of the rig's own: exact there for as long as nobody else uses it.
+    Elsewhere a lower bound, of those that a look has seen. The probe's own are in neither.
     """
 
     def __init__(self, probe: Asked, *, alone: bool) -> None:
         self._probe = probe
         self._first = self._last = probe.mark(ask_start=False).id if alone else None
         self._own: set[int] = set()         # connections of the probe since the first marker, and the later markers
-        self._seen = set(self._look()[1])   # of others: only those that come later count
-        self._known = frozenset(self._seen)
+        self._seen: set[int] = set()        # of those who are watched: only those that come later count
+        self._known = frozenset(self._look(nameless=True).sample.open)
 
-    def look(self, *, count: bool = True) -> Look:
-        """Look once. Raises one of SERVER_ERRORS. Without ``count``, which takes a connection, nothing is counted."""
-        sample, pattern_of = self._look()
-        self._seen |= set(sample.open)
-        return Look(sample.t, pattern_of, frozenset(sample.running), self._opened() if count else None)
+    def look(self, *, count: bool = True, nameless: bool = False) -> Look:
+        """Look once. Raises one of SERVER_ERRORS. Without ``count``, which takes a connection, nothing is counted.
 
-    def _look(self) -> tuple[Sample, dict[int, str]]:
-        seen = self._probe.sample(0)
+        With ``nameless`` those that name the driver alone are no others.
+        """
+        seen = self._look(nameless=nameless)
+        sample = seen.sample
+        self._seen |= set(sample.open) - self._known
+        self._seen -= seen.others           # it has said only now who it is
+        return Look(sample.t, {row.id: pattern_named(row.user_agent) for row in seen.rows}, frozenset(sample.running),
+                    self._opened() if count else None, len(self._seen), frozenset(seen.others))
+
+    def _look(self, *, nameless: bool) -> Seen:
+        seen = self._probe.sample(0, nameless=nameless)
         self._own |= seen.own
-        return seen.sample, {row.id: pattern_named(row.user_agent) for row in seen.rows}
+        return seen
 
     def _opened(self) -> int | None:
         if self._first is None or self._last is None:
-            return len(self._seen - self._known)
+            return len(self._seen)
         now = self._probe.mark(ask_start=False).id
         if now < self._last:
             self._first = now + 1           # never reached again: ids have begun again

@@ -209,7 +209,7 @@ def _count(cell: CellSummary) -> str:
     metric = cell.metrics["connections_opened"]
     if metric.median is None:
         return "an unknown number of"
-    return f"at least {phrases.number(metric.median)}" if metric.lower_bound else phrases.number(metric.median)
+    return phrases.at_least(metric.median, metric.lower_bound)
 
 
 def _idle(cell: CellSummary) -> str:

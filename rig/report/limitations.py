@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from statistics import median
 
+from rig import others
 from rig.environment import OWN_NEO4J
 from rig.metrics.intervals import LEAST_BLOCKS
 from rig.metrics.model import Summary
@@ -83,8 +84,7 @@ def _repeats(summary: Summary) -> Iterator[str]:
 def _bounds(summary: Summary) -> Iterator[str]:
     bounds = [phrases.label(cell) for cell in summary.cells if cell.metrics["connections_opened"].lower_bound]
     if bounds:
-        yield (f"{phrases.others(summary.dag_runs) or 'Others use the server too'}. What was opened is a lower bound, "
-               f"marked ≥, for {phrases.enumerate_words(bounds)}.")
+        yield f"{others.why_lower_bound(phrases.others(summary.dag_runs))}, for {phrases.enumerate_words(bounds)}."
 
 
 def _members(summary: Summary) -> Iterator[str]:

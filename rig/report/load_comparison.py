@@ -1,11 +1,13 @@
 """The page of a comparison of loads: throughput against latency, connections against rate, and each cell's knee."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from rig import others
 from rig.load import records, summary
 from rig.load.records import LoadCell
 from rig.report import phrases, plot
@@ -19,7 +21,7 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
     """Return a comparison's summary and its page. Raises BadInput where the folder cannot be read."""
     found = summarise(folder)
     page: str = templates().get_template("load_comparison.html.j2").render(
-        summary=found, headline=headline(found), found=panels(found), **own_files())
+        summary=found, headline=headline(found), found=panels(found), bounds=list(bounds(found)), **own_files())
     return found, page
 
 
@@ -68,23 +70,36 @@ def panels(found: dict[str, Any]) -> list[Panel]:
         ("Connections against rate", "opened_per_second", "connections opened per second"))]
 
 
+def bounds(found: dict[str, Any]) -> Iterator[str]:
+    """Yield a sentence where others used the server of a cell's long test: what was opened is a lower bound then."""
+    marked = [cell for cell in found["cells"] if cell["held"] and cell["held"]["connections_lower_bound"]]
+    if marked:
+        seen = sum(cell["held"]["others"] or 0 for cell in marked)
+        yield f"{others.why_lower_bound(seen)}, for {phrases.enumerate_words([_name(cell) for cell in marked])}."
+
+
+def _name(cell: dict[str, Any]) -> str:
+    return LoadCell(executor=cell["executor"], pattern=cell["pattern"], relay=cell["relay"]).name
+
+
 def table(folder: Path) -> Table:
     """Return a row for each cell, for the terminal."""
     found = summarise(folder)
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
-                 caption=f"{found['slots']} slots; rates per second; latencies in s, p95, at the rate that held")
+                 caption=" ".join((f"{found['slots']} slots; rates per second; latencies in s, p95, at the rate that "
+                                   "held.", *bounds(found))))
     for title, justify in (("cell", "left"), ("holds", "right"), ("run", "right"), ("queued", "right"),
                            ("opened/s", "right"), ("opened\nper run", "right"), ("failed", "right")):
         made.add_column(title, justify="left" if justify == "left" else "right")
     for cell in found["cells"]:
         held = cell["held"] or {}
-        latencies = held.get("latencies", {})
+        latencies, lower = held.get("latencies", {}), held.get("connections_lower_bound", False)
         made.add_row(
-            LoadCell(executor=cell["executor"], pattern=cell["pattern"], relay=cell["relay"]).name,
+            _name(cell),
             phrases.number(cell["holds"]),
             *(phrases.number(latencies.get(name, {}).get("p95")) for name in ("run", "queued")),
-            phrases.number(held.get("connections_opened_per_second")),
-            phrases.number(held.get("connections_opened_per_run")), phrases.number(held.get("failed")))
+            phrases.bound(held.get("connections_opened_per_second"), lower),
+            phrases.bound(held.get("connections_opened_per_run"), lower), phrases.number(held.get("failed")))
     return made
 
 

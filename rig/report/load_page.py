@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rig import others
 from rig.load import records, schedule, summary
+from rig.load.figures import counted
 from rig.load.records import LoadRun, LoadSample, LoadTestRecord, Resources
 from rig.load.schedule import stages_of
 from rig.report import phrases, plot
@@ -29,9 +31,12 @@ Points = list[tuple[float, float | None]]
 def report(folder: Path) -> tuple[dict[str, Any], str]:
     """Return a test's summary and its page. Raises BadInput where the folder cannot be read."""
     found = summary.summarise(folder)
-    test, runs, series = records.read_test(folder), records.read_runs(folder), records.read_series(folder)
+    test, runs = records.read_test(folder), records.read_runs(folder)
+    series = counted(records.read_series(folder))
     page: str = templates().get_template("load.html.j2").render(
         summary=found, headline=headline(found), subtitle=subtitle(found), numbers=numbers(found),
+        lower=found["outcome"]["connections_lower_bound"],
+        why_bound=others.why_lower_bound(found["outcome"]["others"]),
         found=list(panels(test, runs, series)), latencies=LATENCIES,
         left=phrases.number(found["outcome"]["connections_left"]), **own_files())
     return found, page
@@ -41,7 +46,7 @@ def headline(found: dict[str, Any]) -> str:
     """Return what the test came to, in a sentence."""
     outcome = found["outcome"]
     return (f"{outcome['succeeded']} of {phrases.plural(outcome['arrivals'], 'DAG run')} succeeded, and Neo4j accepted "
-            f"{phrases.number(outcome['connections_opened'])} connections.")
+            f"{phrases.at_least(outcome['connections_opened'], outcome['connections_lower_bound'])} connections.")
 
 
 def subtitle(found: dict[str, Any]) -> str:
@@ -58,9 +63,10 @@ def numbers(found: dict[str, Any]) -> list[Figure]:
     """Return the large numbers: connections per DAG run, and how long a DAG run took and waited."""
     outcome, hue = found["outcome"], found["load"]["pattern"]
     run, queued = outcome["latencies"]["run"], outcome["latencies"]["queued"]
+    lower = outcome["connections_lower_bound"]
     return [
-        Figure(phrases.number(outcome["connections_opened_per_run"]), hue, "connections opened per DAG run",
-               f"{phrases.number(outcome['connections_opened_per_second'])} per second, at most "
+        Figure(phrases.bound(outcome["connections_opened_per_run"], lower), hue, "connections opened per DAG run",
+               f"{phrases.bound(outcome['connections_opened_per_second'], lower)} per second, at most "
                f"{phrases.number(outcome['connections_peak'])} open"),
         _tail(run, hue, "seconds to a DAG run's end"), _tail(queued, hue, "seconds to its first task at work")]
 

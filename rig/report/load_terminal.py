@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rig import others
 from rig.report import phrases
 
 
@@ -10,17 +11,20 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
     """Return the lines of a test's summary."""
     outcome = summary["outcome"]
     run, queued = outcome["latencies"]["run"], outcome["latencies"]["queued"]
+    lower = outcome["connections_lower_bound"]
     lines = [
         f"{outcome['arrivals']} DAG runs: {outcome['succeeded']} succeeded, {outcome['failed']} failed"
         + (f", {outcome['interrupted']} were stopped" if outcome["interrupted"] else ""),
         f"run: median {_seconds(run['median'])}, {_tail(run)}   queued: median {_seconds(queued['median'])}, "
         f"{_tail(queued)}",
-        f"connections: {_number(outcome['connections_opened'])} opened "
-        f"({_number(outcome['connections_opened_per_run'])} per DAG run, "
-        f"{_number(outcome['connections_opened_per_second'])} per second), at most "
+        f"connections: {phrases.bound(outcome['connections_opened'], lower)} opened "
+        f"({phrases.bound(outcome['connections_opened_per_run'], lower)} per DAG run, "
+        f"{phrases.bound(outcome['connections_opened_per_second'], lower)} per second), at most "
         f"{_number(outcome['connections_peak'])} open, {_number(outcome['connections_left'])} left 5 s after the last",
         f"Locust and the probe took {summary['share'] or 0:.1%} of the machine; "
         f"{_number(summary['polls_per_run'])} polls per DAG run"]
+    if lower:
+        lines.insert(3, f"{others.why_lower_bound(outcome['others'])}.")
     if (users := summary["load"]["users"]) is not None:
         lines.append(f"throughput with {phrases.plural(users, 'DAG run')} in flight all the time: "
                      f"{_number(outcome['throughput'])} DAG runs per second")

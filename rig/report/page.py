@@ -94,7 +94,8 @@ def templates() -> Environment:
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters.update({
-        "number": phrases.number, "signed": phrases.signed, "median": phrases.median, "interval": phrases.interval,
+        "number": phrases.number, "signed": phrases.signed, "median": phrases.median,
+        "bound": phrases.bound, "interval": phrases.interval,
         "percent": phrases.percent, "direction": phrases.direction, "variant": phrases.variant, "label": phrases.label,
         "executor": phrases.executor, "hue": phrases.hue, "stroke": phrases.stroke, "moment": phrases.moment,
         "plural": phrases.plural})

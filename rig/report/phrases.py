@@ -32,13 +32,22 @@ def signed(value: Number | None) -> str:
 
 def median(metric: MetricSummary) -> str:
     """Return a metric's median, as "≥ n" where only a lower bound is known."""
-    return f"≥ {number(metric.median)}" if metric.lower_bound and metric.median is not None else number(metric.median)
+    return bound(metric.median, metric.lower_bound)
 
 
-def others(dag_runs: Iterable[DagRunSummary]) -> str | None:
-    """Say how many connections of others were seen at the server, None where none were."""
-    seen = sum(run.others or 0 for run in dag_runs)
-    return f"{plural(seen, 'connection')} of others {'was' if seen == 1 else 'were'} seen" if seen else None
+def bound(value: Number | None, lower_bound: bool) -> str:
+    """Return a value, as "≥ n" where only a lower bound is known."""
+    return f"≥ {number(value)}" if lower_bound and value is not None else number(value)
+
+
+def at_least(value: Number | None, lower_bound: bool) -> str:
+    """Return a value for a sentence, as "at least n" where only a lower bound is known."""
+    return bound(value, lower_bound).replace("≥", "at least")
+
+
+def others(dag_runs: Iterable[DagRunSummary]) -> int:
+    """Return how many connections of others were seen in all DAG runs."""
+    return sum(run.others or 0 for run in dag_runs)
 
 
 def interval(ends: Interval | None) -> str:

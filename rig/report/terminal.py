@@ -4,6 +4,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from rig import others
 from rig.metrics.model import CellSummary, Summary
 from rig.report import headline, phrases
 
@@ -29,7 +30,7 @@ def table(summary: Summary) -> Table:
 
 
 def _others(summary: Summary) -> str:
-    seen = phrases.others(summary.dag_runs)
+    seen = others.seen(phrases.others(summary.dag_runs))
     return f". {seen}: ≥ is a lower bound" if seen else ""
 
 

@@ -50,6 +50,15 @@ def test_opened_per_second_is_a_mean_of_ten_seconds_and_begins_anew_where_the_co
     assert table.opened_per_second([sample(1.0), sample(2.0)]) == []
 
 
+def test_beside_others_the_count_is_a_lower_bound_and_says_so() -> None:
+    alone = rows(sample(1.0, opened=9, seen=7, others=0))["opened since the start"]
+    beside = rows(sample(1.0, opened=9, seen=7, others=0), sample(2.0, opened=19, seen=8, others=1))[
+        "opened since the start"]
+    assert (alone["now"], alone["meaning"]) == (9, "counted at the server, without the probe's own")
+    assert (beside["now"], beside["most"]) == (8, 8)
+    assert str(beside["meaning"]).endswith("; a lower bound: 1 connection of others was seen")
+
+
 def test_a_point_of_the_charts_has_what_they_draw() -> None:
     seen = {"hook": Count(open=4, running=1)}
     found = table.point(sample(7.0, triggered=5, ended=3, open=4, running=1, patterns=seen))

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from rig.report.load_terminal import sentences
 from rig.report.phrases import NOTHING
 
@@ -10,7 +12,7 @@ SUMMARY: dict[str, Any] = {
     "outcome": {
         "arrivals": 4, "succeeded": 3, "failed": 1, "interrupted": 0, "latencies": {"run": LATENCY, "queued": LATENCY},
         "connections_opened": 12, "connections_opened_per_run": 4.0, "connections_opened_per_second": None,
-        "connections_peak": 9, "connections_left": 0},
+        "connections_peak": 9, "connections_left": 0, "connections_lower_bound": False, "others": 0},
     "load": {"users": None}, "share": 0.012, "polls_per_run": 3.5, "knee": None, "kept_up": None}
 
 
@@ -28,6 +30,16 @@ def test_a_95th_percentile_is_named_where_there_is_one() -> None:
     outcome = {**SUMMARY["outcome"], "latencies": {"run": known, "queued": LATENCY}}
     assert sentences({**SUMMARY, "outcome": outcome})[1] == (
         "run: median 2.0 s, p95 3.0 s   queued: median 2.0 s, at most 3.5 s")
+
+
+@pytest.mark.parametrize(("others", "said"), [
+    (1, "1 connection of others was seen. What was opened is a lower bound, marked ≥."),
+    (0, "Others use the server too. What was opened is a lower bound, marked ≥.")])
+def test_beside_others_what_was_opened_is_marked_as_a_lower_bound(others: int, said: str) -> None:
+    outcome = {**SUMMARY["outcome"], "connections_lower_bound": True, "others": others}
+    lines = sentences({**SUMMARY, "outcome": outcome})
+    assert f"≥ 12 opened (≥ 4 per DAG run, {NOTHING} per second), at most 9 open" in lines[2]
+    assert lines[3] == said
 
 
 def test_a_closed_loop_has_a_throughput() -> None:

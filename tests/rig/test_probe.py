@@ -186,12 +186,35 @@ def test_a_look_has_what_is_open_by_the_pattern_that_it_names(cell: Cell, probe:
     watch = probe.watch()
     cell.keep(agent(1, "improved"))
     cell.keep(RELAY_AGENT)
-    at_work = cell.keep("somebody's")
+    at_work = cell.keep("neo4j-python/6.4.1 (a stock hook)")
     with at_work.session() as session, session.begin_transaction() as transaction:
         transaction.run("RETURN 1").consume()
-        look = watch.look()
+        look = watch.look(nameless=True)
     assert sorted(look.pattern_of.values()) == ["improved", "other", "worker"]
     assert [look.pattern_of[number] for number in look.running] == ["other"]
+
+
+@pytest.mark.parametrize(("nameless", "others"), [(False, 3), (True, 2)])
+def test_a_watch_tells_others_on_the_rigs_own_server_from_those_it_counts(
+        nameless: bool, others: int, cell: Cell, probe: Probe) -> None:
+    before = cell.keep("cypher-shell/2026.08")
+    watch = probe.watch()
+    cell.keep(agent(1))
+    cell.keep("neo4j-java/6.0")
+    cell.keep("neo4j-python/6.4.1 (a stock hook)")
+    look = watch.look(nameless=nameless)
+    assert (look.opened, look.seen, len(look.others)) == (3, 3 - others + 1, others)
+    assert len(look.pattern_of) == look.seen
+    before.close()
+    eventually(lambda: len(watch.look(nameless=nameless).others) == others - 1)
+    assert watch.look(nameless=nameless).seen == look.seen
+
+
+def test_what_else_of_the_rig_looks_at_the_server_is_no_other_to_a_watch(cell: Cell, probe: Probe) -> None:
+    watch = probe.watch()
+    cell.keep(f"{probes.USER_AGENT} (watch=1)")
+    look = watch.look()
+    assert (look.opened, look.seen, look.others, look.pattern_of) == (0, 0, frozenset(), {})
 
 
 def test_on_a_shared_server_a_watch_counts_what_a_look_has_seen_and_no_more(

@@ -25,11 +25,11 @@ from rig.load.records import (
 )
 from rig.load.request import Request
 from rig.load.summary import summarise
-from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, TESTS_FILE
+from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, TESTS_FILE
 from rig.report.phrases import NOTHING
 from tests.rig.load import folders
 from tests.rig.load.folders import done
-from tests.rig.load.lines import load, run
+from tests.rig.load.lines import load, run, sample
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.pretended_stack import PretendedStack
 from tests.rig.test_drivers import stack as state_of
@@ -201,6 +201,34 @@ def test_the_headline_has_each_executors_rates(held: list[tuple[str, float | Non
     cells: list[dict[str, Any]] = [
         {"executor": executor, "holds": rate, "knee": {"steps": []}} for executor, rate in held]
     assert report.load_comparison.headline({"cells": cells}) == said
+
+
+@pytest.mark.parametrize("name", [folders.KNEE, folders.HELD])
+def test_beside_others_a_tests_page_marks_what_was_opened_as_a_lower_bound(folder: Path, name: str) -> None:
+    with_others(folder / name)
+    page = report.write(folder / name).read_text("utf-8")
+    assert "Neo4j accepted at least 99 connections." in page
+    assert "<b>≥ 5.21</b><span>connections opened per DAG run</span>" in page
+    assert "3 connections of others were seen. What was opened is a lower bound, marked ≥." in page
+    assert page.count("<td>≥ ") == 3 + 2 * (name == folders.KNEE)      # the figures, and those of the two steps
+
+
+def test_beside_others_a_comparison_says_for_which_cells_the_count_is_a_lower_bound(folder: Path) -> None:
+    said = ("3 connections of others were seen. What was opened is a lower bound, marked ≥, "
+            "for LocalExecutor · improved.")
+    assert said not in report.write(folder).read_text("utf-8")
+    with_others(folder / folders.HELD)
+    page = report.write(folder).read_text("utf-8")
+    assert said in page
+    assert "<td>≥ 5.21</td>" in page
+    assert said in str(report.load_comparison.table(folder).caption)
+
+
+def with_others(test: Path) -> None:
+    """Write a test's samples again, with connections of somebody else that the server's ids count too."""
+    (test / SERIES_FILE).unlink()
+    records.append(test / SERIES_FILE, [
+        sample(float(t), opened=t, seen=t // 2, others=3, open=3) for t in range(200)])
 
 
 def test_a_single_test_has_a_page_too(folder: Path) -> None:

@@ -51,6 +51,26 @@ def test_of_what_is_opened_each_run_in_flight_has_the_same_part() -> None:
     assert opened_by_run(first, [sample(1.0), sample(2.0)]) is None
 
 
+def test_beside_others_only_what_a_look_has_seen_is_counted_from_the_tests_beginning() -> None:
+    series = [sample(float(t), opened=3 * t, seen=t, others=0 if t < 5 else 2) for t in range(11)]
+    counted = figures.counted(series)
+    found = outcome([run(0, 4), run(5, 5)], counted)
+    assert (found.connections_opened, found.connections_opened_per_run, found.others) == (10, 5, 2)
+    assert found.connections_lower_bound
+    assert opened_by_run(run(0, 4), counted) == pytest.approx(4)
+
+
+def test_without_others_the_count_is_by_the_servers_ids() -> None:
+    series = [sample(float(t), opened=3 * t, seen=t, others=0) for t in range(11)]
+    found = outcome([run(0, 4)], figures.counted(series))
+    assert (found.connections_opened, found.connections_lower_bound, found.others) == (30, False, 0)
+    assert outcome([], [sample(0.0)]).others is None
+
+
+def test_on_a_server_that_others_use_the_count_is_a_lower_bound_whatever_was_seen() -> None:
+    assert outcome([run(0, 4)], [sample(0.0, opened=0, seen=0, others=0)], shared=True).connections_lower_bound
+
+
 def test_a_minute_of_a_soak() -> None:
     taken = Resources(processes=3, descriptors=40, memory=1000)
     series = [sample(float(t), open=t // 60, resources=taken) for t in range(0, 240, 10)]

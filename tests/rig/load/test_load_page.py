@@ -14,6 +14,6 @@ def latency(p95: float | None) -> dict[str, float | None]:
 def test_of_too_few_runs_for_a_95th_percentile_the_longest_is_shown(
         p95: float | None, value: str, label: str) -> None:
     outcome = {"connections_opened_per_run": 1, "connections_opened_per_second": 0.1, "connections_peak": 6,
-               "latencies": {"run": latency(p95), "queued": latency(p95)}}
+               "connections_lower_bound": False, "latencies": {"run": latency(p95), "queued": latency(p95)}}
     shown = load_page.numbers({"outcome": outcome, "load": {"pattern": "worker"}})[1]
     assert (shown.value, shown.words) == (value, label)
