@@ -75,6 +75,8 @@ lock: $(WHOLE)  ## resolve the requirements again (needs uv)
 	$(COMPILE) --extra loadtest -c requirements/rig.txt -o requirements/loadtest.txt $(ARGS)
 	uv pip compile -q worker_init/pyproject.toml --group worker_init/pyproject.toml:test --python-version 3.10 $(LOCKED) \
 	    -c requirements/rig.txt -o requirements/pythons.txt $(ARGS)
+	uv pip compile -q worker_init/pyproject.toml --group worker_init/pyproject.toml:neomodel --python-version 3.11 \
+	    $(LOCKED) -o requirements/neomodel.txt $(ARGS)
 
 # What a page of the site loads from elsewhere: nothing.
 FOREIGN := <(script|link|img|iframe)[^>]+(src|href)="?https?://
