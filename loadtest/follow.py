@@ -19,7 +19,7 @@ from loadtest.target import Target
 from patterns.facts import QUERY_TASK, STRESS_DAG
 from rig.airflow_api import AirflowApi, ApiError
 from rig.load.records import NOT_STARTED, Load, LoadRun
-from rig.percentile import percentile_or_none
+from rig.percentile import percentile_or_none, tail
 
 SHORTEST, LONGEST, GROWTH = 0.5, 4.0, 1.5       # of the interval between polls: seconds, seconds, factor
 
@@ -172,7 +172,7 @@ def settled(flight: Flight, run: dict[str, Any], tasks: Iterable[dict[str, Any]]
         None if ok else _why_failed(len(mapped), succeeded),
         queued=flight.trigger + min(starts) - queued_at if starts else None,
         run=flight.trigger + (AirflowApi.seconds(run["end_date"]) or 0.0) - queued_at,
-        task_median=percentile_or_none(took, 50), task_tail=percentile_or_none(took, 95), tasks_succeeded=succeeded)
+        task_median=percentile_or_none(took, 50), task_tail=tail(took, 95), tasks_succeeded=succeeded)
 
 
 def _why_failed(tasks: int, succeeded: int) -> str:

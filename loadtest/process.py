@@ -14,6 +14,7 @@ from rig.errors import RigError
 from rig.load import schedule
 from rig.load.records import NOT_STARTED, Load, LoadRun
 from rig.load.schedule import stages_of
+from rig.percentile import tail_name
 
 NAP = 0.5               # seconds of a user that has nothing to do, before it looks again
 CONNECTIONS = "connections opened"
@@ -33,6 +34,7 @@ class Process:
                  process: int, processes: int) -> None:
         self._environment = environment
         self._load = load
+        self._tail = tail_name(load.tasks, 95)
         self._started_at = started_at
         self._arrivals: Iterator[float] = schedule.share(stages_of(load), process, processes, load.seed)
         self._follower = Follower(target, load, process, self)
@@ -90,7 +92,7 @@ class Process:
             self._fire("DAG run", "queued", run.queued)
         self._fire("DAG run", "run", run.run if run.run is not None else time.time() - run.due,
                    run.reason if run.failed else None)
-        for name, seconds in (("task p50", run.task_median), ("task p95", run.task_tail)):
+        for name, seconds in (("task p50", run.task_median), (f"task {self._tail}", run.task_tail)):
             if seconds is not None:
                 self._fire("task", name, seconds)
 

@@ -1,9 +1,11 @@
-"""Percentiles, by one definition everywhere."""
+"""Percentiles, by one definition everywhere; one of too few values is called what it is, the maximum."""
 
 from collections.abc import Iterable, Sequence
+from math import ceil
 from statistics import StatisticsError, quantiles
 
 _CUTS = 1000
+_ROUNDING = 1e-9
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
@@ -22,5 +24,24 @@ def percentile(values: Iterable[float], percent: float) -> float:
 
 
 def percentile_or_none(values: Sequence[float], percent: float) -> float | None:
-    """Return the percentile, None without values."""
-    return percentile(values, percent) if values else None
+    """Return the percentile, None where the values are too few for it: see :func:`least_for`."""
+    return percentile(values, percent) if len(values) >= least_for(percent) else None
+
+
+def least_for(percent: float) -> int:
+    """Return how many values it takes for a percentile of the upper half, the median included.
+
+    Of fewer it is the maximum by another name: 5 % of 19 values are less than one, and so nothing can lie above their
+    95th percentile.
+    """
+    return 1 if percent <= 50 else ceil(100 / (100 - percent) - _ROUNDING)
+
+
+def tail(values: Sequence[float], percent: float) -> float | None:
+    """Return the percentile, the maximum where the values are too few for it, None without values."""
+    return max(values, default=None) if len(values) < least_for(percent) else percentile(values, percent)
+
+
+def tail_name(count: int, percent: float) -> str:
+    """Return what the :func:`tail` of so many values is to be called: ``p95``, or ``max``."""
+    return "max" if count < least_for(percent) else f"p{percent:g}"

@@ -110,9 +110,11 @@ function say({ load, share, polls, summary, deployment }, last) {
 }
 
 function result({ outcome, broken, knee, run }) {
+  const tail = outcome.latencies.run.p95;      // null of too few runs for one
   const least = outcome.connections_lower_bound ? "≥ " : "";
   const parts = [`Last test: ${outcome.succeeded} of ${outcome.arrivals} DAG runs succeeded`,
-    `run p95 ${shown(outcome.latencies.run.p95)} s`, `${least}${shown(outcome.connections_opened)} connections opened`,
+    tail === null ? `longest run ${shown(outcome.latencies.run.highest)} s` : `run p95 ${shown(tail)} s`,
+    `${least}${shown(outcome.connections_opened)} connections opened`,
     `${least}${shown(outcome.connections_opened_per_run)} per DAG run`,
     `${shown(outcome.connections_left)} left 5 s after the last one`];
   if (knee) parts.push(`last rate that held: ${shown(knee.last_rate_that_held)} per second`);

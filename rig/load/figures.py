@@ -10,9 +10,6 @@ from rig.records import Record
 LEFT_SECONDS = 5.0      # after the last run's end: the house's `connections_left_5s`
 
 
-LEAST_FOR_P95 = 20      # of fewer values the 95th percentile lies beyond the last but one: it is the maximum
-
-
 class Latency(Record):
     """A latency over all runs that have it, in seconds; of fewer than 20 there is no 95th percentile."""
 
@@ -43,6 +40,7 @@ class Outcome(Record):
     throughput: float | None
     latencies: dict[str, Latency]
     late_p95: float | None
+    late_highest: float | None = None
     connections_opened: int | None
     connections_lower_bound: bool = False
     others: int | None = None
@@ -57,7 +55,7 @@ def latency(values: Iterable[float | None]) -> Latency:
     """Return the figures of a latency, those left out that have no value."""
     known = [value for value in values if value is not None]
     return Latency(count=len(known), median=percentile_or_none(known, 50),
-                   p95=percentile_or_none(known, 95) if len(known) >= LEAST_FOR_P95 else None,
+                   p95=percentile_or_none(known, 95),
                    highest=max(known, default=None))
 
 
@@ -82,14 +80,14 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bo
     succeeded = sum(run.state == "success" for run in counted)
     failed = len(counted) - succeeded
     opened = _last_opened(series)
-    seconds = _seconds(runs)
+    seconds, late = _seconds(runs), latency(run.late for run in runs)
     return Outcome(
         arrivals=len(runs), succeeded=succeeded, failed=failed, interrupted=len(runs) - len(counted),
         failure_share=failed / len(counted) if counted else None,
         throughput=succeeded / seconds if seconds else None,
         latencies={name: latency(getattr(run, name) for run in runs if run.state == "success" or name == "trigger")
                    for name in ("trigger", "queued", "run", "task_median", "task_tail")},
-        late_p95=percentile_or_none([run.late for run in runs], 95), connections_opened=opened,
+        late_p95=late.p95, late_highest=late.highest, connections_opened=opened,
         connections_lower_bound=shared or bool(others(series)), others=others(series),
         connections_opened_per_second=opened / seconds if seconds and opened is not None else None,
         connections_opened_per_run=opened / succeeded if succeeded and opened is not None else None,
@@ -126,9 +124,10 @@ def opened_by_run(run: LoadRun, series: Sequence[LoadSample]) -> float | None:
 class Window(Record):
     """A part of a test, with the runs that were due in it: seconds, and per second what ended and what was opened.
 
-    A tail is the 95th percentile, of fewer than 20 runs the maximum.
+    A tail is the 95th percentile, of fewer than 20 ``runs`` the maximum.
     """
 
+    runs: int
     run_median: float | None
     run_tail: float | None
     queued_tail: float | None
@@ -141,8 +140,8 @@ def window(runs: Sequence[LoadRun], series: Sequence[LoadSample], begun: float, 
     due = [run for run in runs if begun <= run.due < ended and run.state == "success"]
     over = sum(run.state == "success" and begun <= run.due + (run.run or 0.0) < ended for run in runs)
     run, queued = latency(run.run for run in due), latency(run.queued for run in due)
-    return Window(run_median=run.median, run_tail=run.tail, queued_tail=queued.tail, throughput=over / (ended - begun),
-                  opened_per_second=_opened_between(series, begun, ended))
+    return Window(runs=run.count, run_median=run.median, run_tail=run.tail, queued_tail=queued.tail,
+                  throughput=over / (ended - begun), opened_per_second=_opened_between(series, begun, ended))
 
 
 def steady_figures(series: Sequence[LoadSample], minute: int) -> dict[str, float | None]:

@@ -47,7 +47,8 @@ class LoadRun(Record):
 
     ``late`` is how much later than due the call was begun, ``trigger`` when the call was answered, ``queued`` when the
     first task of the workload started, ``run`` when the run ended: all in seconds since ``due``, None where it did
-    not come so far. ``task_median`` and ``task_tail`` are the median and the 95th percentile of the tasks' durations.
+    not come so far. ``task_median`` is the median of the tasks' durations, ``task_tail`` their 95th percentile, of
+    fewer than 20 tasks the longest.
     """
 
     run_id: str

@@ -11,7 +11,7 @@ from rig.metrics.intervals import Number
 from rig.metrics.missing import Missing
 from rig.metrics.raw import Repeat
 from rig.metrics.registry import CONDITIONS, METRICS, Metric
-from rig.percentile import percentile
+from rig.percentile import least_for, percentile
 from rig.records import DagRunRecord, TaskRecord
 
 LARGEST_STEP = 0.5
@@ -137,6 +137,8 @@ def _over(statistic: Callable[[Sequence[Number]], Number], values: Callable[[Rep
 
 
 def _tail(values: Sequence[Number]) -> Number:
+    if values and len(values) < least_for(90):
+        raise Missing(f"{len(values)} of {least_for(90)} values needed: of fewer the 90th percentile is the maximum")
     return percentile(values, 90)
 
 

@@ -97,7 +97,7 @@ def table(folder: Path) -> Table:
         made.add_row(
             _name(cell),
             phrases.number(cell["holds"]),
-            *(phrases.number(latencies.get(name, {}).get("p95")) for name in ("run", "queued")),
+            *(phrases.latency(latencies[name]) if latencies else phrases.NOTHING for name in ("run", "queued")),
             phrases.bound(held.get("connections_opened_per_second"), lower),
             phrases.bound(held.get("connections_opened_per_run"), lower), phrases.number(held.get("failed")))
     return made

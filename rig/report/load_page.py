@@ -9,6 +9,7 @@ from rig.load import records, schedule, summary
 from rig.load.figures import counted
 from rig.load.records import LoadRun, LoadSample, LoadTestRecord, Resources
 from rig.load.schedule import stages_of
+from rig.percentile import tail_name
 from rig.report import phrases, plot
 from rig.report.headline import Figure
 from rig.report.page import own_files, templates
@@ -16,14 +17,6 @@ from rig.report.plot import Axis, Dots, Line, Panel
 
 MIB = 2**20
 WINDOW = 10.0       # seconds over which connections opened per second are averaged
-
-# Key of the summary's latencies, what it is called, what it means.
-LATENCIES = (
-    ("trigger", "trigger", "the call that starts a DAG run, answered"),
-    ("queued", "queued", "the first task of the workload at work"),
-    ("run", "run", "the DAG run's end"),
-    ("task_median", "task p50", "duration of a run's tasks, their median"),
-    ("task_tail", "task p95", "duration of a run's tasks, their 95th percentile"))
 
 Points = list[tuple[float, float | None]]
 
@@ -37,7 +30,7 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
         summary=found, headline=headline(found), subtitle=subtitle(found), numbers=numbers(found),
         lower=found["outcome"]["connections_lower_bound"],
         why_bound=others.why_lower_bound(found["outcome"]["others"]),
-        found=list(panels(test, runs, series)), latencies=LATENCIES,
+        found=list(panels(test, runs, series)), latencies=list(latencies(found["load"]["tasks"])),
         left=phrases.number(found["outcome"]["connections_left"]), **own_files())
     return found, page
 
@@ -47,6 +40,17 @@ def headline(found: dict[str, Any]) -> str:
     outcome = found["outcome"]
     return (f"{outcome['succeeded']} of {phrases.plural(outcome['arrivals'], 'DAG run')} succeeded, and Neo4j accepted "
             f"{phrases.at_least(outcome['connections_opened'], outcome['connections_lower_bound'])} connections.")
+
+
+def latencies(tasks: int) -> Iterator[tuple[str, str, str]]:
+    """Yield for each of the summary's latencies its key, what it is called, and what it means, with so many tasks."""
+    yield "trigger", "trigger", "the call that starts a DAG run, answered"
+    yield "queued", "queued", "the first task of the workload at work"
+    yield "run", "run", "the DAG run's end"
+    yield "task_median", "task p50", "duration of a run's tasks, their median"
+    name = tail_name(tasks, 95)
+    yield "task_tail", f"task {name}", ("duration of a run's tasks, " + (
+        "the longest of them" if name == "max" else "their 95th percentile"))
 
 
 def subtitle(found: dict[str, Any]) -> str:

@@ -95,7 +95,7 @@ def templates() -> Environment:
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters.update({
         "number": phrases.number, "signed": phrases.signed, "median": phrases.median,
-        "bound": phrases.bound, "interval": phrases.interval,
+        "bound": phrases.bound, "interval": phrases.interval, "tail": phrases.tail, "latency": phrases.latency,
         "percent": phrases.percent, "direction": phrases.direction, "variant": phrases.variant, "label": phrases.label,
         "executor": phrases.executor, "hue": phrases.hue, "stroke": phrases.stroke, "moment": phrases.moment,
         "plural": phrases.plural})

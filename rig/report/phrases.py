@@ -1,11 +1,13 @@
 """How figures and cells are put into words, the same on the page and in the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from patterns.registry import PATTERNS
 from rig.metrics.intervals import Interval, Number
 from rig.metrics.model import DagRunSummary, MetricSummary, Side
+from rig.percentile import least_for
 
 NOTHING = "\N{EN DASH}"
 
@@ -38,6 +40,16 @@ def median(metric: MetricSummary) -> str:
 def bound(value: Number | None, lower_bound: bool) -> str:
     """Return a value, as "≥ n" where only a lower bound is known."""
     return f"≥ {number(value)}" if lower_bound and value is not None else number(value)
+
+
+def tail(value: Number | None, count: int) -> str:
+    """Return the 95th percentile of so many values, as "at most n" where it is the maximum of too few for one."""
+    return f"at most {number(value)}" if value is not None and count < least_for(95) else number(value)
+
+
+def latency(figures: Mapping[str, Any]) -> str:
+    """Return the tail of a load test's latency."""
+    return tail(figures["highest" if figures["p95"] is None else "p95"], figures["count"])
 
 
 def at_least(value: Number | None, lower_bound: bool) -> str:

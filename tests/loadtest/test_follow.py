@@ -23,7 +23,12 @@ def test_the_moments_count_from_when_the_run_was_due() -> None:
     assert found.queued == pytest.approx(2.5)
     assert found.run == pytest.approx(6.5)
     assert (found.task_median, found.tasks_succeeded) == (2.0, 2)
-    assert found.task_tail == pytest.approx(2.9)
+    assert found.task_tail == 3.0       # of fewer than 20 tasks the longest
+
+
+def test_of_twenty_tasks_there_is_a_95th_percentile() -> None:
+    tasks = [task("2026-01-01T01:00:03Z", float(number), map_index=number) for number in range(1, 21)]
+    assert settled(FLIGHT, RUN, tasks).task_tail == pytest.approx(19.05)
 
 
 def test_a_run_that_failed_says_how_many_of_its_tasks_did() -> None:

@@ -46,15 +46,15 @@ def with_run(folder: Path, **changes: Any) -> Path:
     ("connections_abandoned", None),
     ("drivers_created", 4),
     ("first_result_seconds", 0.3),
-    ("first_result_seconds_p90", 0.38),     # 0.2 + 0.9 * 0.2
+    ("first_result_seconds_p90", None),     # of two tasks it is the maximum
     ("call_seconds", 0.25),                 # of 0.1, 0.2, 0.3, 0.6
-    ("call_seconds_p90", 0.51),             # 0.3 + 0.7 * 0.3
+    ("call_seconds_p90", None),
     ("task_seconds", 5.5),
     ("tasks_wrong", 0),
     ("scheduled_seconds", 2),               # of 1.5 and 2.5
-    ("scheduled_seconds_p90", 2.4),
+    ("scheduled_seconds_p90", None),
     ("queued_seconds", 1.5),
-    ("queued_seconds_p90", 1.9),
+    ("queued_seconds_p90", None),
     ("makespan_seconds", 10),
     ("cpu_per_task", 10.5),                 # 1 + 2 + … + 6 of the services that are in the sum, by two tasks
     ("cpu_tasks", 3),
@@ -75,6 +75,19 @@ def test_every_metric_of_a_run_worked_out_by_hand(tmp_path: Path, name: str, exp
     assert metric.raw == [pytest.approx(expected) if expected is not None else None]
     assert metric.median == metric.raw[0]
     assert (metric.reason is None) == (expected is not None)
+
+
+def test_a_90th_percentile_takes_ten_tasks(tmp_path: Path) -> None:
+    def found(folder: Path, tasks: int) -> MetricSummary:
+        builders.tiny(folder)
+        builders.rewrite(folder / records.TASKS_FILE, [
+            builders.task(number, 1001, 1002 + number, 1012, row=builders.row(20 + number)) for number in range(tasks)])
+        with_run(folder, plan=[planned.model_copy(update={"cell": planned.cell.model_copy(update={"tasks": tasks})})
+                               for planned in records.read_run(folder).plan])
+        return of(summarise(folder), "queued_seconds_p90")
+
+    assert found(tmp_path / "ten", 10).median == pytest.approx(9.1)        # 9 + 0.1 * 1, of 1 to 10
+    assert found(tmp_path / "nine", 9).reason == "9 of 10 values needed: of fewer the 90th percentile is the maximum"
 
 
 def test_that_the_table_above_has_every_metric() -> None:

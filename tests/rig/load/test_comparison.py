@@ -203,6 +203,15 @@ def test_the_headline_has_each_executors_rates(held: list[tuple[str, float | Non
     assert report.load_comparison.headline({"cells": cells}) == said
 
 
+def test_of_too_few_runs_for_a_95th_percentile_every_table_shows_the_longest_and_says_so(folder: Path) -> None:
+    comparisons, steps = (report.write(one).read_text("utf-8") for one in (folder, folder / folders.KNEE))
+    assert "<td>80</td><td>at most 80</td>" in comparisons
+    assert "<td>at most 4</td>" in steps
+    assert "started later than due, at most, s" in steps
+    terminal = report.load_comparison.table(folder)
+    assert [list(column.cells) for column in terminal.columns if column.header == "run"] == [["at most 80"]]
+
+
 @pytest.mark.parametrize("name", [folders.KNEE, folders.HELD])
 def test_beside_others_a_tests_page_marks_what_was_opened_as_a_lower_bound(folder: Path, name: str) -> None:
     with_others(folder / name)

@@ -5,6 +5,13 @@ import pytest
 from rig.report import load_page
 
 
+@pytest.mark.parametrize(("tasks", "name", "meaning"), [
+    (20, "task p95", "duration of a run's tasks, their 95th percentile"),
+    (19, "task max", "duration of a run's tasks, the longest of them")])
+def test_of_too_few_tasks_the_longest_is_called_so(tasks: int, name: str, meaning: str) -> None:
+    assert list(load_page.latencies(tasks))[-1] == ("task_tail", name, meaning)
+
+
 def latency(p95: float | None) -> dict[str, float | None]:
     return {"median": 2.0, "p95": p95, "highest": 3.5}
 
