@@ -1,1 +1,1 @@
-"""The comparison: brings the stack up, runs the DAGs on both executors, counts at the server, reports."""
+"""The comparison: starts the stack, runs the DAGs on both executors, counts connections at the server, and reports."""

@@ -18,13 +18,13 @@ from pydantic import SecretStr
 from rig.errors import RigError
 
 PAGE = 100      # Airflow's own limit on a page
-TOKEN_LIFE = 3600.0     # seconds, where a token does not tell; Airflow's default is a day
-USED_OF_A_TOKEN = 0.9   # of its life: the calls in progress have to end within the rest
+TOKEN_LIFE = 3600.0     # seconds, if a token does not say; Airflow's default is a day
+USED_OF_A_TOKEN = 0.9   # of a token's life: calls in progress must end within the rest
 ACTIVE = ("queued", "running")
 
 
 class ApiError(RigError):
-    """Airflow's API refused a call or did not answer; ``status`` is the HTTP status, None without one."""
+    """Airflow's API refused a call or did not answer. ``status`` is the HTTP status; None without an answer."""
 
     def __init__(self, what: str, status: int | None) -> None:
         super().__init__(what)
@@ -32,7 +32,7 @@ class ApiError(RigError):
 
 
 class AirflowApi:
-    """One deployment of Airflow. Every call raises ApiError where Airflow refuses it or cannot be reached.
+    """One deployment of Airflow. Every method raises ApiError if Airflow refuses the call or cannot be reached.
 
     ``answer_seconds`` is how long an answer may take.
     """
@@ -44,11 +44,11 @@ class AirflowApi:
         self._login = (username, password)
         self._client = httpx.Client(base_url=url, timeout=self.answer_seconds, trust_env=False)
         self._access_token, self._token_until = "", 0.0
-        self.requests = 0       # sent so far, to know what it costs
+        self.requests = 0       # how many were sent so far: what the rig itself costs Airflow
 
     @classmethod
     def with_token(cls, url: str, token: SecretStr) -> Self:
-        """Return the API of a deployment that has given its user a token; another one is never asked for."""
+        """Return the API of a deployment whose user has a token. No other token is asked for."""
         made = cls(url, "", SecretStr(""))
         made._access_token, made._token_until = token.get_secret_value(), math.inf
         return made
@@ -65,11 +65,11 @@ class AirflowApi:
 
     @staticmethod
     def seconds(moment: str | None) -> float | None:
-        """Return an API time as seconds since the epoch."""
+        """Convert one of the API's times to seconds since the epoch; None stays None."""
         return None if moment is None else datetime.fromisoformat(moment).timestamp()
 
     def health(self) -> dict[str, dict[str, str | None]]:
-        """Return the health of the scheduler, the DAG processor and the database; needs no login."""
+        """Return the health of the scheduler, the DAG processor and the database. Needs no login."""
         answer: dict[str, dict[str, str | None]] = self._send("GET", "/api/v2/monitor/health", login=False)
         return answer
 
@@ -78,7 +78,7 @@ class AirflowApi:
         return str(self._send("GET", "/api/v2/version", login=False)["version"])
 
     def dag_ids(self) -> list[str]:
-        """Return the ids of the DAGs that are there, paused ones included."""
+        """Return the ids of all DAGs, including paused ones."""
         return [dag["dag_id"] for dag in self._pages("/api/v2/dags", "dags", exclude_stale=True)]
 
     def import_errors(self) -> list[str]:
@@ -87,7 +87,7 @@ class AirflowApi:
                 for error in self._pages("/api/v2/importErrors", "import_errors")]
 
     def is_paused(self, dag_id: str) -> bool:
-        """Say whether a DAG is paused; ApiError with status 404 where there is none."""
+        """Return whether a DAG is paused. Raises ApiError with status 404 if there is no such DAG."""
         return bool(self._send("GET", f"/api/v2/dags/{dag_id}")["is_paused"])
 
     def set_paused(self, dag_id: str, paused: bool) -> bool:
@@ -99,9 +99,10 @@ class AirflowApi:
 
     @contextmanager
     def paused(self, dag_id: str, paused: bool) -> Iterator[None]:
-        """Pause or unpause a DAG for as long as the block takes, and leave it as it was.
+        """Pause or unpause a DAG for the block, and restore its state afterwards.
 
-        An API server that is gone at the end of the block is no second error: its watcher says so.
+        If the API server is gone at the end of the block, this raises no second error: whatever watches the server
+        reports it.
         """
         before = self.set_paused(dag_id, paused)
         try:
@@ -111,25 +112,25 @@ class AirflowApi:
                 self.set_paused(dag_id, before)
 
     def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
-        """Start a DAG run and return its id, which Airflow makes where none is given."""
+        """Start a DAG run and return its id, which Airflow creates if none is given."""
         named = {} if run_id is None else {"dag_run_id": run_id}
         run = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns",
                          json={"logical_date": None, "conf": conf, **named})
         return str(run["dag_run_id"])
 
     def active_states(self, dag_id: str) -> Counter[str]:
-        """Return how many of a DAG's runs are queued, and how many running: one request for a hundred runs."""
+        """Return how many of a DAG's runs are queued, and how many running: one request for up to a hundred runs."""
         return Counter(run["state"] for run in self._pages(
             f"/api/v2/dags/{dag_id}/dagRuns", "dag_runs", state=list(ACTIVE)))
 
     def ended_runs(self, dag_id: str, prefix: str, since: str | None) -> list[dict[str, Any]]:
-        """Return a DAG's runs with this prefix of their ids that ended at ``since`` or later, the earliest first."""
+        """Return the DAG's runs with this prefix in their ids that ended at ``since`` or later, earliest first."""
         later = {} if since is None else {"end_date_gte": since}
         return list(self._pages(f"/api/v2/dags/{dag_id}/dagRuns", "dag_runs", state=["success", "failed"],
                                 run_id_prefix_pattern=prefix, order_by="end_date", **later))
 
     def instances_of(self, dag_id: str, run_ids: Sequence[str], task_id: str) -> list[dict[str, Any]]:
-        """Return every instance of one task, mapped ones included, of several runs together."""
+        """Return every instance of one task, including mapped ones, of several runs."""
         found: list[dict[str, Any]] = []
         while True:
             page = self._send("POST", "/api/v2/dags/~/dagRuns/~/taskInstances/list", json={
@@ -144,7 +145,7 @@ class AirflowApi:
         return str(self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def fail_run(self, dag_id: str, run_id: str) -> None:
-        """Set a run, and what is left of its tasks, to failed: Airflow stops those that run."""
+        """Set a run and its unfinished tasks to failed. Airflow stops the running tasks."""
         self._send("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
     def active_runs(self) -> list[str]:
@@ -153,7 +154,7 @@ class AirflowApi:
         return [f"{run['dag_id']}/{run['dag_run_id']}" for run in runs]
 
     def task_instances(self, dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
-        """Return every instance of one task of a run, mapped ones included."""
+        """Return every instance of one task of a run, including mapped ones."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         return [task for task in self._pages(path, "task_instances", order_by="map_index", task_id=task_id)
                 if task["task_id"] == task_id]
@@ -165,7 +166,7 @@ class AirflowApi:
                 for state in ("running", "success", "failed")}
 
     def returned(self, dag_id: str, run_id: str, task_id: str, map_indexes: list[int]) -> list[Any]:
-        """Return what each mapped task returned, None for one that returned nothing."""
+        """Return what each mapped task returned, or None for a task that returned nothing."""
         def one(map_index: int) -> object:
             path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
             try:
@@ -178,7 +179,7 @@ class AirflowApi:
             return list(pool.map(one, map_indexes))
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
-        """Make a pool, or give the one that is there this many slots."""
+        """Create a pool, or set the number of slots of an existing one."""
         body = {"name": name, "slots": slots, "description": description}
         try:
             self._send("POST", "/api/v2/pools", json=body)
@@ -188,7 +189,7 @@ class AirflowApi:
             self._send("PATCH", f"/api/v2/pools/{name}", json={**body, "include_deferred": False})
 
     def make_connection(self, fields: dict[str, Any]) -> None:
-        """Make a connection in Airflow's metadata database, as its web page does."""
+        """Create a connection in Airflow's metadata database, as its web page does."""
         self._send("POST", "/api/v2/connections", json=fields)
 
     def _pages(self, path: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
@@ -203,7 +204,7 @@ class AirflowApi:
     def _send(self, method: str, path: str, *, login: bool = True, **request: Any) -> Any:
         response = self._request(method, path, login=login, **request)
         if response.status_code == httpx.codes.UNAUTHORIZED and login and self._token_until < math.inf:
-            self._token_until = 0.0     # ended before its time, as by a new secret of the server's: one more login
+            self._token_until = 0.0     # ended early, for example by a new secret of the server: log in once more
             response = self._request(method, path, login=login, **request)
         if response.is_error:
             raise ApiError(f"Airflow at {self.url} refuses {method} {path}: {response.status_code} "
@@ -230,7 +231,7 @@ class AirflowApi:
 
 
 def life_of(token: str) -> float:
-    """Return how long a token lives, in seconds, as it says itself; TOKEN_LIFE where it does not."""
+    """Return how long a token lives, in seconds, as the token says; TOKEN_LIFE if it does not say."""
     try:
         claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
         return min(TOKEN_LIFE, float(claims["exp"]) - float(claims["iat"]))
@@ -240,7 +241,7 @@ def life_of(token: str) -> float:
 
 def _detail(response: httpx.Response) -> str:
     try:
-        # A parameter that is refused comes with pages of its schema; the first line says it all.
+        # When a parameter is refused, the answer has pages of its schema. The first line is enough.
         return str(response.json()["detail"]).strip().split("\n", 1)[0]
     except (ValueError, KeyError, TypeError):
         return " ".join(response.text.split())[:200]

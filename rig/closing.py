@@ -1,6 +1,6 @@
-"""What a command says at its end: the figures, where the report is, and what makes it end with an error.
+"""The last lines of a command: the figures, where the report is, and the error that it ends with, if any.
 
-Raises typer.Exit with INTERRUPTED where the user stopped it, and RigError where it failed.
+Raises typer.Exit with INTERRUPTED if the user stopped it, and RigError if it failed.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from rig.settings import Settings
 
 
 def of_comparison(config: Settings, record: RunRecord) -> None:
-    """Say what a comparison came to."""
+    """Print the result of a comparison."""
     folder: Path = config.data_dir / record.run
     summary = metrics.summarise(folder)
     console.print(reporting.table(summary))
@@ -38,8 +38,8 @@ def of_comparison(config: Settings, record: RunRecord) -> None:
 
 
 def failures(summary: Summary) -> str:
-    """Return what did not succeed in a comparison, an exhibit left out; nothing where all did."""
-    # A service may die when the last task has ended: then no task failed, and the DAG run did.
+    """Return what failed in a comparison, without an exhibit; empty if nothing did."""
+    # A service may die after the last task has ended: then no task failed, but the DAG run did.
     ended = Counter(run.state for run in summary.dag_runs if run.state != "success" and not run.is_exhibit)
     cells = [cell for cell in summary.cells if not cell.is_exhibit]
     failed = sum(cell.tasks * cell.repeats - cell.tasks_succeeded for cell in cells)
@@ -51,7 +51,7 @@ def failures(summary: Summary) -> str:
 
 
 def of_loads(folder: Path) -> None:
-    """Say what a comparison of loads came to."""
+    """Print the result of a comparison of loads."""
     written = reporting.write(folder)
     console.print(load_comparison.table(folder))
     console.print(f"Report: {written}", soft_wrap=True)
@@ -65,7 +65,7 @@ def of_loads(folder: Path) -> None:
 
 
 def of_load_test(ended: Ended, *, headless: bool) -> None:
-    """Say what each load test came to; without a page the first that broke a threshold is an error."""
+    """Print the result of each load test. Without a page, the first one that broke a threshold is an error."""
     for folder in ended.folders:
         page = reporting.write(folder)
         summary = load_summary.read(folder)

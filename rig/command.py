@@ -1,4 +1,4 @@
-"""The command ``rig`` where it is installed: the command line, or the line that says what is missing for it."""
+"""The command ``rig`` of an installed package: the command line, or a line that says what is missing."""
 
 import sys
 
@@ -7,9 +7,9 @@ _OURS = ("loadtest", "patterns", "rig", "worker_init")
 
 
 def main() -> None:
-    """Run the command line. Exit code 2 where the extra ``rig`` is not installed, which brings what it needs."""
+    """Run the command line. The exit code is 2 if the extra ``rig`` with its packages is not installed."""
     try:
-        from rig.cli import main as run  # noqa: PLC0415 - it imports what may not be there
+        from rig.cli import main as run  # noqa: PLC0415 - it imports packages that may be missing
         run()
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]

@@ -1,4 +1,4 @@
-"""The orchestrator of a comparison: it knows the parts, and the parts do not know each other."""
+"""The orchestrator of a comparison. It knows the parts, and the parts do not know each other."""
 
 import os
 import time
@@ -28,7 +28,7 @@ from worker_init import settings as relay_settings
 from worker_init.errors import WorkerInitError
 
 WARM_UP_DAG = DAG_OF_PATTERN["improved"]
-FINISHED = ("success", "failed", "hung", "error")       # recorded results; only an interrupted run is run again
+FINISHED = ("success", "failed", "hung", "error")       # recorded results; only an interrupted run is repeated
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ class Request:
 
 
 class Comparison:
-    """One ``rig compare``: from a machine with nothing running to a report, and back."""
+    """One ``rig compare``: from a machine on which nothing runs to a report, and back."""
 
     def __init__(self, settings: Settings, progress: Progress, stack: Stack) -> None:
         self._settings = settings
         self._progress = progress
         self._stack = stack
-        self._warmed: Cell | None = None        # what the executor has run last, since it was started
+        self._warmed: Cell | None = None        # the cell that the executor ran last since its start
 
     def start(self, request: Request) -> RunRecord:
-        """Run a comparison and write its report. Returns the record of the run as it ended.
+        """Run a comparison and write its report. Returns the final record of the run.
 
-        Raises BadInput where nothing could be started; a RigError of the stack's start as it is. What
-        goes wrong later is in the run's record.
+        Raises BadInput if nothing could be started, and any RigError of the stack's start. Later errors are in the
+        run's record.
         """
         slots = request.profile.slots or self._settings.slots
         planned = profiles.plan(request.profile, request.seed)
@@ -67,9 +67,9 @@ class Comparison:
             return self._go(folder, record, state, planned)
 
     def resume(self, folder: Path, command: str) -> RunRecord:
-        """Run what is left of a run that was stopped.
+        """Run the remaining part of a run that was stopped.
 
-        Raises BadInput where nothing is left, or another version is installed now than then.
+        Raises BadInput if nothing remains, or if another version is installed now than then.
         """
         record = records.read_run(folder)
         done = {line.index for line in records.read(folder / records.DAG_RUNS_FILE, DagRunRecord)
@@ -122,14 +122,14 @@ class Comparison:
                     for planned in todo:
                         self._run_one(runner, api, planned)
                 except KeyboardInterrupt:
-                    if state.keeper is None:    # else the stack goes down, and all that runs with it
+                    if state.keeper is None:    # else the stack goes down, and with it everything that runs
                         leave_idle(api)
                     raise
         finally:
             probe.close()
 
     def _warm_up(self, api: AirflowApi, slots: int) -> None:
-        """Run some tasks that are not part of any figure: the first ones pay for caches that all others find."""
+        """Run some tasks that count for no figure: they fill caches that all later tasks use."""
         self._uncounted(api, WARM_UP_DAG, {"tasks": slots, "calls": 1, "hold": 0})
 
     def _uncounted(self, api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> None:
@@ -156,17 +156,17 @@ class Comparison:
             self._recover(api)
 
     def _prepare(self, api: AirflowApi, cell: Cell) -> None:
-        """Have the executor as the cell wants it: just started, or warm from the same cell's cold run."""
+        """Put the executor into the state that the cell needs: just started, or warm from the same cell's cold run."""
         cold = cell.model_copy(update={"warm": False})
         if cell.warm and self._warmed == cold:
             return
-        # Also where the executor stays the same: every cold DAG run is the first one of its scheduler and its worker.
+        # Even if the executor stays the same: every cold DAG run is the first of its scheduler and its worker.
         self._stack.switch(cell.executor, cell.relay, exhibit=cell.pattern == records.EXHIBIT)
         if cell.warm:       # its cold run was in another session, or failed
             self._uncounted(api, DAG_OF_PATTERN[cell.pattern], conf_of(cold))
 
     def _recover(self, api: AirflowApi) -> None:
-        """Make the stack fit for the next cell: what has died is started again, what hangs is ended."""
+        """Prepare the stack for the next cell: start dead services again, and end DAG runs that hang."""
         dead = self._stack.dead()
         self._progress.note(f"starting again: {', '.join(dead) or 'the executor'}")
         self._stack.restart(dead)
@@ -188,9 +188,9 @@ def _ended(record: RunRecord, status: str, reason: str | None) -> RunRecord:
 
 
 def _idle_timeout() -> float | None:
-    """Return how long a shared driver keeps an idle connection, None where a setting of worker_init cannot be used.
+    """Return how long a shared driver keeps an idle connection, in seconds; None if a setting of worker_init is wrong.
 
-    Its cells fail by themselves then, with the reason; those of the other patterns do not need it.
+    Cells with shared drivers then fail by themselves, with the reason; the cells of other patterns do not need it.
     """
     try:
         return relay_settings.Settings.from_environment(os.environ).idle_timeout

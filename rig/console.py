@@ -1,7 +1,7 @@
-"""Where the command line writes: what was asked for, and what is wrong."""
+"""Where the command line writes: results to standard output, errors to standard error."""
 
 from rich.console import Console
 
-# No markup: a folder [work], an address bolt://[::1] or a run id with brackets would be taken for it.
+# No markup: otherwise a folder [work], an address bolt://[::1] or a run id with brackets would be read as markup.
 console = Console(markup=False, emoji=False)
 errors = Console(stderr=True, markup=False, emoji=False)

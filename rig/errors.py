@@ -1,14 +1,14 @@
-"""Errors that are meant for a person: one line, with how to fix it."""
+"""Errors for people: one line, with how to fix the problem."""
 
 # Exit codes of a command.
 BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class RigError(Exception):
-    """Something went wrong that the user can understand: what it is, and what to do about it.
+    """An error that the user can understand: what went wrong, and what to do about it.
 
-    The command line prints ``what (remedy)`` on one line and exits with ``exit_code``. ``detail`` are lines that
-    follow it, such as those of a log that say why.
+    The command line prints ``what — remedy`` on one line and exits with ``exit_code``. ``detail`` has further lines,
+    for example those of a log that say why.
     """
 
     exit_code = BROKEN
@@ -25,7 +25,7 @@ class RigError(Exception):
 
 
 class BadInput(RigError):
-    """What the user gave, or the machine as it stands, does not allow this; nothing was started."""
+    """The user's input or the state of the machine does not allow this; nothing was started."""
 
     exit_code = BAD_INPUT
 
@@ -35,11 +35,11 @@ class ServiceDied(RigError):
 
 
 class WorkerIdle(RigError):
-    """The Celery worker answers, has room, and takes no tasks: those that wait would do so forever."""
+    """The Celery worker answers and has room, but takes no tasks: waiting tasks would wait forever."""
 
 
 class RelayMissing(RigError):
-    """Tasks would not go through the relay that was asked for: figures would be those of another cell."""
+    """Tasks would not go through the requested relay, so their figures would belong to another cell."""
 
 
 class Hung(RigError):

@@ -1,4 +1,4 @@
-"""What Flower's API tells about the Celery workers: the section ``neo4j`` that ``worker_init`` adds to their stats."""
+"""What Flower's API says about the Celery workers: the section ``neo4j`` that ``worker_init`` adds to their stats."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ Inspected = dict[str, dict[str, Any]]
 def drivers(url: str, login: tuple[str, str]) -> Inspected:
     """Return the section ``neo4j`` of each worker's ``inspect stats``, by the worker's name.
 
-    Raises RigError where Flower does not answer.
+    Raises RigError if Flower does not answer.
     """
     try:
         answer = httpx.get(f"{url}/api/workers", params={"refresh": "true"}, auth=login, timeout=SECONDS,

@@ -1,4 +1,4 @@
-"""One DAG run on the running stack, for a person who wants to see it happen."""
+"""One DAG run on the running stack, for a user who wants to watch it."""
 
 import time
 from collections import Counter
@@ -26,10 +26,10 @@ class Outcome:
 
 
 def run(stack: Stack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome:
-    """Start a DAG run, say how its tasks come along, and return how it ended.
+    """Start a DAG run, print the progress of its tasks, and return how it ended.
 
-    Raises BadInput for a DAG that is not there or parameters that it refuses, Hung at the limit of a
-    run. The DAG is paused again afterwards if it was paused before.
+    Raises BadInput if there is no such DAG, or if the DAG refuses the parameters; Hung at a run's time limit. If the
+    DAG was paused before, it is paused again afterwards.
     """
     state = stack.state()
     stack.require_running()
@@ -48,7 +48,7 @@ def run(stack: Stack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome
 
 
 def _until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str, view: Notes) -> str:
-    """Watch the run to its end. A worker that takes no tasks is restarted: what waits is kept in its queue."""
+    """Watch the run to its end. If the worker takes no tasks, it is restarted: waiting tasks stay in its queue."""
     while True:
         try:
             return until_ended(stack, api, dag_id, run_id, _teller(view))
@@ -68,7 +68,7 @@ def _started(api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:
 
 
 def _teller(view: Notes) -> Callable[[dict[str, int]], None]:
-    """Return what says the counts of tasks, only when they have changed."""
+    """Return a function that prints the counts of tasks, but only when they have changed."""
     told: dict[str, int] = {}
 
     def tell(counts: dict[str, int]) -> None:

@@ -9,11 +9,11 @@ _ROUNDING = 1e-9
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """Return the value below which so many percent of the values lie; ``percent`` goes from 0.1 to 99.9, in tenths.
+    """Return the value below which ``percent`` percent of the values lie. It goes from 0.1 to 99.9, in tenths.
 
-    By linear interpolation between the two nearest values, the default of ``numpy.percentile``: definition 7 of
-    Hyndman and Fan, Sample Quantiles in Statistical Packages, The American Statistician 50 (1996). Raises
-    StatisticsError without values, as ``statistics.median`` does.
+    The method is linear interpolation between the two nearest values, the default of ``numpy.percentile``: definition 7
+    of Hyndman and Fan, Sample Quantiles in Statistical Packages, The American Statistician 50 (1996). Raises
+    StatisticsError if there are no values, as ``statistics.median`` does.
     """
     ordered = sorted(values)
     if not ordered:
@@ -24,24 +24,24 @@ def percentile(values: Iterable[float], percent: float) -> float:
 
 
 def percentile_or_none(values: Sequence[float], percent: float) -> float | None:
-    """Return the percentile, None where the values are too few for it: see :func:`least_for`."""
+    """Return the percentile; None if there are too few values for it: see :func:`least_for`."""
     return percentile(values, percent) if len(values) >= least_for(percent) else None
 
 
 def least_for(percent: float) -> int:
-    """Return how many values it takes for a percentile of the upper half, the median included.
+    """Return how many values a percentile from the median up needs.
 
-    Of fewer it is the maximum by another name: 5 % of 19 values are less than one, and so nothing can lie above their
-    95th percentile.
+    With fewer values it is only another name for the maximum: 5 % of 19 values are less than one, so no value can lie
+    above their 95th percentile.
     """
     return 1 if percent <= 50 else ceil(100 / (100 - percent) - _ROUNDING)
 
 
 def tail(values: Sequence[float], percent: float) -> float | None:
-    """Return the percentile, the maximum where the values are too few for it, None without values."""
+    """Return the percentile, the maximum if there are too few values for it, None if there are none."""
     return max(values, default=None) if len(values) < least_for(percent) else percentile(values, percent)
 
 
 def tail_name(count: int, percent: float) -> str:
-    """Return what the :func:`tail` of so many values is to be called: ``p95``, or ``max``."""
+    """Return the name for the :func:`tail` of ``count`` values: ``p95``, or ``max``."""
     return "max" if count < least_for(percent) else f"p{percent:g}"

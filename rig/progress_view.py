@@ -1,4 +1,4 @@
-"""The live terminal view of a comparison: the stack coming up, the run in progress, the time left."""
+"""The live terminal view of a comparison: the start of the stack, the run in progress, the time left."""
 
 import time
 from collections import deque
@@ -16,17 +16,17 @@ from rig.records import Cell, DagRunRecord, PlannedRun, Sample
 from rig.stack.interface import Step
 
 BARS = "▁▂▃▄▅▆▇█"
-HISTORY = 60            # samples in the small curve
+HISTORY = 60            # samples in the small chart
 CURVE_EVERY = 0.5       # seconds between two of its points
-START_OF_A_TASK = 1.0   # seconds of a slot that a task costs beside its hold, until a run has shown better
+START_OF_A_TASK = 1.0   # seconds of a slot that a task takes besides its hold, until a run has been measured
 RESTARTING = 10.0    # seconds to restart the executor before a DAG run
-AROUND = 18.0           # seconds of a DAG run beside its tasks, that start included, until one has shown better
+AROUND = 18.0           # seconds of a DAG run besides its tasks, including that start, until one has been measured
 LOOK = {"downloading": ("↓", "cyan"), "starting": ("…", "yellow"), "ready": ("✓", "green"),
         "stopping": ("…", "yellow"), "stopped": ("·", "dim"), "clearing": ("…", "yellow")}
 
 
 def cell_name(cell: Cell) -> str:
-    """Return a cell as a person reads it."""
+    """Return a cell's name for people."""
     driver = "" if cell.driver == "sync" else f" ({cell.driver})"
     relay = "" if cell.relay == "none" else f" via {cell.relay} relay"
     more = ", warm" if cell.warm else ", again" if cell.control else ""
@@ -40,12 +40,12 @@ def clock(seconds: float) -> str:
 
 
 def at(seconds: float) -> str:
-    """Return the time of day in so many seconds, as the machine's clock shows it."""
+    """Return the time of day in ``seconds`` seconds, in the machine's time zone."""
     return time.strftime("%H:%M", time.localtime(time.time() + max(0.0, seconds)))
 
 
 class Estimate:
-    """The time left, from how long the DAG runs so far took; before the first one, from what is asked for."""
+    """The time left, estimated from the DAG runs so far; before the first one ends, from the plan."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
@@ -54,17 +54,17 @@ class Estimate:
         self._since = time.monotonic()
 
     def plan(self, runs: list[PlannedRun]) -> None:
-        """Begin to count: these are to be run."""
+        """Begin with these planned runs."""
         self._left = list(runs)
         self._since = time.monotonic()
 
     def began(self) -> None:
-        """Take note that the first of those left is started: what came before the very first one is no part of it."""
+        """Note that the first of the remaining runs has started. The time before the very first one does not count."""
         if not self._ratios:
             self._since = time.monotonic() - RESTARTING
 
     def ended(self) -> None:
-        """Take note that the first of those left has ended."""
+        """Note that the first of the remaining runs has ended."""
         now = time.monotonic()
         self._ratios.append((now - self._since) / self._guess(self._left.pop(0).cell))
         self._since = now
@@ -72,12 +72,12 @@ class Estimate:
     def seconds(self) -> float:
         """Return the seconds left."""
         expected = self._expected()
-        # The run in progress may take longer than expected; those after it take their time all the same.
+        # The run in progress may take longer than expected; this does not shorten the runs after it.
         spent = min(time.monotonic() - self._since, expected[0]) if expected else 0.0
         return sum(expected) - spent
 
     def seconds_of_this_one(self) -> float:
-        """Return the seconds left of the first of those left."""
+        """Return the seconds left for the run in progress."""
         return self.seconds() - sum(self._expected()[1:])
 
     def _expected(self) -> list[float]:
@@ -90,7 +90,7 @@ class Estimate:
 
 
 class ProgressView:
-    """Implements :class:`rig.experiment.progress.Progress` on a terminal; plain lines where there is none."""
+    """Implements :class:`rig.experiment.progress.Progress` on a terminal, or with plain lines if there is none."""
 
     def __init__(self, console: Console, slots: int) -> None:
         self._console = console

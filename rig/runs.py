@@ -1,4 +1,4 @@
-"""The runs of a data folder: made, found by name, listed."""
+"""The runs of a data folder: created, found by name, listed."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ LATEST = "latest"
 
 
 def new_folder(data_dir: Path, profile: str) -> Path:
-    """Make the folder of a new run, named by the time (UTC) and the profile."""
+    """Create the folder of a new run, named after the time (UTC) and the profile."""
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{profile}"
     folder = data_dir / name
     folder.mkdir(parents=True)
@@ -23,7 +23,7 @@ def new_folder(data_dir: Path, profile: str) -> Path:
 
 
 def find(data_dir: Path, name: str) -> Path:
-    """Return a run's folder by its id, by ``latest``, or by a path. Raises BadInput where there is none."""
+    """Return a run's folder by its id, by ``latest``, or by a path. Raises BadInput if there is none."""
     for folder in (data_dir / name, Path(name)):
         if any((folder / file).exists() for file in (records.RUN_FILE, LOAD_FILE, COMPARISON_FILE)):
             return folder.resolve()
@@ -37,7 +37,7 @@ def find(data_dir: Path, name: str) -> Path:
 
 
 class Listed(NamedTuple):
-    """A run as a list shows it: what kind it is of, when it was started (epoch, s), its DAG runs, its status."""
+    """A run in the list: its kind, when it was started (epoch, s), its DAG runs, its status."""
 
     name: str
     kind: str
@@ -47,9 +47,9 @@ class Listed(NamedTuple):
 
 
 def listed(data_dir: Path, tell: Callable[[str], None]) -> list[Listed]:
-    """Return the comparisons, the load tests and the comparisons of loads of a folder, oldest first.
+    """Return the comparisons, the load tests and the comparisons of loads in a folder, oldest first.
 
-    A record that cannot be read does not hide the others: ``tell`` is given one line about it.
+    A record that cannot be read does not hide the others: ``tell`` is called with one line about it.
     """
     kinds: list[tuple[str, Callable[[Path], Listed]]] = [
         (records.RUN_FILE, _comparison), (LOAD_FILE, _load_test), (COMPARISON_FILE, _loads)]
@@ -92,7 +92,7 @@ def _folders(data_dir: Path, file: str = records.RUN_FILE) -> list[Path]:
 
 
 def keep_only(folder: Path, indexes: set[int]) -> None:
-    """Take the lines of every other DAG run out of the raw files, before these are run again."""
+    """Remove the lines of every other DAG run from the raw files, before those are run again."""
     kinds: dict[str, type[records.Record]] = {
         records.TASKS_FILE: records.TaskRecord, records.SAMPLES_FILE: records.Sample,
         records.CONNECTIONS_FILE: records.Connection, records.DAG_RUNS_FILE: records.DagRunRecord}

@@ -1,4 +1,4 @@
-"""What a Neo4j may answer instead of an answer, and how it is said in one line."""
+"""Errors of Neo4j and its driver, put into one line."""
 
 from neo4j.exceptions import DriverError, Neo4jError
 
@@ -6,10 +6,10 @@ SERVER_ERRORS = (DriverError, Neo4jError, OSError)
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error of the server or the driver as one line, with the causes that the driver has collected.
+    """Return an error of the server or the driver as one line, including the causes that the driver has collected.
 
-    With ``neo4j://`` its own message says only that there is no routing table. Why, as a certificate that cannot be
-    verified, is in the group of errors that caused it.
+    With ``neo4j://`` the driver's own message only says that there is no routing table. The reason, for example a
+    certificate that cannot be verified, is in the group of errors that caused it.
     """
     said = " ".join((getattr(error, "message", None) or str(error)).split())
     if not isinstance(error.__cause__, BaseExceptionGroup):

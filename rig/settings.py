@@ -1,7 +1,7 @@
-"""Every setting of the rig, read once from the environment and ``.env``, into one immutable object.
+"""Every setting of the rig, read once from the environment and ``.env`` into one immutable object.
 
-The environment wins over ``.env``. ``.env.example`` documents each name; a test fails when one is
-missing there.
+The environment takes precedence over ``.env``. ``.env.example`` documents each name; a test fails if one is missing
+there.
 """
 
 import os
@@ -20,7 +20,7 @@ from rig.errors import BadInput
 
 PROJECT = Path(__file__).resolve().parents[1]
 NEO4J_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
-SHORTEST_PASSWORD = 8       # Neo4j's own rule; a server of the rig's own would never be ready with less
+SHORTEST_PASSWORD = 8       # Neo4j's own rule; with a shorter one, a server started by the rig would never be ready
 PORTS = ("airflow_port", "flower_port", "postgres_port", "redis_port", "neo4j_port")
 # Variables of worker_init: each driver host of a worker takes the next port.
 METRICS_PORT, HOSTS = "WORKER_INIT_METRICS_PORT", "WORKER_INIT_HOSTS"
@@ -31,14 +31,14 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Settings(BaseSettings):
-    """What a user can set. Ports are 0 where a free one is to be chosen; durations are seconds."""
+    """The settings of a user. A port of 0 means that a free one is chosen; durations are in seconds."""
 
     model_config = SettingsConfigDict(
         env_file=PROJECT / ".env", env_prefix="RIG_", env_ignore_empty=True, extra="ignore",
         frozen=True, populate_by_name=True,
     )
 
-    # As in the seed, and as in Airflow's own compose file: no prefix.
+    # No prefix, as in the seed and in Airflow's own compose file.
     neo4j_uri: str | None = Field(None, validation_alias="NEO4J_URI")
     neo4j_username: str = Field("neo4j", validation_alias="NEO4J_USERNAME")
     neo4j_password: SecretStr | None = Field(None, validation_alias="NEO4J_PASSWORD")
@@ -121,13 +121,13 @@ class Settings(BaseSettings):
 
     @property
     def set_ports(self) -> dict[str, int]:
-        """The ports that the user has set, by variable; those of metrics too, where services inherit them."""
+        """The ports that the user has set, by variable; also those for metrics, if services inherit the variables."""
         own = {variable_of(field): int(getattr(self, field)) for field in PORTS}
         return {name: port for name, port in {**own, **self._metrics_ports()}.items() if port}
 
     def _metrics_ports(self) -> dict[str, int]:
         first, hosts = (os.environ.get(name, "") if name in self.inherited else "" for name in (METRICS_PORT, HOSTS))
-        if not first.isdecimal():       # what cannot be used at all worker_init says itself
+        if not first.isdecimal():       # worker_init itself reports a value that is not a number
             return {}
         more = range(1, int(hosts) if hosts.isdecimal() else 1)
         return {METRICS_PORT: int(first)} | ({f"{METRICS_PORT} + {each}": int(first) + each for each in more}
@@ -135,27 +135,27 @@ class Settings(BaseSettings):
 
     @property
     def inherited(self) -> tuple[str, ...]:
-        """The variables that services inherit on top of those that all inherit."""
+        """The variables that services inherit in addition to those that they always inherit."""
         return _listed(self.inherit or "")
 
     @property
     def dags_folder(self) -> Path:
-        """Where Airflow finds the DAGs."""
+        """The folder in which Airflow finds the DAGs."""
         return self.airflow_proj_dir / "dags"
 
     @property
     def stack_dir(self) -> Path:
-        """Everything that belongs to the running stack."""
+        """The folder for everything that belongs to the running stack."""
         return self.data_dir / ".stack"
 
     @property
     def downloads_dir(self) -> Path:
-        """Downloads, kept for the next time."""
+        """The folder for downloads, which are kept."""
         return self.cache_dir or self.data_dir / ".cache"
 
 
 def one_port_twice(wanted: Mapping[str, int]) -> str | None:
-    """Say which of these variables and options name the same port, and what was expected; None where none do."""
+    """Return an error text if two of these variables and options have the same port; None if none do."""
     taken = Counter(wanted.values())
     twice = [name for name, port in wanted.items() if taken[port] > 1]
     return f"{' and '.join(twice)} are the same: expected a port for each, or 0 for a free one" if twice else None
@@ -169,9 +169,9 @@ def variable_of(field: str) -> str:
 
 @cache
 def load() -> Settings:
-    """Read the settings. Raises BadInput that names the variable and what was expected.
+    """Read the settings. Raises BadInput with the variable's name and the values that it accepts.
 
-    What it holds is not repeated: that may be a password.
+    The present value is not repeated, because it may be a password.
     """
     try:
         return Settings()
@@ -188,8 +188,8 @@ def _listed(names: str) -> tuple[str, ...]:
 
 
 def neo4j_address(value: str) -> str:
-    """Return the address of a Neo4j. Raises ValueError, without the value, for what is none or holds more than that."""
-    # Before anything else, and wherever it stands: a message about the rest could repeat the password.
+    """Return the address of a Neo4j. Raises ValueError, without the value, if it is not an address or contains more."""
+    # This comes first, wherever it stands: a message about the rest could repeat the password.
     if "@" in value:
         raise ValueError("the user and the password go into NEO4J_USERNAME and NEO4J_PASSWORD")
     if "?" in value or "#" in value:
@@ -204,7 +204,7 @@ def _is_neo4j_address(value: str) -> bool:
     try:
         parts = urlsplit(value)
         return parts.scheme in NEO4J_SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:      # what is there for a port is none, or the brackets of an IPv6 address do not match
+    except ValueError:      # what stands for a port is not one, or the brackets of an IPv6 address do not match
         return False
 
 

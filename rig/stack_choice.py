@@ -1,4 +1,4 @@
-"""Which stack a command means."""
+"""Chooses the stack that a command works on."""
 
 from typing import TYPE_CHECKING
 
@@ -8,14 +8,14 @@ from rig.errors import BadInput
 from rig.experiment import profiles
 from rig.settings import Settings
 
-if TYPE_CHECKING:       # a command that needs no stack is not to wait for what one imports
+if TYPE_CHECKING:       # a command that needs no stack should not have to wait for its imports
     from rig.stack.interface import OnStep, Stack
 
 NATIVE, COMPOSE = "native", "compose"
 
 
 def named(config: Settings, on: str, on_step: "OnStep" = lambda *_: None) -> "Stack":
-    """Return the stack of this name. Raises BadInput where there is none, or nothing here to run it."""
+    """Return the stack of this name. Raises BadInput if there is none, or if this machine cannot run it."""
     if on == NATIVE:
         from rig.stack.native import NativeStack  # noqa: PLC0415 - importing Celery and the servers' wheels takes a second
 
@@ -30,7 +30,7 @@ def named(config: Settings, on: str, on_step: "OnStep" = lambda *_: None) -> "St
 
 
 def existing(config: Settings, url: str, token: str | None, wanted: profiles.Profile) -> "Stack":
-    """Return a deployment behind an API server. Raises BadInput where it is not said what cannot be asked there."""
+    """Return a deployment behind an API server. Raises BadInput if an option lacks what the API cannot tell."""
     from rig.stack.existing import ExistingStack  # noqa: PLC0415 - as above
 
     if token is None:
@@ -38,7 +38,7 @@ def existing(config: Settings, url: str, token: str | None, wanted: profiles.Pro
     if len(wanted.executors) != 1:
         raise BadInput("an existing deployment has one executor", "name it with --executors local or celery")
     depends = any(pattern in profiles.RELAYS_OF_PATTERN for pattern in wanted.patterns)
-    if depends and len(wanted.relays) != 1:     # nobody else can tell what its tasks go through
+    if depends and len(wanted.relays) != 1:     # nobody else knows what its tasks go through
         raise BadInput("the workers of an existing deployment are as they are",
                        "say which driver its tasks find with --relays none, process or shared")
     return ExistingStack(config, url, SecretStr(token), wanted.executors[0])

@@ -1,4 +1,4 @@
-"""What ``rig status`` shows of a stack."""
+"""The output of ``rig status``."""
 
 from pydantic import SecretStr
 from rich.table import Column, Table
@@ -11,7 +11,7 @@ from rig.stack.state import StackState
 
 
 def show(config: Settings, state: StackState, services: list[ServiceStatus]) -> None:
-    """Print every service, where it listens, whether it serves, and how to log in."""
+    """Print every service, its address, whether it serves, and how to log in."""
     table = Table("service", "pid", Column("where", overflow="fold"), Column("health", overflow="fold"), box=None)
     for service in services:
         table.add_row(service.name, str(service.pid), service.url or "",

@@ -1,4 +1,4 @@
-"""Changing the executor of a running stack, which must be idle: tasks in progress would be run twice."""
+"""Changes the executor of a running stack. The stack must be idle: tasks in progress would be run twice."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from rig.stack.interface import Stack
 
 
 def switch(stack: Stack, executor: Executor, relay: Relay, *, drain: bool, tell: Callable[[str], None]) -> None:
-    """Put the running stack on another executor, and its tasks behind a relay or not.
+    """Switch the running stack to another executor, and its tasks to another relay.
 
-    Raises BadInput where DAG runs are in progress and ``drain`` is not asked for, Hung where they do
-    not end within RIG_DRAIN_TIMEOUT seconds.
+    Raises BadInput if DAG runs are in progress and ``drain`` is False, Hung if they do not end within RIG_DRAIN_TIMEOUT
+    seconds.
     """
     state = stack.state()
     stack.require_running()

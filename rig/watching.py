@@ -1,7 +1,8 @@
-"""``rig watch``: who has connections open at a Neo4j, with one connection and nothing else of the rig running.
+"""``rig watch``: which clients have connections open at a Neo4j. It takes one connection, and runs nothing else.
 
-The server lists its connections with user agent and client. Whose they are is said by a user agent of this project's
-patterns, or, while a transaction runs, by its metadata: ``dag_id`` and ``task_id`` where the task has set them.
+The server lists its connections with user agent and client. The owner of a connection is known from a user agent of
+this project's patterns or, while a transaction runs, from its metadata: ``dag_id`` and ``task_id`` if the task has set
+them.
 """
 
 import getpass
@@ -41,7 +42,7 @@ _ADMIN = "admin"
 
 
 class Target(NamedTuple):
-    """The server to watch, and who asks."""
+    """The server to watch, and the user to log on with."""
 
     uri: str
     username: str
@@ -49,7 +50,7 @@ class Target(NamedTuple):
 
 
 class Client(TypedDict):
-    """Connections that have everything but their ids in common. ``running`` is None where it is not known."""
+    """Connections that differ only in their ids. ``running`` is None if it is not known."""
 
     user_agent: str | None
     client: str
@@ -87,7 +88,7 @@ class _Owner(NamedTuple):
 
 @dataclass
 class Watcher:
-    """Looks at a server over one connection, which is in no figure. A context manager."""
+    """Looks at a server over one connection, which is not counted in any figure. A context manager."""
 
     target: Target
     _agent: str = field(default_factory=lambda: f"{USER_AGENT} (watch={uuid.uuid4().hex})")
@@ -105,7 +106,7 @@ class Watcher:
         self._driver.close()
 
     def looks(self, every: float) -> Iterator[Look]:
-        """Look again and again, so many seconds after the last look; nothing is waited for before the first."""
+        """Look again and again, ``every`` seconds after the last look. The first look does not wait."""
         while True:
             yield self.look()
             time.sleep(every)
@@ -113,8 +114,8 @@ class Watcher:
     def look(self) -> Look:
         """Look once.
 
-        Raises BadInput where the user may not list connections or the server was never reached, RigError where it does
-        not answer any more.
+        Raises BadInput if the user may not list connections or the server was never reached, RigError if it no longer
+        answers.
         """
         try:
             with self._driver.session(fetch_size=-1) as session:
@@ -131,7 +132,7 @@ class Watcher:
 
     @staticmethod
     def _transactions(session: neo4j.Session) -> tuple[Mapping[str, Mapping[str, Any]] | None, str | None]:
-        """Return the metadata of each running transaction by its connection; None, and why, where it is refused."""
+        """Return the metadata of each running transaction by connection; None and the reason if that is refused."""
         try:
             found = session.run(_TRANSACTIONS).values()
         except neo4j.exceptions.ClientError as error:
@@ -153,7 +154,7 @@ class Watcher:
 
 
 def _missing_role(username: str, roles: list[str] | None) -> str | None:
-    """Return what a user that is no administrator does not see; the Community Edition has no roles."""
+    """Return what a user without the role admin does not see. The Community Edition has no roles."""
     if roles is None or _ADMIN in roles:
         return None
     return (f"user {username!r} does not have the role {_ADMIN} (it has: {', '.join(roles) or 'none'}): Neo4j shows it "
@@ -190,10 +191,10 @@ def _client(owner: _Owner, open_: int, running: int | None) -> Client:
 
 
 def target(config: Settings, uri: str | None, username: str | None, stack: Callable[[], StackState]) -> Target:
-    """Return the server that is meant: the one that is named, that of NEO4J_URI, or that of the stack that is up.
+    """Return the server to watch: the one that is named, else that of NEO4J_URI, else that of the running stack.
 
-    The password is NEO4J_PASSWORD or is asked for: in an argument others on this machine could read it. Raises BadInput
-    where no server is named, or nobody can be asked.
+    The password is NEO4J_PASSWORD, or the user is asked for it: other users of this machine could read it in an
+    argument. Raises BadInput if no server is named, or if there is no terminal to ask for the password.
     """
     if uri is None and config.neo4j_uri is None:
         try:
@@ -219,7 +220,7 @@ def _asked_for(username: str, address: str) -> SecretStr:
 # For the terminal
 
 def show(looks: Iterable[Look], *, as_json: bool) -> None:
-    """Show each look: one in the place of the last on a terminal, one below the other elsewhere."""
+    """Show each look. On a terminal, it replaces the last one; elsewhere, looks follow each other."""
     if as_json:
         for look in looks:
             print(json.dumps(look), flush=True)
@@ -233,7 +234,7 @@ def show(looks: Iterable[Look], *, as_json: bool) -> None:
 
 
 def shown(look: Look) -> Group:
-    """Return a look as a person reads it."""
+    """Return a look in the form for people."""
     made = Table("user agent", "client", "user", "Airflow task", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
                  pad_edge=False, title=Text(_headline(look)), title_justify="left", title_style="bold")
     for title in ("open", "idle", "in a\ntransaction"):

@@ -1,6 +1,6 @@
-"""Files that are written whole or not at all.
+"""Files that are written completely or not at all.
 
-Standard library only: ``make env`` needs it before anything is installed.
+Only the standard library is used: ``make env`` needs this before anything is installed.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an OSError of the block name the file: that of a write on a full disk does not, and room is needed there."""
+    """Add the file's name to an OSError of the block: when writing to a full disk, the error does not have it."""
     try:
         yield
     except OSError as error:
@@ -21,7 +21,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path``; what was written there takes its place when the block ends without an error.
+    """Yield a path beside ``path``. If the block ends without an error, what was written there replaces ``path``.
 
     What an earlier process left there is removed first, and nothing is left there afterwards.
     """
@@ -36,13 +36,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file, UTF-8. Raises OSError where that cannot be done."""
+    """Write a text file in UTF-8. Raises OSError if it cannot be written."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a text file that only this user can read, UTF-8. Raises OSError where that cannot be done."""
+    """Write a text file in UTF-8 that only this user can read. Raises OSError if it cannot be written."""
     with replacing(path) as part:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Which driver each Celery worker process holds, as Flower's API has it from the workers themselves."""
+"""The driver of each Celery worker process, as reported by the workers themselves through Flower's API."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,7 +18,7 @@ from rig.stack.state import StackState
 def inspect(settings: Settings, state: StackState) -> Inspected:
     """Return the section ``neo4j`` of each worker's ``inspect stats``, by the worker's name.
 
-    Raises BadInput where no Celery worker runs, RigError where Flower does not answer.
+    Raises BadInput if no Celery worker is running, RigError if Flower does not answer.
     """
     if state.executor != "CeleryExecutor":
         raise BadInput("the stack runs on LocalExecutor, which has no Celery workers", "`rig switch celery` starts one")
@@ -27,7 +27,7 @@ def inspect(settings: Settings, state: StackState) -> Inspected:
 
 
 def tables(found: Inspected) -> Iterator[Table]:
-    """Yield a table for each worker, with a row for each driver: whose it is, and what it did so far."""
+    """Yield a table for each worker, with a row for each driver: its process, and what it has done so far."""
     for name, section in sorted(found.items()):
         drivers = section.get("drivers", [])
         made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=_heading(name, section),
@@ -46,7 +46,7 @@ def tables(found: Inspected) -> Iterator[Table]:
 
 
 def problems(found: Inspected) -> list[str]:
-    """Return a line for each driver that has something to say."""
+    """Return a line for each driver that has an error to report."""
     return [f"{name}, driver {driver['slot']}: {driver['last_error']}"
             for name, section in sorted(found.items()) for driver in section.get("drivers", [])
             if driver["last_error"]]

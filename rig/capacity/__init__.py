@@ -1,7 +1,7 @@
 """Capacity planning: what a deployment will do to Neo4j, computed before it is built.
 
-:func:`forecast` says what each way to get a driver does under a :class:`Load`; :func:`errors_of` holds that against a
-comparison that was run. Pure functions; the law is in :mod:`rig.capacity.law`, what it rests on in
+:func:`forecast` computes what each way to get a driver does under a :class:`Load`; :func:`errors_of` compares this with
+a comparison that was run. These are pure functions. The law is in :mod:`rig.capacity.law`, and its theory in
 :mod:`rig.capacity.queueing`.
 """
 
@@ -21,7 +21,7 @@ _OF_PATTERN: dict[str, tuple[Way, ...]] = {
 
 
 def ways(pattern: str | None, scope: str | None) -> tuple[Way, ...]:
-    """Return the ways that a pattern and a scope leave; all without them. Raises BadInput for a name that is none."""
+    """Return the ways that a pattern and a scope allow; without both, all. Raises BadInput for an unknown name."""
     if pattern is not None and pattern not in _OF_PATTERN:
         raise BadInput(f"--pattern is {pattern!r}", f"choose one of {', '.join(_OF_PATTERN)}")
     if scope is not None and scope not in SCOPES:
@@ -34,10 +34,10 @@ def ways(pattern: str | None, scope: str | None) -> tuple[Way, ...]:
 
 
 def errors_of(data_dir: Path, run: str, load: Load) -> list[Row]:
-    """Return the law's error for each cell of a comparison. Raises BadInput where there is none, or nothing in it."""
+    """Return the law's error for each cell of a comparison. Raises BadInput if there is none or it is empty."""
     folder = runs.find(data_dir, run)
 
-    from rig import metrics  # noqa: PLC0415 - takes most of a second, and a forecast alone needs none of it
+    from rig import metrics  # noqa: PLC0415 - takes most of a second, and a mere forecast needs none of it
 
     found = rows(metrics.summarise(folder), load)
     if not found:

@@ -1,8 +1,8 @@
-"""The law beside what was measured: its error for each cell of a comparison.
+"""The law compared with measurements: its error for each cell of a comparison.
 
-A comparison loads all tasks of a DAG run at once, on workers that have just been started or, in a warm cell, on those
-of the run before. So the law says what the first batch opens, the peak, and for drivers of the tasks' own the mean
-in the makespan window. It says nothing there about idle timeouts, which take longer than a run.
+A comparison loads all tasks of a DAG run at once. The workers have just started or, in a warm cell, are those of the
+previous run. So the law is applied to what the first batch opens, to the peak, and, for drivers of the tasks' own, to
+the mean in the makespan window. It says nothing about idle timeouts, which take longer than a run.
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from rig.capacity import law
 from rig.capacity.law import HOUR, Load, Way
 
-if TYPE_CHECKING:       # it brings scipy, which takes most of a second: who asks for a forecast needs none of it
+if TYPE_CHECKING:       # it imports scipy, which takes most of a second and is not needed for a forecast
     from rig.metrics.model import CellSummary, Summary
 
 
 class Row(NamedTuple):
-    """One metric of a cell: what the law says, and what was measured, None with the reason where it was not."""
+    """One metric of a cell: the law's value and the measured one, None with a reason if it was not measured."""
 
     executor: str
     pattern: str
@@ -29,20 +29,20 @@ class Row(NamedTuple):
 
     @property
     def error(self) -> float | None:
-        """How far the law is off, as a share of what was measured; None where that is 0 or missing."""
+        """The error of the law, as a share of the measured value; None if that is 0 or missing."""
         return None if not self.measured else self.law / self.measured - 1
 
 
 def rows(summary: "Summary", load: Load) -> list[Row]:
-    """Return the law and the measurement for each cell that the law knows.
+    """Return the law's value and the measurement for each cell that the law covers.
 
-    ``load`` gives what the run does not record: the duration of a query, and the size of a shared driver.
+    ``load`` provides what the run does not record: the duration of a query, and the size of a shared driver.
     """
     return [row for cell in summary.cells if (way := way_of(cell)) for row in _rows(cell, way, summary.slots, load)]
 
 
 def way_of(cell: "CellSummary") -> Way | None:
-    """Return the way of a cell's tasks; None for an exhibit, which the law does not know."""
+    """Return how a cell's tasks get their driver; None for an exhibit, which the law does not cover."""
     if cell.relay == "none":
         ways: dict[str, Way] = {"problematic": "problematic", "improved": "improved", "hook": "improved"}
         return ways.get(cell.pattern)
@@ -62,7 +62,7 @@ def _rows(cell: "CellSummary", way: Way, slots: int, load: Load) -> Iterator[Row
     if way == "process":
         most = min(most, cell.tasks)
     said: dict[str, float] = {"connections_opened": opened, "connections_peak": most}
-    if way in {"problematic", "improved"}:      # what is kept grows while a cold run lasts: it has no steady mean
+    if way in {"problematic", "improved"}:      # these grow during a cold run: it has no steady mean
         said["connections_mean"] = law.connections(as_run, way).open
     for metric, value in said.items():
         measured = cell.metrics[metric]

@@ -1,8 +1,8 @@
 """The law: what a deployment's tasks do to Neo4j, for each way to get a driver.
 
-The letters in the docstrings: W workers, P processes of each, N tasks at once, c calls of a task, h seconds for
-which it holds its driver, D seconds of a task, lambda tasks per hour, I idle timeout, RTT round trip to Neo4j.
-docs/capacity.md has the derivation, and what was measured beside it.
+The letters in the docstrings: W workers; P processes of each; N tasks at once; c calls of a task; h seconds for which a
+task holds its driver; D seconds of a task; lambda tasks per hour; I idle timeout; RTT round trip to Neo4j. The
+derivation is in docs/capacity.md, together with measurements.
 """
 
 import math
@@ -45,12 +45,11 @@ RARE = 0.999
 
 @dataclass(frozen=True)
 class Load:
-    """A deployment and what it is asked to do. Times are in seconds.
+    """A deployment and its load. Times are in seconds.
 
     ``at_once`` tasks become ready at the same moment, as the mapped tasks of a DAG run do. ``query`` is how long a
-    transaction takes at the server. ``limit`` is how many connections the server works on at once, Neo4j's
-    ``server.bolt.thread_pool_max_size``. ``worth`` is for how many seconds a connection may be idle to save one
-    opening.
+    transaction takes at the server. ``limit`` is how many connections the server handles at once, Neo4j's
+    ``server.bolt.thread_pool_max_size``. ``worth`` is how many seconds a connection may be idle to save one opening.
     """
 
     workers: int = 1
@@ -81,23 +80,23 @@ class Load:
 
     @property
     def capacity(self) -> float:
-        """Tasks per hour that the processes can do."""
+        """The most tasks per hour that the processes can run."""
         return self.places * HOUR / self.busy
 
     @property
     def done_per_hour(self) -> float:
-        """Tasks per hour that are done: no more than the processes can do."""
+        """Tasks per hour that are run: at most what the processes can run."""
         return min(self.tasks_per_hour, self.capacity)
 
 
 class Forecast(NamedTuple):
-    """What one way does to Neo4j.
+    """The effect of one way on Neo4j.
 
-    ``opened`` is connections per hour, ``peak`` and ``open`` (the mean) are connections, ``connecting`` is seconds per
-    hour that tasks spend on connecting. ``limit_met_at`` is the number of tasks per hour from which the peak is above
-    the server's limit, None if it never is. ``price`` is how many seconds a connection is idle for each opening that is
-    saved against ``improved``, None where nothing is kept. From ``pays_from`` tasks per hour on an opening is worth
-    that; None if it never is, 0 if it always is.
+    ``opened`` is connections per hour. ``peak`` and ``open`` (the mean) are connections. ``connecting`` is the seconds
+    per hour that tasks spend on connecting. ``limit_met_at`` is the number of tasks per hour from which the peak
+    exceeds the server's limit; None if it never does. ``price`` is how many seconds a connection is idle for each
+    opening that is saved compared with ``improved``; None if nothing is kept. From ``pays_from`` tasks per hour on, an
+    opening is worth that price; None if it never is, 0 if it always is.
     """
 
     way: Way
@@ -111,7 +110,7 @@ class Forecast(NamedTuple):
 
 
 def require_sense(load: Load) -> None:
-    """Raise BadInput for the first number that no deployment can have."""
+    """Raise BadInput for the first number that is impossible in a deployment."""
     for name, value, least, most in (
             ("--workers", load.workers, 1, 10_000), ("--processes", load.processes, 1, 1000),
             ("--tasks-per-hour", load.tasks_per_hour, 0.001, 1e8), ("--at-once", load.at_once, 1, 1_000_000),
@@ -126,7 +125,7 @@ def require_sense(load: Load) -> None:
 
 
 def forecast(load: Load, way: Way) -> Forecast:
-    """Return what a way does under a load. Raises BadInput for a load that makes no sense."""
+    """Return the effect of a way under a load. Raises BadInput for an impossible load."""
     require_sense(load)
     kept = connections(load, way)
     return Forecast(way, kept.opened * HOUR, peak(load, way), kept.open, _connecting(load, way, kept.opened),
@@ -137,8 +136,9 @@ def forecast(load: Load, way: Way) -> Forecast:
 def connections(load: Load, way: Way) -> Kept:
     """Return how many connections are opened per second, and how many are open on average.
 
-    ``problematic`` opens lambda c, each open for h + epsilon; ``improved`` lambda. A shared driver keeps them:
-    :mod:`rig.capacity.queueing`, for each worker by itself, since Celery's workers take turns at the broker.
+    ``problematic`` opens lambda c, each open for h + epsilon; ``improved`` opens lambda. A shared driver keeps its
+    connections: see :mod:`rig.capacity.queueing`. It is computed for each worker separately, since Celery's workers
+    take turns at the broker.
     """
     if way in {"process", "shared"}:
         kept = queueing.replaced(_kept_by_worker(load, way), load.lifetime)
@@ -149,9 +149,10 @@ def connections(load: Load, way: Way) -> Kept:
 
 
 def peak(load: Load, way: Way) -> int:
-    """Return the most connections at once, but for one moment in a thousand.
+    """Return the most connections at once, except in one moment in a thousand.
 
-    N c, N, WP at most, and for the scope ``shared`` the transactions that run at once in each worker.
+    This is N c, or N, and at most WP. For the scope ``shared`` it is the number of concurrent transactions in each
+    worker.
     """
     if way == "process":
         return load.places
@@ -161,13 +162,13 @@ def peak(load: Load, way: Way) -> int:
 
 
 def tasks_at_once(load: Load) -> int:
-    """Return the most tasks in progress (N), but for one moment in a thousand: a Poisson quantile, WP at most."""
+    """Return the most tasks in progress (N), except in one moment in a thousand: a Poisson quantile, at most WP."""
     groups = load.tasks_per_hour / load.at_once / HOUR * load.busy
     return min(load.places, load.at_once * max(1, queueing.poisson_quantile(groups, RARE)))
 
 
 def opened_by_first(load: Load, way: Way) -> int:
-    """Return what the first ``at_once`` tasks open on workers that have just been started."""
+    """Return how many connections the first ``at_once`` tasks open on workers that have just started."""
     match way:
         case "problematic":
             return load.at_once * load.calls
@@ -180,7 +181,7 @@ def opened_by_first(load: Load, way: Way) -> int:
 
 
 def price(load: Load, way: Way) -> float | None:
-    """Return the idle connection-seconds for each opening that is saved against ``improved``; None where none is."""
+    """Return the idle connection-seconds for each opening saved compared with ``improved``; None if none is saved."""
     if way not in {"process", "shared"}:
         return None
     own, kept = connections(load, "improved"), connections(load, way)
@@ -190,7 +191,7 @@ def price(load: Load, way: Way) -> float | None:
 
 def _kept_by_worker(load: Load, way: Way) -> Kept:
     tasks, size = load.done_per_hour / HOUR / load.workers, load.at_once / load.workers
-    if size > 1:        # a batch is spread over the workers
+    if size > 1:        # a batch is distributed over the workers
         working = size * load.busy / min(size, load.processes)
         asked = math.ceil(min(size, load.processes)) if way == "process" else _leased_at_once(load)
         return queueing.in_batches(tasks / size, working, asked, load.idle_timeout)
@@ -200,10 +201,10 @@ def _kept_by_worker(load: Load, way: Way) -> Kept:
 
 
 def _leased_at_once(load: Load) -> int:
-    """Return the most transactions at once in one worker: those connections are kept for the idle timeout.
+    """Return the most concurrent transactions in one worker: that many connections are kept for the idle timeout.
 
-    A Poisson quantile, taken for the time in which a batch is worked on. It holds for all transactions that begin
-    within a timeout, but for one timeout in a thousand.
+    It is a Poisson quantile for the time in which a batch is processed. It holds for all transactions that begin within
+    a timeout, except in one timeout in a thousand.
     """
     tasks = min(load.processes / load.busy, load.done_per_hour / HOUR / load.workers)
     if load.at_once > load.workers:
@@ -215,15 +216,15 @@ def _leased_at_once(load: Load) -> int:
 
 
 def _lease(load: Load) -> float:
-    """Return for how long a transaction has its connection: its work at the server, and a round trip."""
+    """Return how long a transaction has its connection, in seconds: its time at the server, and a round trip."""
     return load.query + load.round_trip
 
 
 def _connecting(load: Load, way: Way, opened: float) -> float:
     """Return the seconds per hour that tasks spend on connecting.
 
-    Each opening takes k RTT + c0. ``improved`` asks the server before each further call of a task whether its
-    connection is still good, a round trip each. Behind a shared driver each task connects to the relay.
+    Each opening takes k RTT + c0. Before each further call of a task, ``improved`` asks the server whether its
+    connection is still good, which takes a round trip. With a shared driver, each task connects to the relay.
     """
     round_trips = ROUND_TRIPS_TO_OPEN + ROUND_TRIPS_FOR_TLS * load.tls
     seconds = opened * (round_trips * load.round_trip + SECONDS_TO_OPEN)
@@ -241,10 +242,10 @@ def _pays(load: Load, way: Way) -> bool:
 
 
 def _first_load(load: Load, holds: Callable[[Load], bool]) -> float | None:
-    """Return the least number of tasks per hour for which something holds, to 1 %.
+    """Return the smallest number of tasks per hour for which a condition holds, with an error of 1 %.
 
-    It is taken to hold for all that is more, up to what the processes can do. None if it holds at no load, 0 if it does
-    at every one.
+    The condition is assumed to hold for every larger number, up to what the processes can run. Returns None if it holds
+    at no load, 0 if it holds at every load.
     """
     low, high = load.capacity / 1e6, load.capacity
     if not holds(replace(load, tasks_per_hour=high)):

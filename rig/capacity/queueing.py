@@ -1,4 +1,4 @@
-"""How often each of several servers in a row is asked, and for how long each is idle in between.
+"""How often each of several servers in a row gets a request, and how long each is idle in between.
 
 The servers are the pool processes of a Celery worker, each with the connection of its shared driver, or the connections
 of one shared driver. A connection that has been idle for longer than the timeout is closed; the next request opens
@@ -6,22 +6,22 @@ another. Requests arrive at random (Poisson) at ``rate`` per second and keep the
 
 Two ways to choose the server:
 
-*In order*: the first one that is free. Celery's pool does so: it writes the next task to the first of the processes
-that are not busy, in the order of their file descriptors (``schedule_writes`` in ``celery/concurrency/asynpool.py``,
-Celery 5.6.3, strategy ``fair``). Measured by ``python -m benchmarks.assignment``. Server *n* gets what the *n - 1*
-before it cannot take. These overflows form a renewal process, whose Laplace transform is known by a recursion
-(C. Palm, *Intensitätsschwankungen im Fernsprechverkehr*, 1943; R. B. Cooper, *Introduction to Queueing Theory*, 2nd
-ed. 1981, "ordered hunt"):
-
+*In order*: the first server that is free. Celery's pool does this: it writes the next task to the first process that is
+not busy, in the order of their file descriptors (``schedule_writes`` in ``celery/concurrency/asynpool.py``, Celery
+5.6.3, strategy ``fair``). ``python -m benchmarks.assignment`` measures it. Server *n* gets the requests that the *n -
+1* servers before it cannot take. These overflows form a renewal process, whose Laplace transform is known by a
+recursion (C. Palm, *Intensitätsschwankungen im Fernsprechverkehr*, 1943; R. B. Cooper, *Introduction to Queueing
+Theory*, 2nd ed. 1981, "ordered hunt")::
     phi_0(s) = rate / (rate + s)
     phi_n(s) = phi_{n-1}(s + mu) / (1 - phi_{n-1}(s) + phi_{n-1}(s + mu)),      mu = 1 / busy
 
-The idle time of server *n* begins when its own service, which began with an overflow, has ended, and lasts to the next
-overflow. Services are memoryless here, so the renewal argument at the end of the service gives its transform
+The idle time of server *n* begins at the end of its own service, which began with an overflow, and lasts until the next
+overflow. Service times are assumed to be memoryless, so the renewal argument at the end of the service gives the
+transform of the idle time::
 
     gamma_n(s) = mu * (phi(s) - phi(mu)) / ((mu - s) * (1 - phi(mu))),      phi = phi_{n-1}
 
-*At random*: any of the servers, as an even spread would be. A server's idle time is then exponential.
+*At random*: any of the servers, as with an even distribution. A server's idle time is then exponential.
 """
 
 import math
@@ -32,10 +32,10 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 _TERMS = 12
-"""Terms of the Gaver-Stehfest inversion: with double precision more of them are less exact."""
+"""Terms of the Gaver-Stehfest inversion. In double precision, more terms make the result less exact."""
 
 class Kept(NamedTuple):
-    """Connections of servers that keep them: how many are opened per second, and how many are open on average."""
+    """Servers that keep their connections: how many are opened per second, and how many are open on average."""
 
     opened: float
     open: float
@@ -53,10 +53,10 @@ def erlang_b(load: float, servers: int) -> list[float]:
 
 
 def in_order(rate: float, busy: float, servers: int, timeout: float) -> Kept:
-    """Return what servers that are asked in a fixed order keep. Times are in seconds.
+    """Return the connections of servers that get requests in a fixed order. Times are in seconds.
 
-    Requests that find all servers busy are left out: they wait, and then find a connection open. Where the load is as
-    much as the servers can do, none of them is ever idle.
+    Requests that find all servers busy are left out: they wait, and then find an open connection. If the load is as
+    much as the servers can handle, none of them is ever idle.
     """
     if rate * busy >= servers:
         return Kept(0.0, servers)
@@ -68,9 +68,9 @@ def in_order(rate: float, busy: float, servers: int, timeout: float) -> Kept:
 
 
 def at_random(rate: float, busy: float, servers: int, timeout: float) -> Kept:
-    """Return what servers that are picked at random keep: each is idle for an exponential time.
+    """Return the connections of servers that are picked at random: each is idle for an exponential time.
 
-    With n servers and a rate of r each is asked r/n times per second, so its mean idle time is n/r - busy.
+    With n servers and a rate of r, each gets r/n requests per second, so its mean idle time is n/r - busy.
     """
     mean = servers / rate - busy
     if mean <= 0:
@@ -80,20 +80,20 @@ def at_random(rate: float, busy: float, servers: int, timeout: float) -> Kept:
 
 
 def in_batches(batches: float, working: float, asked: int, timeout: float) -> Kept:
-    """Return what servers keep that get work in batches, ``batches`` times per second, at random.
+    """Return the connections of servers that get work in batches, ``batches`` times per second, at random.
 
-    ``asked`` of them work on each batch for ``working`` seconds, then wait for the next one: longer than the timeout
-    with the probability exp(-batches * (timeout + working)).
+    ``asked`` of them work on each batch for ``working`` seconds and then wait for the next one. The wait is longer than
+    the timeout with the probability exp(-batches * (timeout + working)).
     """
     longer = math.exp(-batches * (timeout + working))
     return Kept(batches * asked * longer, asked * (1 - longer))
 
 
 def replaced(kept: Kept, lifetime: float) -> Kept:
-    """Return the same where connections are also replaced at an age of ``lifetime`` seconds.
+    """Return the same for connections that are also replaced at an age of ``lifetime`` seconds.
 
-    Each of the ``open`` ones is closed by the timeout ``opened / open`` times per second. What comes first ends it, so
-    it lives for (1 - exp(-r * lifetime)) / r on average, r being that rate.
+    Each of the ``open`` connections is closed by the timeout ``opened / open`` times per second. Whichever comes first
+    ends it, so it lives for (1 - exp(-r * lifetime)) / r on average, where r is that rate.
     """
     if kept.open <= 0:
         return kept
@@ -103,16 +103,16 @@ def replaced(kept: Kept, lifetime: float) -> Kept:
 
 
 def poisson_quantile(mean: float, share: float) -> int:
-    """Return the least number that a Poisson variable exceeds with a probability of 1 - ``share`` at most.
+    """Return the smallest number that a Poisson variable exceeds with a probability of at most 1 - ``share``.
 
-    It is the number of requests in progress at one moment, where none has to wait (Erlang). From a mean of 500 on
-    the normal approximation is used.
+    It is the number of requests in progress at one moment if none has to wait (Erlang). From a mean of 500 on, the
+    normal approximation is used.
     """
     if mean > 500:
         return math.ceil(mean + NormalDist().inv_cdf(share) * math.sqrt(mean))
     number, term = 0, math.exp(-mean)
     total = term
-    while total < min(share, 1 - 1e-12):    # more is not in the sum
+    while total < min(share, 1 - 1e-12):    # the sum does not get closer to 1
         number += 1
         term *= mean / number
         total += term
@@ -120,7 +120,7 @@ def poisson_quantile(mean: float, share: float) -> int:
 
 
 def _idle_times(rate: float, busy: float, servers: int, timeout: float) -> list[tuple[float, float]]:
-    """Return for each server in order: P(idle time > timeout), and E[min(idle time, timeout)]."""
+    """Return for each server, in order: P(idle time > timeout), and E[min(idle time, timeout)]."""
     mu = 1 / busy
     at_mu = _overflows(rate, mu, servers, mu)
 
@@ -135,7 +135,7 @@ def _idle_times(rate: float, busy: float, servers: int, timeout: float) -> list[
 
 
 def _overflows(rate: float, mu: float, servers: int, s: float) -> list[float]:
-    """Return phi_0(s), phi_1(s), … for as many as there are servers."""
+    """Return phi_0(s), phi_1(s), … for all servers."""
     row = [rate / (rate + s + shift * mu) for shift in range(servers)]
     found = []
     while row:
@@ -145,7 +145,7 @@ def _overflows(rate: float, mu: float, servers: int, s: float) -> list[float]:
 
 
 def _inverted(transforms: Callable[[float], Sequence[float]], t: float) -> list[float]:
-    """Return the functions at ``t`` whose Laplace transforms these are (H. Stehfest, CACM 13, 1970, algorithm 368)."""
+    """Return the functions with these Laplace transforms at ``t`` (H. Stehfest, CACM 13, 1970, algorithm 368)."""
     step = math.log(2) / t
     rows = [transforms(number * step) for number in range(1, _TERMS + 1)]
     return [step * sum(weight * value for weight, value in zip(_weights(), column, strict=True))

@@ -1,4 +1,4 @@
-"""The law's answers as tables for a person, and as an object for a program."""
+"""The law's results as tables for people, and as an object for programs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -35,7 +35,7 @@ def _rows(load: Load) -> Iterator[tuple[str, Callable[[Forecast], str]]]:
 
 
 def errors(rows: Iterable[Row]) -> Table:
-    """Return the law beside what was measured."""
+    """Return a table of the law's values and the measured ones."""
     table = Table("cell", "metric", box=None)
     for heading in ("law", "measured", "error"):
         table.add_column(heading, justify="right")
@@ -48,7 +48,7 @@ def errors(rows: Iterable[Row]) -> Table:
 
 
 def as_json(found: Iterable[Forecast], load: Load, rows: Iterable[Row] | None) -> dict[str, Any]:
-    """Return all of it for a program; the keys are those of :class:`Load`, :class:`Forecast` and :class:`Row`."""
+    """Return all results for a program. The keys are those of :class:`Load`, :class:`Forecast` and :class:`Row`."""
     said: dict[str, Any] = {"load": {**asdict(load), "task_seconds": load.busy, "capacity": load.capacity},
                             "forecasts": [one._asdict() for one in found]}
     if rows is not None:

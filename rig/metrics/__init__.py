@@ -1,4 +1,4 @@
-"""From a run's raw files to its figures: what each metric is, and what it was in this run."""
+"""From a run's raw files to its figures: the definition of each metric, and its value in this run."""
 
 from rig.metrics.model import Summary
 from rig.metrics.raw import RawRun, load

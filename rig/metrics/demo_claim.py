@@ -1,4 +1,4 @@
-"""What the seed project's README claims, and what this run's figures say to it."""
+"""The claim in the seed project's README, and whether this run's figures support it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,10 +16,10 @@ _SEED_VERSIONS: Mapping[str, str] = {"Neo4j driver": "5.28.0", "Airflow": "2.8.1
 
 
 def seed_claim(run: RunRecord, cells: Sequence[CellSummary], drivers: Sequence[str]) -> SeedClaim:
-    """Return, for each executor, whether ``improved`` has so much fewer idle connections.
+    """Return, for each executor, whether ``improved`` has as many fewer idle connections as the seed claims.
 
-    The seed reads levels off a chart, so that it is the peak that decides; the mean stands beside it. There is no
-    verdict unless every condition is the seed's.
+    The seed reads levels off a chart, so the peak decides; the mean is shown beside it. There is no verdict unless
+    every condition is the seed's.
     """
     conditions = [*_conditions(run, cells), *_versions(run, drivers)]
     different = [f"{one.name} {one.run} instead of {one.seed}" for one in conditions if not one.same]
@@ -30,7 +30,7 @@ def seed_claim(run: RunRecord, cells: Sequence[CellSummary], drivers: Sequence[s
 
 
 def _executor(executor: Executor, cells: Sequence[CellSummary], different: Sequence[str]) -> ExecutorClaim:
-    # The first cell of a pattern stands for it: later ones differ in what the seed does not have.
+    # The first cell of a pattern stands for it: later ones have features that the seed does not have.
     of = {cell.pattern: cell for cell in reversed(_compared(cells)) if cell.executor == executor}
     peak = _level(of, "connections_idle_peak")
     reason = f"not the seed's conditions: {', '.join(different)}" if different else None
@@ -74,7 +74,7 @@ def _conditions(run: RunRecord, cells: Sequence[CellSummary]) -> list[Condition]
 
 
 def _versions(run: RunRecord, drivers: Sequence[str]) -> list[Condition]:
-    """Return what ran beside what the seed ran: with other versions the figures answer another question."""
+    """Return this run's versions beside the seed's. With other versions, the figures answer another question."""
     versions = run.environment.get("versions", {})
     server = versions.get("neo4j server")
     found = {"Neo4j driver": ", ".join(drivers), "Airflow": versions.get("airflow"),

@@ -15,21 +15,21 @@ from rig.percentile import least_for, percentile
 from rig.records import DagRunRecord, TaskRecord
 
 LARGEST_STEP = 0.5
-"""Seconds by which the wall clock may be set in a DAG run; makespans and gauges are good to about a tenth of one."""
+"""By how many seconds the wall clock may be set during a DAG run; makespans and gauges are exact to about 0.1 s."""
 
-# All others are made of moments that were read from the wall clock.
+# All other figures are computed from times that were read from the wall clock.
 _CLOCKLESS = frozenset({
     "connections_opened", "connections_closed", "connections_peak", "connections_idle_peak", "connections_abandoned",
     "drivers_created", "first_result_seconds", "first_result_seconds_p90", "call_seconds", "call_seconds_p90",
     "tasks_wrong", "worker_processes", "load_mean", "cpu_unattributed", "cpu_per_task", *machine.SERVICES})
 
 DIGITS = 6
-"""Figures are rounded to the microsecond, which no clock here is good for."""
+"""Figures are rounded to the microsecond, although no clock here is that exact."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One metric of one DAG run: None with its reason where there is none."""
+    """The value of one metric in one DAG run; None with its reason if there is none."""
 
     value: Number | None
     reason: str | None = None
@@ -37,7 +37,7 @@ class Figure:
 
 
 def figures(repeat: Repeat) -> dict[str, Figure]:
-    """Return every figure of a DAG run, whatever became of it."""
+    """Return every figure of a DAG run, however it ended."""
     return {metric.name: _figure(metric, repeat) for metric in METRICS + CONDITIONS}
 
 
@@ -74,7 +74,7 @@ def _opened(repeat: Repeat) -> Number:
 def _closed(repeat: Repeat) -> Number:
     opened, record = _opened(repeat), _record(repeat)
     gauges.some_samples(repeat)
-    # From sampling alone, only what was seen can be said to be gone.
+    # From samples alone, only connections that were seen can be known to be gone.
     total = opened if ids_count(record) else len(seen_ids(repeat, record))
     return total - still_open(repeat, record)
 
@@ -114,7 +114,7 @@ def _mean_concurrency(repeat: Repeat) -> Number:
 
 
 def _concurrency(repeat: Repeat) -> int:
-    """Return the most tasks between start and end at one moment; one that ends as another starts is over."""
+    """Return the most tasks between start and end at one moment. A task that ends as another starts is over."""
     tasks = all_tasks(repeat)
     steps = sorted([(start, 1) for start in times(tasks, lambda t: t.started_at, "start")]
                    + [(end, -1) for end in times(tasks, lambda t: t.ended_at, "end")])

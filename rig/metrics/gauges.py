@@ -1,7 +1,7 @@
-"""What the samples say: integrals over time, peaks, and the timelines that the charts show.
+"""What the samples show: integrals over time, peaks, and the timelines that the charts show.
 
-A sample's value holds until the next sample. A connection's opening and its end are then both seen late
-by the same time on average, so that the mean is not biased by the sampling.
+A sample's value holds until the next sample. So the opening and the end of a connection are seen late by the same time
+on average, and sampling does not bias the mean.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +13,14 @@ from rig.metrics.raw import Repeat
 from rig.records import Sample, TaskRecord
 
 AFTERMATH_SECONDS = 5.0
-"""How long after its last task a DAG run still counts."""
+"""How long a DAG run still counts after its last task."""
 
 LONGEST_GAP_SECONDS = 5.0
-"""A stretch of the window without a sample that is longer than this leaves a mean without foundation."""
+"""A mean is not valid if a part of the window longer than this has no sample."""
 
 
 class Window(NamedTuple):
-    """A stretch of time, in seconds since the epoch."""
+    """A period of time, in seconds since the epoch."""
 
     start: float
     end: float
@@ -39,22 +39,22 @@ class Point(NamedTuple):
 
 
 def idle(sample: Sample) -> int:
-    """Return the connections open and not in a transaction."""
+    """Return how many connections are open and not in a transaction."""
     return len(set(sample.open) - set(sample.running))
 
 
 def running(sample: Sample) -> int:
-    """Return the connections open and in a transaction, so that idle and running add up to open."""
+    """Return how many open connections are in a transaction, so that idle and running add up to open."""
     return len(set(sample.open) & set(sample.running))
 
 
 def open_(sample: Sample) -> int:
-    """Return the connections open."""
+    """Return how many connections are open."""
     return len(set(sample.open))
 
 
 def times(tasks: Sequence[TaskRecord], of: Callable[[TaskRecord], float | None], what: str) -> list[float]:
-    """Return one time of every task. Raises Missing where a task has none."""
+    """Return one time of every task. Raises Missing if a task does not have it."""
     known = [time for task in tasks if (time := of(task)) is not None]
     if len(known) < len(tasks):
         raise Missing(f"{len(tasks) - len(known)} of {len(tasks)} tasks have no {what}")
@@ -62,21 +62,21 @@ def times(tasks: Sequence[TaskRecord], of: Callable[[TaskRecord], float | None],
 
 
 def makespan_window(repeat: Repeat) -> Window:
-    """Return first mapped task queued to last one ended. Raises Missing where a task lacks a time."""
+    """Return the time from the first mapped task queued to the last one ended. Raises Missing if a time is missing."""
     tasks = all_tasks(repeat)
     return Window(min(times(tasks, lambda task: task.queued_at, "queued time")),
                   max(times(tasks, lambda task: task.ended_at, "end")))
 
 
 def all_tasks(repeat: Repeat) -> Sequence[TaskRecord]:
-    """Return the DAG run's mapped tasks. Raises Missing where not all of them were recorded."""
+    """Return the DAG run's mapped tasks. Raises Missing if not all of them were recorded."""
     if not repeat.tasks or len(repeat.tasks) < repeat.cell.tasks:
         raise Missing(f"{len(repeat.tasks)} of {repeat.cell.tasks} tasks were recorded")
     return repeat.tasks
 
 
 def some_samples(repeat: Repeat) -> Sequence[Sample]:
-    """Return the DAG run's samples. Raises Missing where there are none."""
+    """Return the DAG run's samples. Raises Missing if there are none."""
     if not repeat.samples:
         why = repeat.record.sampler_reason if repeat.record else None
         raise Missing(f"the sampler took no sample{f': {why}' if why else ''}")
@@ -84,9 +84,9 @@ def some_samples(repeat: Repeat) -> Sequence[Sample]:
 
 
 def observation(repeat: Repeat) -> Window:
-    """Return the start of the makespan window to the last sample; the last value holds to the window's end.
+    """Return the time from the start of the makespan window to the last sample, whose value holds to the window's end.
 
-    Raises Missing where a part of it was not sampled: what happened there is not known.
+    Raises Missing if a part of it was not sampled, because nobody knows what happened there.
     """
     makespan = makespan_window(repeat)
     window = Window(makespan.start, max(makespan.end, some_samples(repeat)[-1].t))
@@ -115,7 +115,7 @@ def mean(repeat: Repeat, of: Callable[[Sample], int]) -> float:
 def idle_seconds(repeat: Repeat) -> float:
     """Return the integral of idle from the start of the makespan window to the last sample, 5 s after its end at most.
 
-    What is kept for the next DAG run stays idle for as long as one looks: cells are looked at for equally long.
+    What is kept for the next DAG run is idle for as long as it is observed, so all cells are observed for equally long.
     """
     seen, end = observation(repeat), makespan_window(repeat).end
     return _integral(repeat.samples, idle, Window(seen.start, min(seen.end, end + AFTERMATH_SECONDS)))
@@ -124,9 +124,9 @@ def idle_seconds(repeat: Repeat) -> float:
 def idle_seconds_kept(repeat: Repeat, is_kept: Callable[[int], bool]) -> float:
     """Return the integral of idle as if no other DAG run came: to the last sample, then to the idle timeout.
 
-    A connection that is kept was used last before the window's end: the timeout is counted from there, which is some
-    seconds more than was left of it. Raises Missing where the timeout is not known, or a connection was left open that
-    no shared driver keeps: nobody knows when it ends.
+    A kept connection was used last before the window's end. The timeout is counted from the window's end, which is some
+    seconds more than remained. Raises Missing if the timeout is not known, or if a connection was left open that no
+    shared driver keeps: nobody knows when it ends.
     """
     seen, end = observation(repeat), makespan_window(repeat).end
     left = set(repeat.samples[-1].open)
@@ -139,7 +139,7 @@ def idle_seconds_kept(repeat: Repeat, is_kept: Callable[[int], bool]) -> float:
 
 
 def intervals(samples: Sequence[Sample]) -> list[float]:
-    """Return the seconds between one sample and the next."""
+    """Return the seconds between consecutive samples."""
     return [later.t - earlier.t for earlier, later in pairwise(samples)]
 
 

@@ -1,7 +1,7 @@
-"""Intervals over DAG runs, exact for what they assume, and what they let one say.
+"""Intervals over DAG runs: exact under their assumptions, and the verdicts that they allow.
 
-The tasks of one DAG run share its luck, so that it is DAG runs that are counted, never tasks. Cells are compared block
-by block: what slows the machine down for a while slows down all of a block.
+The tasks of one DAG run share its conditions, so the unit is always a DAG run, never a task. Cells are compared block
+by block: what slows the machine down for a while slows down a whole block.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple
 from scipy import special
 
 LEAST_BLOCKS = 6
-"""The least number of values whose range holds their median with 95 %: 1 - 2 / 2^6 is 96.9 %, 1 - 2 / 2^5 is 93.8 %."""
+"""The fewest values whose range contains their median with 95 %: 1 - 2 / 2^6 is 96.9 %, 1 - 2 / 2^5 is 93.8 %."""
 
 LEVEL = 0.95
 
 TELLING = 0.25
-"""A share of 1. Where not even a difference of this size can be ruled out, the figures are too noisy to say."""
+"""A share of 1. If not even a difference of this size can be ruled out, the figures are too noisy to say."""
 
 Number = int | float
 Interval = tuple[float, float]
@@ -26,7 +26,7 @@ Verdict = Literal["lower", "higher", "no difference larger than", "too noisy to 
 
 
 class Said(NamedTuple):
-    """A verdict; ``at_most`` is the largest difference that is not ruled out, as a share of 1."""
+    """A verdict. ``at_most`` is the largest difference that is not ruled out, as a share of 1."""
 
     verdict: Verdict
     at_most: float | None = None
@@ -43,10 +43,10 @@ def range_of(values: Sequence[Number]) -> Interval | None:
 
 
 def of_median(values: Sequence[Number]) -> Interval | None:
-    """Return an interval that holds the median with 95 % at least, None with fewer than six values.
+    """Return an interval that contains the median with at least 95 %; None for fewer than six values.
 
-    Exact, whatever the distribution: the k-th lowest and the k-th highest value, by the binomial distribution
-    (Conover, Practical Nonparametric Statistics, 3.2).
+    It is exact for any distribution: the k-th lowest and the k-th highest value, by the binomial distribution (Conover,
+    Practical Nonparametric Statistics, 3.2).
     """
     ordered, count = sorted(values), len(values)
     if count < LEAST_BLOCKS:
@@ -58,33 +58,33 @@ def of_median(values: Sequence[Number]) -> Interval | None:
 
 
 def corrected(family: int) -> float:
-    """Return the level of each of so many intervals at which 95 % hold for all of them together (Bonferroni)."""
+    """Return the level at which ``family`` intervals all hold together with 95 % (Bonferroni)."""
     return 1 - (1 - LEVEL) / max(1, family)
 
 
 def ratios(pairs: Sequence[Pair]) -> list[float] | None:
-    """Return the ratio of each block, None where a value is not above 0."""
+    """Return the ratio of each block; None if a value is not above 0."""
     return [contender / baseline for contender, baseline in pairs] if all(min(pair) > 0 for pair in pairs) else None
 
 
 def of_ratio(found: Sequence[float], level: float) -> Interval | None:
-    """Return the interval of the geometric mean of ratios, by a paired t on their logarithms; None below six blocks."""
+    """Return the interval of the geometric mean of ratios: a paired t on their logarithms. None below six blocks."""
     ends = _student([log(ratio) for ratio in found], level)
     return None if ends is None else (_exp(ends[0]), _exp(ends[1]))
 
 
 def of_difference(pairs: Sequence[Pair], level: float) -> Interval | None:
-    """Return the interval of the mean difference of pairs, by a paired t; None below six blocks."""
+    """Return the interval of the mean difference of pairs: a paired t. None below six blocks."""
     return _student([contender - baseline for contender, baseline in pairs], level)
 
 
 def geometric_mean(found: Sequence[float]) -> float:
-    """Return the geometric mean of ratios, around which their interval lies."""
+    """Return the geometric mean of ratios; their interval lies around it."""
     return exp(mean(map(log, found)))
 
 
 def verdict_of_ratio(ends: Interval) -> Said:
-    """Return what the interval of a ratio lets one say."""
+    """Return the verdict that the interval of a ratio allows."""
     low, high = ends
     if high < 1:
         return Said("lower")
@@ -95,7 +95,7 @@ def verdict_of_ratio(ends: Interval) -> Said:
 
 
 def verdict_of_difference(ends: Interval) -> Said:
-    """Return what the interval of a difference lets one say, where there is no ratio to measure its size by."""
+    """Return the verdict that the interval of a difference allows, when there is no ratio to measure its size."""
     low, high = ends
     if high < 0:
         return Said("lower")
@@ -113,4 +113,4 @@ def _student(values: Sequence[float], level: float) -> Interval | None:
 
 
 def _exp(value: float) -> float:
-    return exp(min(value, 700.0))       # beyond this a float has no end: far too noisy, and no error
+    return exp(min(value, 700.0))       # above this, a float overflows: far too noisy, but not an error

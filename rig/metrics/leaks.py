@@ -1,4 +1,4 @@
-"""Connections that outlive their tasks: who owns a connection, and what is left of it after a while."""
+"""Connections that outlive their tasks: which task owns a connection, and what is left after a while."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,15 +11,15 @@ from rig.records import Connection
 from worker_init.upstream import USER_AGENT as RELAY_AGENT
 
 TOLERANCE_SECONDS = 1.0
-"""The sampler stops 30 s after the last task ended, give or take one interval of a slow server."""
+"""The sampler stops 30 s after the end of the last task, plus or minus one interval of a slow server."""
 
 
 def left(repeat: Repeat, after: float) -> int:
-    """Return the connections still open ``after`` seconds after their owning task ended.
+    """Return how many connections are still open ``after`` seconds after their task ended.
 
-    A connection with no known owner belongs to the last task of the window to end. One that no sample
-    saw was gone before the next sample, so it is not left. Raises Missing where the observation ended
-    too early to tell.
+    A connection without a known owner belongs to the task of the window that ended last. A connection that no sample
+    saw was gone before the next sample, so it does not count as left. Raises Missing if the observation ended too
+    early.
     """
     end_of = _Owners(repeat)
     observation(repeat)
@@ -36,7 +36,7 @@ def left(repeat: Repeat, after: float) -> int:
 
 
 def known_connections(repeat: Repeat) -> Iterable[Connection]:
-    """Return what was seen of each connection, one record for each. Raises Missing if some are unknown."""
+    """Return the record of each connection that was seen. Raises Missing if some have none."""
     known = {connection.id: connection for connection in repeat.connections}
     sampled = {id_ for sample in repeat.samples for id_ in sample.open}
     if unknown := sampled - known.keys():
@@ -45,7 +45,7 @@ def known_connections(repeat: Repeat) -> Iterable[Connection]:
 
 
 def kept_by_a_shared_driver(repeat: Repeat) -> Callable[[int], bool]:
-    """Return a test for connections that a shared driver opened: it keeps them until they have been idle too long."""
+    """Return a test for connections that a shared driver opened: it keeps them until the idle timeout."""
     agents = {connection.id: connection.user_agent for connection in repeat.connections}
     return lambda id_: agents.get(id_) == RELAY_AGENT
 
@@ -57,7 +57,7 @@ class _Owners:
         tasks = all_tasks(repeat)
         ends = times(tasks, lambda task: task.ended_at, "end")
         self._last = max(ends)
-        # In order of their ends: a process id that was used twice belongs to the later task.
+        # Sorted by their ends: a process id that was used twice belongs to the later task.
         self._ends = {rows.process(task.row): end
                       for end, task in sorted(zip(ends, tasks, strict=True), key=lambda pair: pair[0])
                       if task.row is not None}

@@ -1,4 +1,4 @@
-"""What a DAG run took of the machine: processor seconds per task by service, and how noisy the machine was."""
+"""What a DAG run used of the machine: processor seconds per task by service, and how noisy the machine was."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,7 +17,7 @@ IN_NO_SUM = ("flower", "probe")
 
 
 def share(repeat: Repeat) -> MachineShare:
-    """Return what was recorded. Raises Missing where nothing was."""
+    """Return the recorded share. Raises Missing if nothing was recorded."""
     if repeat.record is None or repeat.record.machine is None:
         raise Missing(NOT_RECORDED)
     return repeat.record.machine

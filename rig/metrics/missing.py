@@ -1,5 +1,5 @@
-"""A figure that could not be had, and why."""
+"""A figure that is not available, and why."""
 
 
 class Missing(Exception):
-    """There is no such figure for this DAG run; the message is the reason that the report prints."""
+    """This DAG run has no such figure. The message is the reason that the report prints."""

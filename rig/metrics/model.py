@@ -1,4 +1,4 @@
-"""The summary of a run, as ``summary.json`` holds it. Times are seconds since the epoch."""
+"""The summary of a run, in the form of ``summary.json``. Times are seconds since the epoch."""
 
 from typing import Any, Literal
 
@@ -21,9 +21,9 @@ class Part(BaseModel):
 class MetricSummary(Part):
     """A metric of a cell over its repeats.
 
-    ``raw`` has one value for each planned repeat, null for one that failed or was not run; ``reason``
-    says why. ``range`` is the lowest and the highest of them, ``ci95`` an interval of the median, from six on.
-    ``lower_bound`` is set where the server's count could not be had: read "at least".
+    ``raw`` has one value for each planned repeat, null if it failed or was not run; ``reason`` says why. ``range`` is
+    the lowest and the highest value; from six values on, ``ci95`` is an interval of the median. ``lower_bound`` is set
+    if the server's count is not available: read "at least".
     """
 
     unit: str
@@ -50,12 +50,12 @@ class Side(Part):
 
     @property
     def is_exhibit(self) -> bool:
-        """Whether it shows what breaks: its failures are results, and none of the run's."""
+        """Whether the cell shows what breaks: its failures are results, and do not fail the run."""
         return self.pattern == EXHIBIT
 
 
 class CellSummary(Side):
-    """One cell. ``tasks`` is for one DAG run; ``tasks_succeeded`` and ``tasks_wrong`` are of all repeats.
+    """One cell. ``tasks`` is for one DAG run; ``tasks_succeeded`` and ``tasks_wrong`` are for all repeats.
 
     ``blocks`` has the block of each repeat, in the order of the metrics' ``raw``.
     """
@@ -110,7 +110,7 @@ class Contrast(Part):
 
 
 class SamplerShare(Part):
-    """What the probe did in one DAG run; intervals in seconds between one sample and the next."""
+    """What the probe did in one DAG run. Intervals are the seconds between consecutive samples."""
 
     samples: int
     interval_median: float | None
@@ -148,7 +148,7 @@ class DagRunSummary(Side):
 
     @property
     def was_run(self) -> bool:
-        """Whether it was started: else the run was stopped before, or is still going on."""
+        """Whether the DAG run was started. If not, the run was stopped before, or is still in progress."""
         return self.state != "not run"
 
 
@@ -171,7 +171,7 @@ class ExecutorClaim(Part):
 
 
 class Condition(Part):
-    """One condition of the seed's demonstration beside this run's."""
+    """One condition of the seed's demonstration, beside this run's."""
 
     name: str
     seed: str
@@ -180,7 +180,7 @@ class Condition(Part):
 
 
 class SeedClaim(Part):
-    """The seed's claim, what this run says to it, and under which conditions."""
+    """The seed's claim, this run's answer to it, and the conditions of both."""
 
     claim: str
     least_reduction: float
@@ -190,7 +190,7 @@ class SeedClaim(Part):
 
 
 class Summary(Part):
-    """A run's figures, made from nothing but its raw files. ``unsaid`` is what its plan leaves open."""
+    """A run's figures, made only from its raw files. ``unsaid`` is what its plan leaves open."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
 

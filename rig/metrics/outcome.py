@@ -1,4 +1,4 @@
-"""What became of each DAG run: whether it counts as a measurement, and what failed in it."""
+"""The outcome of each DAG run: whether it counts as a measurement, and what failed in it."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from rig.records import RunRecord
 
 
 def failure(repeat: Repeat, run: RunRecord) -> str | None:
-    """Return why a DAG run is no measurement, None where it is one."""
+    """Return why a DAG run does not count as a measurement; None if it does."""
     record = repeat.record
     if record is not None and record.state == "success":
         return None
@@ -25,7 +25,7 @@ def failure(repeat: Repeat, run: RunRecord) -> str | None:
 
 
 def dag_run(repeat: Repeat, run: RunRecord, figures: Mapping[str, Figure]) -> DagRunSummary:
-    """Return one DAG run's own page in the summary."""
+    """Return the entry of one DAG run in the summary."""
     record, cell = repeat.record, repeat.cell
     reason = record.reason if record else failure(repeat, run)
     return DagRunSummary(
@@ -42,7 +42,7 @@ def dag_run(repeat: Repeat, run: RunRecord, figures: Mapping[str, Figure]) -> Da
 
 
 def succeeded(repeat: Repeat) -> int:
-    """Return how many tasks Airflow says have succeeded."""
+    """Return how many tasks succeeded, according to Airflow."""
     return sum(task.state == "success" for task in repeat.tasks)
 
 
@@ -52,14 +52,14 @@ def wrong(repeat: Repeat) -> int:
 
 
 def _task_failures(repeat: Repeat) -> dict[str, int]:
-    """Return the reasons of the tasks that did not succeed, with how many gave each."""
+    """Return the reasons of the tasks that did not succeed, with the number of tasks for each."""
     failed = [task for task in repeat.tasks if task.state != "success"]
     reasons = Counter(f"{task.state or 'no state'}: {task.reason or 'no reason recorded'}" for task in failed)
     return {text(reason): count for reason, count in reasons.most_common()}
 
 
 def _doubts(repeat: Repeat, figures: Mapping[str, Figure]) -> list[str]:
-    """Return what the tasks report against what the server counted: a driver in use has a connection at least."""
+    """Return contradictions between the tasks' reports and the server's count: each used driver has a connection."""
     drivers, opened = figures["drivers_created"].value, figures["connections_opened"]
     if repeat.cell.relay != "none" or drivers is None or opened.value is None or opened.at_least:
         return []

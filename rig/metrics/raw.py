@@ -14,7 +14,7 @@ from rig.records import RELAYS, Cell, Connection, DagRunRecord, PlannedRun, RunR
 
 @dataclass(frozen=True)
 class Repeat:
-    """One DAG run of the plan, with all that was recorded of it; ``record`` is None where it never ended."""
+    """One DAG run of the plan, with everything that was recorded of it. ``record`` is None if it never ended."""
 
     planned: PlannedRun
     record: DagRunRecord | None
@@ -25,19 +25,19 @@ class Repeat:
 
     @property
     def cell(self) -> Cell:
-        """What was run."""
+        """The cell that was run."""
         return self.planned.cell
 
 
 @dataclass(frozen=True)
 class RawRun:
-    """A run as its folder holds it; ``repeats`` are in the order of the plan."""
+    """A run as in its folder; ``repeats`` are in the order of the plan."""
 
     record: RunRecord
     repeats: tuple[Repeat, ...]
 
     def cells(self) -> dict[Cell, list[Repeat]]:
-        """Return each cell's repeats, the cells in the order of the report."""
+        """Return each cell's repeats, with the cells in the order of the report."""
         grouped: dict[Cell, list[Repeat]] = {}
         for repeat in sorted(self.repeats, key=lambda repeat: cell_order(repeat.cell)):
             grouped.setdefault(repeat.cell, []).append(repeat)
@@ -62,9 +62,9 @@ def cell_order(cell: Cell) -> tuple[int, int, str, int, bool, bool, bool, str]:
 
 
 def load(folder: Path) -> RawRun:
-    """Read a run's folder. Raises BadInput where it holds no run or a raw file is damaged."""
+    """Read a run's folder. Raises BadInput if it contains no run, or if a raw file is damaged."""
     run = records.read_run(folder)
-    # A DAG run that was recorded twice ended twice: the later line knows more.
+    # A DAG run that was recorded twice ended twice: the later line has more information.
     dag_runs = {r.index: r for r in records.read(folder / records.DAG_RUNS_FILE, DagRunRecord)}
     samples = _by_index(records.read(folder / records.SAMPLES_FILE, Sample), lambda s: s.t)
     seen = _by_index(records.read(folder / records.CONNECTIONS_FILE, Connection), lambda c: c.id)

@@ -1,4 +1,4 @@
-"""Keeps secrets out of the summary and the report: both are made to be passed on."""
+"""Keeps secrets out of the summary and the report, because both are meant to be shared."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ _IN_TEXT = (
 
 
 def redacted(value: Any, name: str = "") -> Any:
-    """Return a copy of a JSON-like value in which nothing that looks like a secret is left."""
+    """Return a copy of a JSON-like value without anything that looks like a secret."""
     if isinstance(value, dict):
         return {key: redacted(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -25,7 +25,7 @@ def redacted(value: Any, name: str = "") -> Any:
 
 
 def text(value: str) -> str:
-    """Return a text without the user part of its addresses and without the values of its secrets."""
+    """Return a text without the user part of its addresses, and without the values of secrets in it."""
     for pattern, replacement in _IN_TEXT:
         value = pattern.sub(replacement, value)
     return value

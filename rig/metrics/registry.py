@@ -1,4 +1,4 @@
-"""Every metric, defined once: the names that the summary, the report and ``docs/method.md`` use."""
+"""The definition of every metric: the names that the summary, the report and ``docs/method.md`` use."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,10 +13,9 @@ Between = Literal["patterns", "executors", "control"]
 class Metric:
     """One figure of a DAG run.
 
-    ``better`` is the good direction, None where there is none. ``contrasts`` says between which cells a
-    ratio of this metric means something. ``of_failed_runs`` is set where the figure also stands for a
-    DAG run that did not succeed. ``counted_by_id`` is set where it is a lower bound as soon as others share
-    the server.
+    ``better`` is the good direction, None if there is none. ``contrasts`` says between which cells a ratio of this
+    metric is meaningful. ``of_failed_runs`` is set if the figure also counts for a DAG run that did not succeed.
+    ``counted_by_id`` is set if the figure becomes a lower bound when others share the server.
     """
 
     name: str
@@ -32,12 +31,12 @@ class Metric:
 
 
 _BOTH: frozenset[Between] = frozenset({"patterns", "executors", "control"})
-# Task latencies vary by a factor of two from DAG run to DAG run: between patterns they would have to
-# alternate within one DAG run to be compared. Between executors there is no other way.
+# Task latencies vary by a factor of two from DAG run to DAG run. To compare patterns, they would have to alternate
+# within one DAG run. Between executors there is no other way.
 _EXECUTORS: frozenset[Between] = frozenset({"executors", "control"})
 
 PRIMARY = ("connections_opened", "idle_connection_seconds_kept", "makespan_seconds", "cpu_per_task")
-"""The metrics of the primary contrasts: what a pattern opens, what it keeps, how long it takes, what it costs."""
+"""The metrics of the primary contrasts: what a pattern opens and keeps, how long it takes, and what it costs."""
 
 _DATABASE = (
     Metric("connections_opened", "opened", "database", "counter", "connections", "lower",

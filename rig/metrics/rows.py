@@ -1,4 +1,4 @@
-"""What the tasks themselves reported: the rows that ``patterns.workload.run_task`` returns."""
+"""What the tasks themselves report: the rows that ``patterns.workload.run_task`` returns."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ Row = Mapping[str, Any]
 
 
 def all_rows(repeat: Repeat) -> list[Row]:
-    """Return every task's row. Raises Missing where a task returned none."""
+    """Return every task's row. Raises Missing if a task returned none."""
     tasks = all_tasks(repeat)
     rows: list[Row] = [task.row for task in tasks if task.row is not None]
     if len(rows) < len(tasks):
@@ -21,7 +21,7 @@ def all_rows(repeat: Repeat) -> list[Row]:
 
 
 def numbers(repeat: Repeat, key: str) -> list[Number]:
-    """Return one number of every row. Raises Missing where a row has none."""
+    """Return one number of every row. Raises Missing if a row does not have it."""
     found = [row.get(key) for row in all_rows(repeat)]
     known = [value for value in found if value is not None]
     if len(known) < len(found):
@@ -30,7 +30,7 @@ def numbers(repeat: Repeat, key: str) -> list[Number]:
 
 
 def later_calls(repeat: Repeat) -> list[Number]:
-    """Return the seconds of every call after a task's first. Raises Missing where there is none."""
+    """Return the seconds of every call after a task's first one. Raises Missing if there is none."""
     lists = [row.get("call_seconds") or [] for row in all_rows(repeat)]
     calls = [seconds for row in lists for seconds in row]
     if not calls:
@@ -49,7 +49,7 @@ def worker_processes(repeat: Repeat) -> int:
 
 
 def is_wrong(row: Row | None) -> bool:
-    """Return whether the task reports a nonce that did not come back; without a row it failed instead."""
+    """Return whether the task reports a nonce that did not come back. A task without a row failed instead."""
     return row is not None and bool(row["wrong"])
 
 

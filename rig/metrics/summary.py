@@ -25,7 +25,7 @@ def summarise(folder: Path) -> Summary:
 
 
 def summary_of(raw: RawRun) -> Summary:
-    """Return the summary of raw files that were read already."""
+    """Return the summary of raw files that have been read already."""
     run = raw.record
     found = {repeat.planned.index: figures(repeat) for repeat in raw.repeats}
     drivers = rows.driver_versions(raw.repeats)
@@ -72,14 +72,14 @@ def _median(values: Sequence[intervals.Number]) -> intervals.Number | None:
 
 
 def _counted(metric: Metric, repeat: Repeat, run: RunRecord, figure: Figure) -> Figure:
-    """Return the figure as it counts for its cell: that of a DAG run that failed is no measurement."""
+    """Return the figure as it counts for its cell: a DAG run that failed is not a measurement."""
     reason = failure(repeat, run)
     stands = reason is None or (metric.of_failed_runs and figure.value is not None)
     return figure if stands else Figure(None, reason)
 
 
 def _reasons(of: Sequence[Figure]) -> str | None:
-    """Return why repeats are missing: once for all where it is the same for all, else by repeat."""
+    """Return why repeats are missing: once if the reason is the same for all, else for each repeat."""
     reasons = [text(figure.reason) if figure.reason else None for figure in of]
     if len(set(reasons)) == 1:
         return reasons[0]

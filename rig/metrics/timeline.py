@@ -10,7 +10,7 @@ from rig.records import DagRunRecord, Sample
 
 
 class Timeline(NamedTuple):
-    """Connections against seconds since the DAG run was started; values hold until the next point."""
+    """Connections over the seconds since the DAG run was started. A value holds until the next point."""
 
     idle: list[Point]
     opened: list[Point]
@@ -18,7 +18,7 @@ class Timeline(NamedTuple):
 
 
 def timeline(repeat: Repeat) -> Timeline | None:
-    """Return a DAG run's timeline, None where nothing was sampled or it is not known when it started."""
+    """Return a DAG run's timeline; None if nothing was sampled, or if its start is not known."""
     record = repeat.record
     if record is None or not repeat.samples:
         return None

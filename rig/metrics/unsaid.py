@@ -1,4 +1,4 @@
-"""What a plan cannot say, whatever it measures: told before the first DAG run, and in the report."""
+"""What a plan cannot show, whatever it measures. Printed before the first DAG run, and in the report."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ FULL = "--profile full has them"
 
 
 def unsaid(plan: Sequence[PlannedRun]) -> list[str]:
-    """Return a sentence for each thing that this plan leaves open."""
+    """Return a sentence for each question that this plan leaves open."""
     times = Counter(run.cell for run in plan if run.cell.pattern != EXHIBIT)
     return [*_verdicts(times), *_once(times), *_warm(list(times)), *_noise(list(times))]
 
