@@ -1,4 +1,4 @@
-"""Is the deployment fit for a load test? Asked before one is started, and answered in one line."""
+"""Checks, before a load test is started, whether the deployment is ready for it."""
 
 import httpx
 

@@ -1,8 +1,8 @@
-"""DAG runs from the moment they are due to their end, and the requests that this takes.
+"""DAG runs from the time they are due to their end, and the requests that this takes.
 
-One greenlet of a process follows all of its runs: a poll asks for those that have ended since the last one, in one
-request whatever their number. Its interval grows while nothing ends. What is measured does not depend on it: the
-moments of a run are Airflow's own, and only their differences are used, so that two clocks may differ.
+One greenlet of a process follows all of its runs. A poll asks, in one request for any number of runs, which of them
+have ended since the last poll. The interval grows while nothing ends. It does not affect the measurements: the times of
+a run are Airflow's own, and only their differences are used, so that the two clocks may differ.
 """
 
 import itertools
@@ -25,18 +25,18 @@ SHORTEST, LONGEST, GROWTH = 0.5, 4.0, 1.5       # of the interval between polls:
 
 
 class Listener(Protocol):
-    """Who is told what becomes of the DAG runs."""
+    """Receives the results of the DAG runs."""
 
     def triggered(self, seconds: float, error: str | None) -> None:
-        """Take note that Airflow has answered a call that starts a run, ``seconds`` after it was due."""
+        """Note that Airflow has answered a call that starts a run, ``seconds`` after it was due."""
 
     def ended(self, run: LoadRun) -> None:
-        """Take note that a run is over, in whatever way."""
+        """Note that a run is over, whatever its result."""
 
 
 @dataclass
 class Flight:
-    """A run that has been started and not ended."""
+    """A run that has been started and has not ended."""
 
     run_id: str
     due: float
@@ -45,16 +45,16 @@ class Flight:
     over: "AsyncResult[LoadRun]" = field(default_factory=AsyncResult)
 
     def record(self, state: Any, reason: str | None = None, **more: Any) -> LoadRun:
-        """Return its line."""
+        """Return the record of the run."""
         return LoadRun(run_id=self.run_id, due=self.due, late=self.late, trigger=self.trigger, state=state,
                        reason=reason, **more)
 
 
 class Follower:
-    """The DAG runs of one process."""
+    """Follows the DAG runs of one process."""
 
     def __init__(self, target: Target, load: Load, process: int, listener: Listener) -> None:
-        # Two, so that the polls can be counted apart.
+        # Two clients, so that the polls can be counted separately.
         self._api, self._polling = target.api(), target.api()
         self._load, self._listener = load, listener
         self._prefix = f"{load.tag}-{process}-"
@@ -68,7 +68,7 @@ class Follower:
 
     @property
     def in_flight(self) -> int:
-        """Runs that have not ended, those included that Airflow has not answered for yet."""
+        """How many runs have not ended, including those whose start Airflow has not answered yet."""
         return len(self._flights) + self.calls_in_progress
 
     def start(self) -> None:
@@ -76,7 +76,7 @@ class Follower:
         self._poller = gevent.spawn(self._poll_on)
 
     def stop(self, reason: str) -> None:
-        """Give up on what is in flight: it is recorded as interrupted, and ended in Airflow as far as that can be."""
+        """Give up what is in flight: record it as interrupted, and end it in Airflow if possible."""
         if self._poller:
             self._poller.kill()
         for flight in list(self._flights.values()):
@@ -86,7 +86,7 @@ class Follower:
         self._polling.close()
 
     def fly(self, due: float) -> LoadRun:
-        """Start a run that is due (epoch, s) and return its line once it is over."""
+        """Start a run that is due (epoch, s) and return its record once it is over."""
         self.calls_in_progress += 1
         late, run_id = max(0.0, time.time() - due), f"{self._prefix}{next(self._numbers)}"
         try:
@@ -115,7 +115,7 @@ class Follower:
             self._end_those_over_their_limit()
 
     def _poll(self) -> bool:
-        """Ask once for all that ended; say whether any did. An API that does not answer is asked again later."""
+        """Ask once for all runs that ended; return whether any did. If the API does not answer, it asks later."""
         begun = time.perf_counter()
         before = self._polling.requests
         try:
@@ -151,7 +151,7 @@ class Follower:
     def _abandon(self, flight: Flight) -> None:
         try:
             self._api.fail_run(STRESS_DAG, flight.run_id)
-        except ApiError:        # gone, or ended meanwhile: there is nothing else to be done about it
+        except ApiError:        # gone, or ended meanwhile: nothing else can be done about it
             return
 
 

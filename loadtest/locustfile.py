@@ -1,7 +1,7 @@
-"""Locust's side of the load test: ``locust -f loadtest/locustfile.py``, or with a stack around it ``rig load``.
+"""Locust's side of the load test: ``locust -f loadtest/locustfile.py``, or ``rig load`` with a stack around it.
 
-A user starts runs of the DAG ``neo4j_stress_test`` and follows each to its end. docs/loadtest.md says what the entries
-mean, and which environment variables name the deployment.
+A user starts runs of the DAG ``neo4j_stress_test`` and follows each to its end. docs/loadtest.md explains the entries,
+and the environment variables that name the deployment.
 """
 
 import logging
@@ -25,15 +25,15 @@ from patterns.facts import STRESS_DAG
 from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, RigError
 from rig.load.records import Load, Thresholds
 
-ARRIVE_IN = 1.0         # seconds after the start, by when every process knows of it
+ARRIVE_IN = 1.0         # seconds after the start by which every process knows of it
 REPORT, NO_MORE = "neo4j_load", "neo4j_no_more"
 
 logger = logging.getLogger(__name__)
-logging.getLogger("httpx").setLevel(logging.WARNING)     # else a line for each poll
+logging.getLogger("httpx").setLevel(logging.WARNING)     # otherwise each poll would be a line in the log
 
 
 class _Own:
-    """What this process has: nothing of it is made before Locust has forked."""
+    """The objects of this process. None of them is created before Locust has forked."""
 
     target: target.Target
     process: Process | None = None
@@ -45,7 +45,7 @@ own = _Own()
 
 
 class DagRuns(User):
-    """Starts a DAG run when its last one has ended. With open arrivals it waits: these have a clock of their own."""
+    """Starts a DAG run when its last one has ended. With open arrivals it only waits: these have their own clock."""
 
     wait_time = constant(0)
     host = target.of(os.environ).airflow
@@ -98,7 +98,7 @@ def _start(environment: Environment, **_: Any) -> None:
 
 
 def _begin(master: Master, tested: target.Target, chosen: Namespace, runner: Any) -> None:
-    """Begin a test; what its processes have to know of it goes to them with Locust's own options."""
+    """Begin a test. Locust's own options carry to its processes what they must know."""
     load = options.load_of(chosen, runner.target_user_count or chosen.num_users or 1)
     require_ready(tested, unpause=chosen.unpause)
     chosen.neo_load = load.model_dump_json()
@@ -120,7 +120,7 @@ def _refuse(environment: Environment, reason: str) -> None:
 
 
 def _problem(environment: Environment, form: dict[str, str]) -> str | None:
-    """Say what keeps a test from being started with this form, None where nothing does."""
+    """Return what prevents a test from being started with this form; None if nothing does."""
     chosen = environment.parsed_options
     assert chosen is not None
     if problem := options.problem_with(form, chosen):
@@ -150,7 +150,7 @@ def _stop(environment: Environment, **_: Any) -> None:
     if own.master is not None:
         own.master.end()
         own.process = None
-        # Locust stops the test where its last worker is gone, and would then wait for somebody to end it.
+        # Locust stops the test when its last worker is gone, and would then wait for somebody to end it.
         chosen, runner = environment.parsed_options, environment.runner
         if own.master.has_lost_some and chosen is not None and chosen.headless and runner is not None:
             gevent.spawn(runner.quit)
@@ -170,7 +170,7 @@ def _from_worker(client_id: str, data: dict[str, Any], **_: Any) -> None:
 
 @events.quitting.add_listener
 def _quitting(environment: Environment, **_: Any) -> None:
-    """Decide the exit code. Locust fires this last listener first."""
+    """Decide the exit code. Locust calls this listener, the last one, first."""
     if own.master is None:
         return
     chosen = environment.parsed_options

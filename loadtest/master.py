@@ -1,4 +1,4 @@
-"""The one process of a test that sees all of it: it watches the deployment, decides when the test is over, writes.
+"""The one process of a test that sees everything: it watches the deployment, decides when the test is over, and writes.
 
 Without ``--processes`` that is the only process there is.
 """
@@ -30,7 +30,7 @@ from rig.records import LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE
 from rig.whole_file import write_whole
 
 KEPT = 7200             # samples for the page: two hours
-UNHEARD = 10.0          # seconds after which the silence of a process counts as its end
+UNHEARD = 10.0          # seconds of silence after which a process counts as ended
 
 
 class LoadTest:
@@ -59,21 +59,21 @@ class LoadTest:
 
     @property
     def failed(self) -> int:
-        """DAG runs that failed so far."""
+        """How many DAG runs have failed so far."""
         return sum(run.failed for run in self.runs)
 
     @property
     def polls_per_run(self) -> float | None:
-        """Requests that followed the DAG runs, for each that has ended."""
+        """How many requests followed the DAG runs, for each one that has ended."""
         return self._record.polls / len(self.runs) if self.runs else None
 
     @property
     def share(self) -> float:
-        """The part of the machine that this and its processes take, 0 to 1."""
+        """The share of the machine that this process and its children use, 0 to 1."""
         return self._share.now()
 
     def absorb(self, who: str, report: dict[str, Any]) -> None:
-        """Take in what a process reports."""
+        """Add the report of a process."""
         self._reports[who] = time.time(), report
         new = [LoadRun.model_validate(run) for run in report["runs"]]
         self.runs += new
@@ -89,31 +89,31 @@ class LoadTest:
                     context={}, exception=None)
 
     def add(self, sample: LoadSample) -> None:
-        """Take a sample in."""
+        """Add a sample."""
         self._heed_missing()
         self.series.append(sample)
         records.append(self.folder / SERIES_FILE, [sample])
 
     def _heed_missing(self) -> None:
-        """Take note of processes that are no longer heard of; Locust itself goes on without them."""
+        """Note processes that have gone silent; Locust itself continues without them."""
         self._lost |= self._missing() - self._missing_before
 
     def all_landed(self) -> bool:
-        """Say whether no process has anything in flight or to come, by reports later than the last arrival."""
+        """Return whether no process has anything in flight or to come, by reports later than the last arrival."""
         if not self._reports or time.time() < self.started_at + 1:
             return False
         silent = time.time() - UNHEARD
         return all(report["over"] and not report["in_flight"] for at, report in self._reports.values() if at > silent)
 
     def queue_grows(self) -> bool:
-        """Say whether a step of find-the-knee has ended that did not hold."""
+        """Return whether a step of find-the-knee has ended without holding."""
         if self.load.shape != schedule.KNEE:
             return False
         steps = summary.steps_of(self._record, self.runs, time.time())
         return bool(steps) and not steps[-1].holds
 
     def close(self) -> dict[str, Any]:
-        """Write what is left to write; return the summary."""
+        """Write what remains to be written; return the summary."""
         self._heed_missing()
         self._record = self._record.model_copy(update={
             "status": "complete" if self.is_complete else "interrupted", "ended_at": time.time(),
@@ -142,14 +142,14 @@ class Master:
         self.summary: dict[str, Any] | None = None
         self.watcher = watcher
         self._tally = Tally()
-        self.on_no_more: Callable[[], None] = lambda: None      # have no more DAG runs arrive, in every process
-        self.report: Callable[[], dict[str, Any]] | None = None         # of the process's own users, where it has any
+        self.on_no_more: Callable[[], None] = lambda: None      # stops further arrivals of DAG runs, in every process
+        self.report: Callable[[], dict[str, Any]] | None = None         # of the process's own users, if it has any
         self._environment = environment
         self._parent = os.getppid()
 
     @property
     def deployment(self) -> str:
-        """What is watched, for the page's head."""
+        """The deployment that is watched, for the head of the page."""
         return self.watcher.target.executor or self.watcher.target.airflow
 
     @property
@@ -165,7 +165,7 @@ class Master:
                          processes=processes)
 
     def end(self) -> None:
-        """End the test that is on, finished or not."""
+        """End the present test, finished or not."""
         if self.test is None:
             return
         if self.report is not None:
@@ -174,7 +174,7 @@ class Master:
         self.summary = test.close()
 
     def absorb(self, who: str, report: dict[str, Any]) -> None:
-        """Take in what a process reports."""
+        """Add the report of a process."""
         if self.test is not None:
             known = len(self.test.runs)
             self.test.absorb(who, report)
@@ -194,7 +194,7 @@ class Master:
         if self.test is not None:
             self.test.add(sample)
             self._steer(self.test)
-        if os.getppid() != self._parent:        # our parent is gone, and nobody else would end us
+        if os.getppid() != self._parent:        # our parent is gone, and nobody else would end this process
             gevent.spawn(self._environment.runner.quit)         # type: ignore[union-attr]
 
     def _steer(self, test: LoadTest) -> None:

@@ -1,6 +1,6 @@
-"""What a user can choose: arguments of the command line, which Locust's form shows too, and what they must be.
+"""The options of a user: command line arguments, which are also in Locust's form, and the limits of their values.
 
-No argument has a digit in its name, and none is in a group: Locust's form would lose it.
+No argument has a digit in its name, and none is in a group: Locust's form would drop it.
 """
 
 import sys
@@ -90,9 +90,9 @@ def conf_of(load: Load) -> dict[str, Any]:
 
 
 def problem_with(form: Mapping[str, str], options: Namespace) -> str | None:
-    """Say in one line what is wrong with a form that was sent, None where nothing is.
+    """Return in one line what is wrong with a form that was sent; None if nothing is.
 
-    Locust itself takes any text for a choice, and answers 500 to a number that is none.
+    Locust itself accepts any text for a choice, and answers 500 to a number that is not one.
     """
     changed = dict(vars(options))
     for name in [*CHOICES, *BOUNDS]:

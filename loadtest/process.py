@@ -1,4 +1,4 @@
-"""What each process of a load test does: DAG runs when they are due, their entries in Locust, and what it reports."""
+"""The work of each process in a load test: DAG runs when they are due, their entries in Locust, and its reports."""
 
 import time
 from collections.abc import Iterator
@@ -16,18 +16,18 @@ from rig.load.records import NOT_STARTED, Load, LoadRun
 from rig.load.schedule import stages_of
 from rig.percentile import tail_name
 
-NAP = 0.5               # seconds of a user that has nothing to do, before it looks again
+NAP = 0.5               # seconds before a user that has nothing to do looks again
 CONNECTIONS = "connections opened"
 
 
 class RunFailed(RigError):
-    """A DAG run that did not succeed; the text says why, and is the same for the same reason."""
+    """A DAG run that did not succeed. The text says why, and is the same for the same reason."""
 
 
 class Process:
-    """The DAG runs of one process of a test; it tells Locust and the master what comes of them.
+    """The DAG runs of one process of a test. It passes their results to Locust and to the master.
 
-    Open arrivals have a clock of their own. With the closed model the process's users take turns.
+    Open arrivals have their own clock. With the closed model, the process's users take turns.
     """
 
     def __init__(self, environment: Environment, target: Target, load: Load, started_at: float, *,
@@ -43,22 +43,22 @@ class Process:
         self._triggered = 0
         self._no_more = False
         self._follower.start()
-        # Not the users' work: Locust may give a process none, and its arrivals are due all the same.
+        # Not the users' work: Locust may give a process no users, and its arrivals are still due.
         self._clock = gevent.spawn(self._arrive) if load.users is None else None
 
     def turn(self) -> None:
-        """Do what one user does in one turn: with the closed model a DAG run to its end."""
+        """Do one user's work for one turn: with the closed model, a DAG run to its end."""
         if self._load.users is None or self._over():
             gevent.sleep(NAP)
         elif self._follower.fly(time.time()).state == NOT_STARTED:
             gevent.sleep(NAP)       # an API that is gone refuses at once, hundreds of times a second
 
     def no_more(self) -> None:
-        """Let no more DAG runs arrive; those in flight go on."""
+        """Let no more DAG runs arrive; those in flight continue."""
         self._no_more = True
 
     def stop(self, reason: str) -> None:
-        """Give up on what is in flight."""
+        """Give up what is in flight."""
         self._no_more = True
         if self._clock is not None:
             self._clock.kill()
@@ -79,12 +79,12 @@ class Process:
     # --- what becomes of the runs: the follower says it ---------------------------------------------
 
     def triggered(self, seconds: float, error: str | None) -> None:
-        """Have Locust count the call that starts a run."""
+        """Make Locust count the call that starts a run."""
         self._triggered += 1
         self._fire("POST", "trigger", seconds, error)
 
     def ended(self, run: LoadRun) -> None:
-        """Have Locust count a run that is over."""
+        """Make Locust count a run that is over."""
         self._runs.append(run)
         if run.state == "interrupted":
             return

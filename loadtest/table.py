@@ -1,4 +1,4 @@
-"""What the page shows: the rows of the tab, and the points of the charts, from the samples."""
+"""The contents of the page: the rows of the tab and the points of the charts, from the samples."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ def point(sample: LoadSample) -> dict[str, Any]:
 
 
 def as_csv(series: Sequence[LoadSample]) -> str:
-    """Return samples as CSV: one line for each, nothing where a value could not be had."""
+    """Return samples as CSV: one line for each, with an empty field for a value that is not available."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -43,7 +43,7 @@ def as_csv(series: Sequence[LoadSample]) -> str:
 
 
 def opened_per_second(series: Sequence[LoadSample]) -> list[float]:
-    """Return, for each sample that has one, what was opened per second over the RATE_SECONDS before it."""
+    """Return, for each sample that has it, the connections opened per second over the RATE_SECONDS before it."""
     counted = [sample for sample in series if sample.opened is not None]
     rates, first = [], 0
     for number, sample in enumerate(counted):
@@ -56,7 +56,7 @@ def opened_per_second(series: Sequence[LoadSample]) -> list[float]:
 
 
 def table(live: Sequence[LoadSample]) -> list[Row]:
-    """Return the tab's rows. Column by column they are plain values: Locust's table shows nothing else."""
+    """Return the tab's rows. Each column has a plain value, because Locust's table shows nothing else."""
     series = counted(_since_the_start(live))
     if not series:
         return []
@@ -102,6 +102,6 @@ def _open(sample: LoadSample, pattern: str) -> int:
 
 
 def _since_the_start(live: Sequence[LoadSample]) -> Sequence[LoadSample]:
-    """Return the samples of the last test; all there are before the first one."""
+    """Return the samples of the last test; before the first test, all of them."""
     starts = [number for number, (before, after) in enumerate(pairwise(live), 1) if before.elapsed <= 0 < after.elapsed]
     return live[starts[-1]:] if starts else live

@@ -1,4 +1,4 @@
-"""What is tested and with what login, from the environment: passwords are never arguments, which others can read."""
+"""What is tested and with which login, from the environment: other users could read passwords in arguments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,19 +30,19 @@ class Target:
     stack: Path | None = None
 
     def at(self, url: str | None) -> Self:
-        """Return the target with its API at another address, as Locust's form may name one; the rest stays."""
+        """Return the target with another address of its API, as Locust's form may name one; the rest is the same."""
         url = (url or self.airflow).rstrip("/")
         return self if url == self.airflow else replace(self, airflow=url, executor=None)
 
     def api(self) -> AirflowApi:
-        """Return the deployment's API. Its login is asked for with the first call."""
+        """Return a client for the deployment's API. It logs in at the first call."""
         if self.token is not None:
             return AirflowApi.with_token(self.airflow, self.token)
         return AirflowApi(self.airflow, self.username, self.password)
 
 
 def of(environ: Mapping[str, str]) -> Target:
-    """Read the target from the variables that docs/loadtest.md names. Raises BadInput for an executor that is none."""
+    """Read the target from the variables in docs/loadtest.md. Raises BadInput for an unknown executor."""
     return Target(
         airflow=_set(environ, "LOADTEST_AIRFLOW_URL", DEFAULT_AIRFLOW).rstrip("/"),
         username=_set(environ, "LOADTEST_AIRFLOW_USERNAME", "airflow"),
@@ -58,7 +58,7 @@ def _server(environ: Mapping[str, str]) -> Server | None:
     uri, password = environ.get("NEO4J_URI"), environ.get("NEO4J_PASSWORD")
     if not uri or not password:
         return None
-    # Who has not said that nobody else uses it gets a lower bound.
+    # Unless the user says that nobody else uses the server, its count is a lower bound.
     return Server(uri, _set(environ, "NEO4J_USERNAME", "neo4j"), SecretStr(password),
                   alone=environ.get("LOADTEST_NEO4J_IS_ELSEWHERE", "yes") in {"", "no"})
 

@@ -1,6 +1,6 @@
-"""What is seen of a deployment once a second: Neo4j's connections, Airflow's runs, the shared drivers, the machine.
+"""The view of a deployment, once a second: Neo4j's connections, Airflow's runs, the shared drivers, the machine.
 
-One process of a test looks, whatever their number. What cannot be seen is None, and the sample says why.
+Only one process of a test looks, however many there are. What cannot be seen is None, and the sample says why.
 """
 
 import os
@@ -28,7 +28,7 @@ RESOURCES_EVERY = 10.0
 
 @dataclass
 class Seen:
-    """What is known now; parts of it are older than others by as much as they are asked for less often."""
+    """What is known now. Parts that are asked for less often are older than others."""
 
     look: Look | None = None
     states: dict[str, int] | None = None
@@ -38,7 +38,7 @@ class Seen:
 
     @property
     def trouble(self) -> str | None:
-        """What could not be seen, in one line; None where all was."""
+        """What could not be seen, in one line; None if everything was."""
         return "; ".join(self.troubles.values()) or None
 
 
@@ -60,7 +60,7 @@ class Watcher:
 
     @property
     def target(self) -> Target:
-        """What is looked at."""
+        """The deployment that is watched."""
         return self._target
 
     @target.setter
@@ -96,7 +96,7 @@ class Watcher:
                                 others=frozenset[int]().union(*(look.others for look in looks)))
 
     def _every(self, seconds: float, name: str, ask: Callable[[], Any]) -> None:
-        """Keep one part of what is seen up to date; it is None from the moment on that it cannot be had."""
+        """Keep one part of the view up to date. It is None from the moment on in which it is not available."""
         while True:
             try:
                 setattr(self.seen, name, ask())
@@ -119,7 +119,7 @@ class Watcher:
 
 
 def drivers_of(section: dict[str, Any]) -> WorkerDrivers:
-    """Return a worker's section of Flower's answer as sums; a worker without the hooks has no drivers."""
+    """Return a worker's section of Flower's answer as sums. A worker without the hooks has no drivers."""
     drivers = section.get("drivers", [])
     return WorkerDrivers(
         processes=sum(len(driver["processes"]) for driver in drivers), drivers=len(drivers),
@@ -127,9 +127,9 @@ def drivers_of(section: dict[str, Any]) -> WorkerDrivers:
 
 
 def resources_of(stack: str) -> Resources:
-    """Return what the processes of a native stack take, without this one and its own.
+    """Return what the processes of a native stack use, without this process and its own.
 
-    Those that end meanwhile count for nothing.
+    Processes that end meanwhile do not count.
     """
     count = descriptors = memory = 0
     shares: list[int | None] = []
@@ -146,16 +146,16 @@ def resources_of(stack: str) -> Resources:
         except psutil.Error:
             continue
         shares.append(_pss(process))
-        gevent.sleep(0)     # the kernel adds it up page by page: the others have their turn between two processes
+        gevent.sleep(0)     # the kernel adds it up page by page; between two processes, other greenlets get their turn
     known = [share for share in shares if share is not None]
     return Resources(processes=count, descriptors=descriptors, memory=memory,
                      pss=sum(known) if known and len(known) == len(shares) else None)
 
 
 def _pss(process: psutil.Process) -> int | None:
-    """Return a process's proportional set size in bytes: 0 of one that has ended, None where it is not said."""
+    """Return a process's proportional set size in bytes: 0 if it has ended, None if it is not reported."""
     try:
-        return getattr(process.memory_full_info(), "pss", None)     # Linux alone has it
+        return getattr(process.memory_full_info(), "pss", None)     # only Linux has it
     except psutil.NoSuchProcess:
         return 0
     except psutil.Error:
@@ -190,7 +190,7 @@ class Tally:
 
 
 class Share:
-    """How much of the machine this process and its children have taken since it was made."""
+    """How much of the machine this process and its children have used since this object was created."""
 
     def __init__(self) -> None:
         self._cpu, self._since = _cpu_seconds(), time.monotonic()

@@ -1,4 +1,4 @@
-"""The tab "Neo4j connections" in Locust's page, the charts behind it, and a start that says what is wrong with it."""
+"""The tab "Neo4j connections" in Locust's page, the charts behind it, and a start form that reports its errors."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ TITLE = "Neo4j connections"
 
 
 def add(ui: WebUI, environment: Environment, master: Master, problem: Callable[[dict[str, str]], str | None]) -> None:
-    """Add all of it to Locust's web application. ``problem`` judges a form that was sent."""
+    """Add all of this to Locust's web application. ``problem`` checks a form that was sent."""
     chosen = environment.parsed_options
     base = (chosen.web_base_path if chosen else None) or ""
     ui.template_args.update(

@@ -1,7 +1,7 @@
-"""What a run leaves behind: the raw files of a run's folder, as typed records.
+"""The raw files in a run's folder, as typed records.
 
-The experiment writes these, the metrics and the report read them, and nothing else passes between
-the two. Times are seconds since the epoch (UTC), durations are seconds.
+The experiment writes these; the metrics and the report read them. Nothing else passes between the two. Times are
+seconds since the epoch (UTC); durations are in seconds.
 
 Layout of a run's folder::
 
@@ -37,15 +37,15 @@ from patterns.facts import Executor
 from rig.errors import BadInput
 from rig.whole_file import naming, write_whole
 
-# What was recorded under an earlier name stays readable.
+# What was recorded under an earlier name remains readable.
 EARLIER_RELAYS = {"worker": "shared"}
 Relay = Annotated[Literal["none", "process", "shared"], BeforeValidator(lambda name: EARLIER_RELAYS.get(name, name))]
 RELAYS: tuple[Relay, ...] = ("none", "process", "shared")
 
-# Seconds since the epoch, in years that a date can have: to the end of 9999.
+# Seconds since the epoch within the years that a date can have: to the end of 9999.
 Moment = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]
 
-SCHEMA = 2          # of the raw files; runs of every earlier one are read
+SCHEMA = 2          # of the raw files; runs of every earlier schema can be read
 EXHIBIT = "inherited"     # the pattern that shows what breaks
 
 RUN_FILE = "run.json"
@@ -65,13 +65,13 @@ TESTS_FILE = "load_tests.jsonl"
 
 
 class Record(BaseModel):
-    """An immutable line of a raw file; an unknown key is an error, so that a misspelt one cannot hide."""
+    """An immutable line of a raw file. An unknown key is an error, so that a misspelt one is not overlooked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RowFigures(BaseModel):
-    """What the figures are made of in the row that a task returns; it has more (:class:`patterns.workload.Row`)."""
+    """The part of a task's row that the figures need; the row has more (:class:`patterns.workload.Row`)."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -88,7 +88,7 @@ class RowFigures(BaseModel):
 
 
 def problem_with_row(row: dict[str, Any]) -> str | None:
-    """Say what a task's row lacks, None where figures can be made of it."""
+    """Return what a task's row lacks; None if figures can be made from it."""
     try:
         RowFigures.model_validate(row)
     except ValidationError as error:
@@ -109,12 +109,12 @@ def _require_versions(environment: dict[str, Any]) -> dict[str, Any]:
 
 
 class Cell(Record):
-    """One combination that is compared: the same in every repeat.
+    """One combination that is compared, the same in every repeat.
 
-    ``relay`` is the scope of the shared drivers through which the tasks reach the server: ``none`` for none but
-    their own, ``process`` for one for each pool process, ``shared`` for one for the whole worker. ``warm`` is
-    set for the DAG run that follows a cold one on the same scheduler and workers; all others find them just started.
-    ``control`` is set for the second of two cells that are the same: what differs between them is noise.
+    ``relay`` is the scope of the shared drivers through which the tasks reach the server: ``none`` (they use only
+    drivers of their own), ``process`` (one for each pool process), ``shared`` (one for the whole worker). ``warm`` is
+    set for the DAG run that follows a cold one on the same scheduler and workers; all others find these just started.
+    ``control`` is set for the second of two identical cells: the difference between them is noise.
     """
 
     executor: Executor
@@ -129,7 +129,7 @@ class Cell(Record):
 
     @property
     def purpose(self) -> str:
-        """Say what the cell is run for."""
+        """Return what the cell is run for."""
         if self.control:
             return "the same cell a second time: how far a cell differs from itself"
         if self.pattern == EXHIBIT:
@@ -138,7 +138,7 @@ class Cell(Record):
 
 
 class PlannedRun(Record):
-    """One DAG run of the plan: which cell, in which shuffled block."""
+    """One DAG run of the plan: its cell, and its shuffled block."""
 
     index: int
     block: int
@@ -168,7 +168,7 @@ class RunRecord(Record):
 
 
 class ProbeShare(Record):
-    """What the probe itself did in a window: it is never part of the figures."""
+    """What the probe itself used in a window; it is never part of the figures."""
 
     connections: int
     queries: int
@@ -267,7 +267,7 @@ class TaskRecord(Record):
 
 
 def relay_on(executor: Executor, wanted: Relay) -> Relay:
-    """Return the relay that an executor has where this one is wanted: LocalExecutor has no pool processes."""
+    """Return the relay that an executor has if this one is wanted: LocalExecutor has no pool processes."""
     return "shared" if wanted == "process" and executor == "LocalExecutor" else wanted
 
 
@@ -275,7 +275,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
-    """Add one line for each record, so that what was measured survives whatever comes next."""
+    """Add one line for each record, so that what was measured survives whatever happens next."""
     with naming(path), path.open("a", encoding="utf-8") as file:
         file.writelines(record.model_dump_json() + "\n" for record in records)
 
@@ -302,7 +302,7 @@ def read(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Return the run's own record. Raises BadInput where the folder holds no run."""
+    """Return the run's own record. Raises BadInput if the folder contains no run."""
     path = folder / RUN_FILE
     if not path.exists():
         raise BadInput(f"{folder} holds no run (no {RUN_FILE})", "`rig runs` lists the runs there are")
@@ -324,7 +324,7 @@ def require_known_schema(path: Path, text: bytes, known: int) -> None:
 
 
 def write_run(folder: Path, record: RunRecord) -> None:
-    """Write the run's own record whole or not at all."""
+    """Write the run's own record, completely or not at all."""
     write_whole(folder / RUN_FILE, record.model_dump_json(indent=2) + "\n")
 
 

@@ -1,1 +1,1 @@
-"""The experiment: which cells, in which order, and one DAG run of a cell at a time."""
+"""The experiment: which cells are run, in which order, and one DAG run of a cell at a time."""

@@ -1,4 +1,4 @@
-"""One DAG run of a cell: started, watched with a limit, counted at the server, and written down."""
+"""One DAG run of a cell: started, watched with a time limit, counted at the server, and recorded."""
 
 import time
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from rig.probe import Probe, Window, machine
 from rig.records import EXHIBIT, Cell, DagRunRecord, MachineShare, PlannedRun, TaskRecord
 from rig.stack.interface import Stack
 
-EXHIBIT_SECONDS = 120.0     # that it hangs is a result: no need to wait as long for it as for an accident
-POLL_EVERY = 1.0        # seconds: each poll is load on the API server that the tasks use too
-STANDSTILL = 20.0       # seconds without a task that starts or ends: then the worker is asked whether it takes any
+EXHIBIT_SECONDS = 120.0     # if it hangs, that is a result: it need not be waited for as long as an accident
+POLL_EVERY = 1.0        # seconds; each poll is load on the API server, which the tasks use too
+STANDSTILL = 20.0       # seconds in which no task starts or ends, before the worker is asked whether it takes any
 
 State = Literal["success", "failed", "hung", "error", "interrupted"]
 
 
 class CellRunner:
-    """Runs the cells of one comparison, one after the other, on a stack that is up."""
+    """Runs the cells of one comparison, one after the other, on a running stack."""
 
     def __init__(self, stack: Stack, api: AirflowApi, probe: Probe, folder: Path, progress: Progress, *,
                  observe: float) -> None:
@@ -38,9 +38,9 @@ class CellRunner:
         self._progress = progress
 
     def run(self, planned: PlannedRun) -> DagRunRecord:
-        """Run one cell and write its raw files. A failure is part of the record, not raised.
+        """Run one cell and write its raw files. A failure is recorded, not raised.
 
-        Raises KeyboardInterrupt, after the record was written, where the user has stopped it.
+        Raises KeyboardInterrupt if the user has stopped it, after writing the record.
         """
         attempt = _Attempt(planned)
         try:
@@ -62,7 +62,7 @@ class CellRunner:
         return record
 
     def refuse(self, planned: PlannedRun, reason: str) -> DagRunRecord:
-        """Write down that a cell could not be run as it is meant."""
+        """Record that a cell could not be run as planned."""
         attempt = _Attempt(planned)
         attempt.end("error", reason)
         return self._write(attempt)
@@ -91,13 +91,13 @@ class CellRunner:
         records.append(self._folder / records.TASKS_FILE, tasks)
         records.append(self._folder / records.SAMPLES_FILE, window.samples)
         records.append(self._folder / records.CONNECTIONS_FILE, window.connections.values())
-        # Last: a run without this line is one that was never finished.
+        # Last: a run without this line was never finished.
         records.append(self._folder / records.DAG_RUNS_FILE, [record])
         self._progress.ended(planned, record)
         return record
 
     def _tasks(self, attempt: "_Attempt") -> list[TaskRecord]:
-        """Return the tasks' rows; those that cannot be had any more say why."""
+        """Return the tasks' rows. A row that is no longer available has the reason instead."""
         if attempt.run_id is None:
             return []
         try:
@@ -108,7 +108,7 @@ class CellRunner:
 
 
 class _Attempt:
-    """A DAG run in progress: how far it came."""
+    """A DAG run in progress, and how far it came."""
 
     def __init__(self, planned: PlannedRun) -> None:
         self.planned = planned
@@ -145,10 +145,10 @@ def _clock_ahead() -> float:
 
 def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
                 tell: Callable[[dict[str, int]], None], *, limit: float | None = None) -> str:
-    """Watch a DAG run and return its last state; ``tell`` is given how many of its tasks are in each state.
+    """Watch a DAG run and return its final state. ``tell`` is called with the number of tasks in each state.
 
-    Raises Hung at the limit of RIG_RUN_TIMEOUT seconds, or of ``limit`` where that comes first, ServiceDied where
-    a service has ended by itself, WorkerIdle where nothing happens because the Celery worker takes no tasks.
+    Raises Hung after RIG_RUN_TIMEOUT seconds, or ``limit`` seconds if that is less; ServiceDied if a service has ended
+    by itself; WorkerIdle if nothing happens because the Celery worker takes no tasks.
     """
     standstill = _Standstill(stack)
     limit = min(stack.settings.run_timeout, limit or stack.settings.run_timeout)
@@ -170,7 +170,7 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
 
 
 class _Standstill:
-    """Asks the Celery worker whether it takes tasks, where no task has started or ended for a while."""
+    """Asks the Celery worker whether it takes tasks, if no task has started or ended for a while."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -178,7 +178,7 @@ class _Standstill:
         self._since = 0.0
 
     def look(self, counts: dict[str, int]) -> None:
-        """Take in how many tasks are in each state now. Raises WorkerIdle."""
+        """Note how many tasks are in each state now. Raises WorkerIdle if the worker takes no tasks."""
         now = time.monotonic()
         if counts != self._counts:
             self._counts, self._since = counts, now
@@ -190,7 +190,7 @@ class _Standstill:
 
 
 def conf_of(cell: Cell) -> dict[str, Any]:
-    """Return the parameters with which a DAG run does what the cell asks for."""
+    """Return the parameters for a DAG run that does what the cell asks for."""
     conf = {"tasks": cell.tasks, "calls": cell.calls, "hold": cell.hold, "driver": cell.driver}
     return conf | ({"patterns": [cell.pattern]} if DAG_OF_PATTERN[cell.pattern] == STRESS_DAG else {})
 
@@ -220,7 +220,7 @@ def until_idle(api: AirflowApi, limit: float) -> list[str]:
 
 
 def leave_idle(api: AirflowApi) -> None:
-    """End all DAG runs that are queued or running. Raises RigError where one goes on for a minute more."""
+    """End all DAG runs that are queued or running. Raises RigError if one is still active after another minute."""
     for run in api.active_runs():
         api.fail_run(*run.split("/", 1))
     if still := until_idle(api, limit=60):

@@ -1,4 +1,4 @@
-"""Profiles: what is compared, and how often, under one name."""
+"""Profiles: a name for what is compared, and how often."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from rig.records import EXHIBIT, RELAYS, Cell, PlannedRun, Relay, relay_on
 Driver = Literal["sync", "async"]
 Where = tuple[str, Executor]        # a pattern on an executor
 
-# Through which shared drivers a pattern can reach the server. The others dial NEO4J_URI, whatever else there is.
+# The shared drivers through which a pattern can reach the server. Other patterns always connect to NEO4J_URI.
 RELAYS_OF_PATTERN: dict[str, tuple[Relay, ...]] = {
     "worker": ("process", "shared"), "hook": RELAYS}
 SYNC_ONLY = ("hook", EXHIBIT)
-NAMELESS = ("hook",)            # its connections do not say whose they are, unless a shared driver opens them
+NAMELESS = ("hook",)            # its connections do not name their owner, unless a shared driver opens them
 MOST_REPEATS = 100
 
 
@@ -46,7 +46,7 @@ class Profile:
     control: tuple[Where, ...] = ()
     once: tuple[Where, ...] = ()
     left_out: tuple[Where, ...] = ()
-    hook_relays: tuple[Relay, ...] = RELAYS     # of relays, those that are tried with the stock hook
+    hook_relays: tuple[Relay, ...] = RELAYS     # the relays that are tried with the stock hook
     drivers: tuple[Driver, ...] = ("sync",)
     observe: float = 6.0
 
@@ -71,36 +71,36 @@ PROFILES = {profile.name: profile for profile in (
 
 
 def named(name: str) -> Profile:
-    """Return a profile. Raises BadInput for a name that is none."""
+    """Return a profile. Raises BadInput if there is none of this name."""
     if name not in PROFILES:
         raise BadInput(f"there is no profile {name!r}", f"choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
 def executors(names: str) -> tuple[Executor, ...]:
-    """Return the executors of a list like ``local,celery``. Raises BadInput for one that is none."""
+    """Return the executors of a list like ``local,celery``. Raises BadInput for an unknown one."""
     return tuple(EXECUTOR_OF_NAME[name] for name in _listed(names, list(EXECUTOR_OF_NAME), "executor"))
 
 
 def patterns(names: str) -> tuple[str, ...]:
-    """Return the patterns of a list like ``problematic,improved``. Raises BadInput for one that is none."""
+    """Return the patterns of a list like ``problematic,improved``. Raises BadInput for an unknown one."""
     return tuple(_listed(names, list(DAG_OF_PATTERN), "pattern"))
 
 
 def within(what: str, value: float, least: float, most: float) -> None:
-    """Raise BadInput where a number is out of its bounds."""
+    """Raise BadInput if a number is outside its bounds."""
     if not least <= value <= most:
         raise BadInput(f"{what} is {value:g}", f"give a number from {least:g} to {most:g}")
 
 
 def relays(names: str) -> tuple[Relay, ...]:
-    """Return the relays of a list like ``none,process``. Raises BadInput for one that is none."""
+    """Return the relays of a list like ``none,process``. Raises BadInput for an unknown one."""
     chosen = _listed(names, RELAYS, "relay")
     return tuple(relay for relay in RELAYS if relay in chosen)
 
 
 def cells(profile: Profile) -> list[Cell]:
-    """Return the cells that a profile compares. Raises BadInput where nothing is left of what was asked for."""
+    """Return the cells that a profile compares. Raises BadInput if none is left of what was asked for."""
     found = [cell for group in _groups(profile, 0) for cell in group]
     if not found:
         raise BadInput(f"no cell is left of {','.join(profile.patterns)} with relay {','.join(profile.relays)}",

@@ -1,4 +1,4 @@
-"""What the experiment tells the person who watches it."""
+"""What the experiment tells the user who watches it."""
 
 from typing import Protocol
 
@@ -7,29 +7,29 @@ from rig.stack.interface import Step
 
 
 class Notes(Protocol):
-    """Where lines for the person go."""
+    """Takes lines for the user."""
 
     def note(self, text: str) -> None:
-        """Say something worth keeping on the screen."""
+        """Print something that should stay on the screen."""
 
 
 class Progress(Notes, Protocol):
-    """A view of a comparison in progress; each method returns at once."""
+    """A view of a comparison in progress. Each method returns at once."""
 
     def step(self, service: str, step: Step, detail: str) -> None:
-        """Take note that a service of the stack has come to a step."""
+        """Note that a service of the stack has reached a step."""
 
     def planned(self, runs: list[PlannedRun]) -> None:
-        """Take note of the DAG runs that are going to be run, in this order."""
+        """Note the DAG runs that will be run, in this order."""
 
     def started(self, run: PlannedRun) -> None:
-        """Take note that a DAG run is about to be started."""
+        """Note that a DAG run is about to start."""
 
     def sample(self, sample: Sample) -> None:
-        """Take in what the server has open now."""
+        """Note what the server has open now."""
 
     def tasks(self, running: int, ended: int) -> None:
-        """Take in how many tasks of the DAG run in progress run, and how many have ended."""
+        """Note how many tasks of the present DAG run are running, and how many have ended."""
 
     def ended(self, run: PlannedRun, record: DagRunRecord) -> None:
-        """Take note that a DAG run has ended, in whatever way."""
+        """Note that a DAG run has ended, whatever its result."""

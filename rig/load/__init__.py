@@ -1,1 +1,1 @@
-"""The load wing: what a load test is asked for, what it leaves behind, how it is judged, and how it is run."""
+"""Load tests: what is asked for, what they leave behind, how they are judged, and how they are run."""

@@ -1,8 +1,8 @@
-"""``rig compare-load``: for each executor and pattern the rates of DAG runs that hold, and what they cost Neo4j.
+"""``rig compare-load``: for each executor and pattern, the rates of DAG runs that hold, and their cost for Neo4j.
 
-Every cell is driven at the same rates, in steps, until one does not hold; the last one that did is then held for some
-minutes, and where it does not hold for so long, the next lower one. Each is a load test with a folder of its own inside
-the comparison's.
+Every cell is driven at the same rates, in steps, until one does not hold. The last rate that held is then held for some
+minutes; if it does not hold for that long, the next lower one is tried. Each of these is a load test, with a folder of
+its own inside the comparison's folder.
 """
 
 import random
@@ -31,13 +31,13 @@ from rig.stack.state import StackState
 from rig.whole_file import write_whole
 
 PROFILE = "load-comparison"
-IDLE_SECONDS = 120.0    # within which what is left of a test has to end
+IDLE_SECONDS = 120.0    # within which the remaining tasks of a test must end
 
 
 def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Path:
-    """Run a comparison; return its folder. What goes wrong after the stack's start is in its record.
+    """Run a comparison; return its folder. Errors after the start of the stack are in its record.
 
-    Raises BadInput where nothing could be started.
+    Raises BadInput if nothing could be started.
     """
     require_bounds(request)
     cells = planned(request)
@@ -51,7 +51,7 @@ def start(settings: Settings, stack: Stack, request: Request, view: Notes) -> Pa
 
 
 def resume(settings: Settings, stack: Stack, folder: Path, command: str, view: Notes) -> None:
-    """Run what is left of a comparison. Raises BadInput where nothing is left."""
+    """Run the remaining part of a comparison. Raises BadInput if nothing remains."""
     record = read_comparison(folder)
     left = list(_left(record, read_tests(folder)))
     if not left:
@@ -62,7 +62,7 @@ def resume(settings: Settings, stack: Stack, folder: Path, command: str, view: N
 
 
 def planned(request: Request) -> list[LoadCell]:
-    """Return the cells in a shuffled order, those of one executor not kept together."""
+    """Return the cells in a shuffled order; the cells of an executor need not follow each other."""
     cells = [LoadCell(executor=executor, pattern=pattern, relay=_relay(executor, pattern))
              for executor, pattern in product(request.executors, request.patterns)]
     random.Random(request.seed).shuffle(cells)       # noqa: S311 - an order, not a secret
@@ -76,7 +76,7 @@ def _relay(executor: Executor, pattern: str) -> Relay:
 
 
 def _left(record: LoadComparison, done: Sequence[CellTestRecord]) -> Iterator[tuple[int, Phase]]:
-    """Yield the tests that are left; one whose first rate did not hold has nothing that could be held."""
+    """Yield the remaining tests. A cell whose first rate did not hold has no rate for a long test."""
     for number in range(len(record.cells)):
         of_cell = [one for one in done if one.cell == number]
         if not any(one.phase == "knee" for one in of_cell):
@@ -101,7 +101,7 @@ def _start(first: LoadCell, slots: int) -> Start:
 
 
 def _held(test: Mapping[str, Any]) -> float | None:
-    """Return the rate that held in a test, by its summary. A rate held for less than a step's time is not judged."""
+    """Return the rate that held in a test, from its summary. A test shorter than a step is not judged."""
     if test["knee"]:
         return cast("float | None", test["knee"]["last_rate_that_held"])
     kept_up = test["kept_up"]
@@ -109,7 +109,7 @@ def _held(test: Mapping[str, Any]) -> float | None:
 
 
 class _Runner:
-    """Runs the tests that are left, one after the other."""
+    """Runs the remaining tests, one after the other."""
 
     def __init__(self, settings: Settings, stack: Stack, folder: Path, record: LoadComparison, view: Notes) -> None:
         self._settings, self._stack, self._folder = settings, stack, folder
@@ -120,7 +120,7 @@ class _Runner:
     def run(self) -> None:
         self._write()
         try:
-            # Asked again each time: what is left depends on what the last one found.
+            # Computed again each time, because the rest depends on the result of the last test.
             while left := next(_left(self._record, read_tests(self._folder)), None):
                 self._one(*left)
             self._end("complete", None)
@@ -131,7 +131,7 @@ class _Runner:
             self._end("failed", str(error))
 
     def _leave_idle(self) -> None:
-        """End what the user's own stack still runs of this: it is switched back now, and tasks would be run twice."""
+        """End DAG runs of this on the user's own stack: it is switched back now, and their tasks would be run twice."""
         state = self._stack.state()
         if state.keeper is None:
             with self._stack.api(state) as api:
@@ -151,7 +151,7 @@ class _Runner:
             cell=number, phase=phase, folder=ended.folders[-1].name, held=_held(summary.summarise(ended.folders[-1])))])
 
     def _prepare(self, cell: LoadCell) -> StackState:
-        """Have the executor as the cell wants it, restarted once for each cell."""
+        """Put the executor into the state that the cell needs. It is restarted once for each cell."""
         if self._on != cell:
             self._stack.switch(cell.executor, cell.relay)
             self._on = cell

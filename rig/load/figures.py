@@ -1,4 +1,4 @@
-"""What a load test comes to: its figures, from its raw lines alone."""
+"""The figures of a load test, made only from its raw lines."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -7,11 +7,11 @@ from rig.load.records import LoadRun, LoadSample
 from rig.percentile import percentile_or_none
 from rig.records import Record
 
-LEFT_SECONDS = 5.0      # after the last run's end: the house's `connections_left_5s`
+LEFT_SECONDS = 5.0      # after the last run's end, like the metric `connections_left_5s`
 
 
 class Latency(Record):
-    """A latency over all runs that have it, in seconds; of fewer than 20 there is no 95th percentile."""
+    """A latency over all runs that have it, in seconds. With fewer than 20 runs, there is no 95th percentile."""
 
     count: int
     median: float | None
@@ -20,16 +20,16 @@ class Latency(Record):
 
     @property
     def tail(self) -> float | None:
-        """The 95th percentile, of fewer than 20 values the maximum."""
+        """The 95th percentile; with fewer than 20 values, the maximum."""
         return self.highest if self.p95 is None else self.p95
 
 
 class Outcome(Record):
-    """The figures of a load test. Rates are per second; what could not be had is None.
+    """The figures of a load test. Rates are per second; a figure that is not available is None.
 
-    ``connections_lower_bound`` says that no more is known of the connections opened than that they were so many at
-    least; ``others`` is how many connections of somebody else were seen. ``connections_left`` leaves out as many as
-    were open when the test began: those of a driver that lives on are no leak of this test.
+    If ``connections_lower_bound`` is set, the connections opened are only a lower bound. ``others`` is how many
+    connections of other users were seen. ``connections_left`` leaves out as many connections as were open when the
+    test began: connections of a driver that already existed are not a leak of this test.
     """
 
     arrivals: int
@@ -52,7 +52,7 @@ class Outcome(Record):
 
 
 def latency(values: Iterable[float | None]) -> Latency:
-    """Return the figures of a latency, those left out that have no value."""
+    """Return the figures of a latency, without the runs that do not have it."""
     known = [value for value in values if value is not None]
     return Latency(count=len(known), median=percentile_or_none(known, 50),
                    p95=percentile_or_none(known, 95),
@@ -60,14 +60,14 @@ def latency(values: Iterable[float | None]) -> Latency:
 
 
 def others(series: Sequence[LoadSample]) -> int | None:
-    """Return how many connections of somebody else were seen in a test, None where nobody looked for them."""
+    """Return how many connections of other users were seen in a test; None if nobody looked for them."""
     return max((sample.others for sample in series if sample.others is not None), default=None)
 
 
 def counted(series: Sequence[LoadSample]) -> Sequence[LoadSample]:
-    """Return the samples with the count of a whole test: where others were seen, of what a look has seen alone.
+    """Return the samples with the count for a whole test: if others were seen, only those that a look saw count.
 
-    The server's ids count theirs too, also those that no look has seen.
+    The server's ids would count the others' connections too, even those that no look has seen.
     """
     if not others(series):
         return series
@@ -75,7 +75,7 @@ def counted(series: Sequence[LoadSample]) -> Sequence[LoadSample]:
 
 
 def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bool = False) -> Outcome:
-    """Return what a test comes to; with ``shared`` others use its Neo4j too. ``series`` is :func:`counted`."""
+    """Return the figures of a test. ``shared``: others use its Neo4j too. ``series`` is from :func:`counted`."""
     counted = [run for run in runs if run.state != "interrupted"]
     succeeded = sum(run.state == "success" for run in counted)
     failed = len(counted) - succeeded
@@ -96,7 +96,7 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bo
 
 
 def reasons(runs: Iterable[LoadRun]) -> dict[str, int]:
-    """Return why runs failed, and how many of each."""
+    """Return the reasons why runs failed, with the number of runs for each."""
     found: dict[str, int] = {}
     for run in runs:
         if run.failed:
@@ -105,15 +105,15 @@ def reasons(runs: Iterable[LoadRun]) -> dict[str, int]:
 
 
 def opened_by_run(run: LoadRun, series: Sequence[LoadSample]) -> float | None:
-    """Return a run's share of what was opened while it was in flight: each run in flight at a moment has the same.
+    """Return a run's share of the connections opened while it was in flight, divided equally among all runs in flight.
 
-    None where nothing was counted.
+    Returns None if nothing was counted.
     """
     if run.run is None:
         return None
     total: float | None = None
     for before, after in pairwise(series):
-        # By the middle of the interval, which is short beside the runs.
+        # Counted at the middle of the interval, which is short compared with the runs.
         if before.opened is None or after.opened is None or not (
                 run.due <= (before.t + after.t) / 2 <= run.due + run.run):
             continue
@@ -122,9 +122,9 @@ def opened_by_run(run: LoadRun, series: Sequence[LoadSample]) -> float | None:
 
 
 class Window(Record):
-    """A part of a test, with the runs that were due in it: seconds, and per second what ended and what was opened.
+    """A part of a test with the runs that were due in it. Latencies are in seconds; ended and opened are per second.
 
-    A tail is the 95th percentile, of fewer than 20 ``runs`` the maximum.
+    A tail is the 95th percentile; with fewer than 20 ``runs``, the maximum.
     """
 
     runs: int
@@ -145,7 +145,7 @@ def window(runs: Sequence[LoadRun], series: Sequence[LoadSample], begun: float, 
 
 
 def steady_figures(series: Sequence[LoadSample], minute: int) -> dict[str, float | None]:
-    """Return the means of a minute (the first is 1) of what must not grow in a soak."""
+    """Return the means, over one minute (the first is 1), of the figures that must not grow in a soak."""
     within = [sample for sample in series if (minute - 1) * 60 <= sample.elapsed < minute * 60]
     taken = [sample.resources for sample in within if sample.resources is not None]
     columns: dict[str, list[float]] = {
@@ -174,7 +174,7 @@ def _seconds(runs: Sequence[LoadRun]) -> float:
 
 
 def _left(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> int | None:
-    """Return how many more were open LEFT_SECONDS after the last run had ended than when the test began."""
+    """Return how many more connections were open LEFT_SECONDS after the last run's end than when the test began."""
     last = max((run.due + (run.run or 0.0) for run in runs), default=0.0)
     seen = [sample for sample in series if sample.open is not None]
     after = next((sample.open for sample in seen if sample.t >= last + LEFT_SECONDS), None)

@@ -1,4 +1,4 @@
-"""Does anything grow in a soak? For each measure its slope, with an interval, from the test's raw lines."""
+"""Does anything grow in a soak? The slope of each measure, with an interval, from the test's raw lines."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
@@ -6,11 +6,11 @@ from statistics import fmean
 from rig.load.records import LoadRun, LoadSample
 from rig.records import Record
 
-SETTLED = 120.0     # seconds from the start: by then all that starts late has started
-# Seconds of which one mean is taken: what is measured every second depends on the second before, and an interval from
-# all of these would be too narrow.
+SETTLED = 120.0     # seconds from the start, after which everything that starts late has started
+# The seconds that are averaged into one value. A measure taken every second depends on the second before, so an
+# interval from all of these values would be too narrow.
 BLOCK = 30.0
-LEAST_BLOCKS = 6    # with fewer the interval says nothing
+LEAST_BLOCKS = 6    # with fewer, the interval says nothing
 HOUR = 3600.0
 MIB = 2**20
 
@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 
 class Slope(Record):
-    """How much a measure grows per hour (Theil and Sen's slope), with the ends of its 95 % interval, and its mean."""
+    """How much a measure grows per hour (Theil and Sen's slope), with its 95 % interval, and the measure's mean."""
 
     per_hour: float
     low: float
@@ -28,12 +28,12 @@ class Slope(Record):
 
     @property
     def verdict(self) -> str:
-        """Say in a word whether it grows: only where the whole interval is on one side of 0."""
+        """Return in a word whether it grows; only if the whole interval is on one side of 0."""
         return "grows" if self.low > 0 else "falls" if self.high < 0 else "flat"
 
 
 def slopes(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> dict[str, Slope | None]:
-    """Return the slope of each measure; None where there are too few values."""
+    """Return the slope of each measure; None if there are too few values."""
     begun = min((sample.t - sample.elapsed for sample in series), default=0.0)
     taken = [(sample.elapsed, sample.resources) for sample in series if sample.resources is not None]
     succeeded = [run for run in runs if run.state == "success"]
@@ -50,10 +50,10 @@ def slopes(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> dict[str, S
 
 
 def slope(points: Sequence[Point]) -> Slope | None:
-    """Return the slope of a measure over time (seconds since the start), None where there are too few blocks.
+    """Return the slope of a measure over time (seconds since the start); None if there are too few blocks.
 
-    Theil and Sen's slope is the median of the slopes of all pairs, which outliers do not bend; its interval is Sen's
-    (1968), as scipy.stats.theilslopes has both.
+    Theil and Sen's slope is the median of the slopes of all pairs, which outliers do not affect. Its interval is Sen's
+    (1968). Both are from scipy.stats.theilslopes.
     """
     from scipy import stats  # noqa: PLC0415 - takes a second, and most of what imports this judges nothing
 

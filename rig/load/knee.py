@@ -1,8 +1,9 @@
-"""Does a rate of DAG runs hold? A step of the shape ``find-the-knee`` is judged by the runs that pile up in it.
+"""Does a rate of DAG runs hold? A step of ``find-the-knee`` is judged by the runs that pile up in it.
 
-Two things have to come together where it does not: more runs in flight at the end than a fixed slack allows, however
-long it took, and a backlog that still grows. A share of the arrivals as a slack would let a rate just above capacity
-hold for as long as one likes; a backlog that has grown and stays is a longer wait, and no overload.
+A rate does not hold if two things come together: more runs in flight at the end than a fixed number allows, whatever
+the step's length, and a backlog that still grows. If the allowed number were a share of the arrivals, a rate slightly
+above capacity would hold for any length of time. A backlog that has grown but is stable means a longer wait, not an
+overload.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,16 +14,16 @@ from rig.load import schedule
 from rig.load.records import LoadRun
 from rig.load.schedule import Stage
 
-SLACK_RUNS = 2          # that may pile up by chance, whatever the time
+SLACK_RUNS = 2          # that may pile up by chance, whatever the step's length
 LOOKS = 60              # at the backlog, evenly spaced over the second half of a step
-SETTLED = 10.0          # seconds after a step's end by when every run is known that ended in it
+SETTLED = 10.0          # seconds after a step's end by which every run that ended in it is known
 
 
 class Step(NamedTuple):
-    """One step: its rate (DAG runs per second), what arrived in it, and what was in flight at its two ends.
+    """One step: its rate (DAG runs per second), what arrived in it, and what was in flight at its beginning and end.
 
-    ``allowed`` is how many more may be in flight at its end than at its beginning. ``slope`` is the backlog's in its
-    second half, in runs per second, and ``grows`` says whether that is more than 0 with 95 %.
+    ``allowed`` is how many more runs may be in flight at its end than at its beginning. ``slope`` is the backlog's
+    slope in the second half, in runs per second. ``grows`` says whether the slope is above 0 with 95 %.
     """
 
     rate: float
@@ -38,7 +39,7 @@ class Step(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Say whether this rate was kept up with."""
+        """Return whether this rate held."""
         piled_up = self.in_flight_after - self.in_flight_before > self.allowed
         return not self.failures and not (piled_up and self.grows)
 

@@ -1,7 +1,7 @@
 """The raw files of a load test and of a comparison of loads.
 
 A load test leaves one line for each DAG run, one for each second, and what was asked for. A comparison leaves what was
-asked for, and which load tests were run to their end; each of these has a folder of its own in the comparison's.
+asked for, and which of its load tests have finished; each of these has a folder of its own in the comparison's folder.
 """
 
 from pathlib import Path
@@ -22,10 +22,10 @@ Arrivals = Literal["even", "poisson"]
 
 
 class Load(Record):
-    """What a load test was asked to do; ``rate`` is in DAG runs per second, durations are in seconds.
+    """What a load test was asked to do. ``rate`` is in DAG runs per second; durations are in seconds.
 
-    ``users`` is None with open arrivals, which come at their rate whether earlier runs have ended or not. ``seed`` is
-    that of random arrivals (a Poisson process), None where they are evenly spaced.
+    ``users`` is None for open arrivals, which come at their rate whether earlier runs have ended or not. ``seed`` is
+    the seed of random arrivals (a Poisson process); None if they are evenly spaced.
     """
 
     tag: str
@@ -65,19 +65,19 @@ class LoadRun(Record):
 
     @property
     def failed(self) -> bool:
-        """Say whether it counts as a failure; one that the user has stopped does not."""
+        """Return whether the run counts as a failure; a run that the user has stopped does not."""
         return self.state not in {"success", "interrupted"}
 
 
 class Count(Record):
-    """Connections of one pattern at one moment: open, and of those in a transaction."""
+    """Connections of one pattern at one moment: how many are open, and how many of these in a transaction."""
 
     open: int
     running: int
 
 
 class WorkerDrivers(Record):
-    """The drivers of one Celery worker at one moment, summed over its pool processes."""
+    """The drivers of one Celery worker at one moment, added up over its pool processes."""
 
     processes: int
     drivers: int
@@ -87,10 +87,10 @@ class WorkerDrivers(Record):
 
 
 class Resources(Record):
-    """What a native stack takes of the machine at one moment; memory is in bytes, resident.
+    """What a native stack uses of the machine at one moment. Memory is in bytes, resident.
 
-    ``pss`` is the memory with what processes share divided among them (proportional set size), None where the system
-    does not say it of each.
+    ``pss`` is the proportional set size: memory that processes share is divided among them. It is None unless the
+    system reports it for each process.
     """
 
     processes: int
@@ -127,19 +127,19 @@ class LoadSample(Record):
 
     @property
     def in_flight(self) -> int:
-        """DAG runs that were triggered and have not ended, as Locust knows them."""
+        """DAG runs that were triggered and have not ended, according to Locust."""
         return self.triggered - self.ended
 
     @property
     def idle(self) -> int | None:
-        """Connections that are open and not in a transaction."""
+        """Connections that are open but not in a transaction."""
         return None if self.open is None or self.running is None else self.open - self.running
 
 
 class Deployment(Record):
-    """What was tested. The executor is None where nobody has said it: Airflow's API does not tell.
+    """The deployment that was tested. The executor is None if the user has not named it: Airflow's API does not say.
 
-    ``own_neo4j`` says whether nobody else should use its Neo4j, None where that was not watched.
+    ``own_neo4j`` says whether the deployment alone should use its Neo4j; None if Neo4j was not watched.
     """
 
     airflow: str
@@ -149,7 +149,7 @@ class Deployment(Record):
 
 
 class Thresholds(Record):
-    """Limits; None is no limit. ``failure_share`` is of all DAG runs, ``run_p95`` is in seconds."""
+    """Limits; None means no limit. ``failure_share`` is a share of all DAG runs; ``run_p95`` is in seconds."""
 
     failure_share: float | None = 0.0
     run_p95: float | None = None
@@ -180,7 +180,7 @@ class LoadTestRecord(Record):
 
 
 class LoadCell(Record):
-    """What is compared: a pattern on an executor, with the relay that its workers have."""
+    """What is compared: a pattern on an executor, with its workers' relay."""
 
     executor: Executor
     pattern: str
@@ -188,7 +188,7 @@ class LoadCell(Record):
 
     @property
     def name(self) -> str:
-        """The cell as a person reads it."""
+        """The cell's name for people."""
         return f"{self.executor} · {self.pattern}"
 
 
@@ -211,7 +211,7 @@ class LoadPlan(Record):
 
 
 class LoadComparison(LoadPlan):
-    """What was asked for, and how far it came."""
+    """What was asked for, and how far the comparison came."""
 
     schema_version: Literal[1] = 1
     run: str
@@ -236,7 +236,7 @@ class CellTestRecord(Record):
 
 
 def read_test(folder: Path) -> LoadTestRecord:
-    """Return a test's own record. Raises BadInput where the folder holds none that can be read."""
+    """Return a test's own record. Raises BadInput if the folder contains no readable one."""
     path = folder / LOAD_FILE
     try:
         text = path.read_bytes()
@@ -247,7 +247,7 @@ def read_test(folder: Path) -> LoadTestRecord:
 
 
 def read_runs(folder: Path) -> list[LoadRun]:
-    """Return the DAG runs of a test, in the order in which they were due."""
+    """Return the DAG runs of a test, in the order of their due times."""
     return sorted(records.read(folder / LOAD_RUNS_FILE, LoadRun), key=lambda run: run.due)
 
 
@@ -257,7 +257,7 @@ def read_series(folder: Path) -> list[LoadSample]:
 
 
 def read_comparison(folder: Path) -> LoadComparison:
-    """Return a comparison's own record. Raises BadInput where the folder holds none."""
+    """Return a comparison's own record. Raises BadInput if the folder contains none."""
     path = folder / COMPARISON_FILE
     try:
         text = path.read_bytes()
@@ -268,5 +268,5 @@ def read_comparison(folder: Path) -> LoadComparison:
 
 
 def read_tests(folder: Path) -> list[CellTestRecord]:
-    """Return the load tests of a comparison that were run to their end."""
+    """Return the load tests of a comparison that have finished."""
     return list(records.read(folder / TESTS_FILE, CellTestRecord))

@@ -1,4 +1,4 @@
-"""``rig load``: a stack where none runs, Locust beside it, and what the test came to."""
+"""``rig load``: a stack if none is running, Locust beside it, and the result of the test."""
 
 import json
 import os
@@ -31,14 +31,14 @@ OPTIONS = LOCUSTFILE.with_name("options.py")
 HOST = "127.0.0.1"
 PORT = 8089
 LOOK_EVERY = 1.0        # seconds
-PATIENCE = 30.0         # seconds for Locust to end its users and write its files
+PATIENCE = 30.0         # seconds that Locust has to end its users and write its files
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user asked for. ``arguments`` are Locust's and the locustfile's own, with no secret in them.
+    """What the user asked for. ``arguments`` are for Locust and the locustfile; they contain no secret.
 
-    Each test leaves a folder in ``results``, RIG_DATA_DIR where it is None.
+    Each test leaves a folder in ``results``, or in RIG_DATA_DIR if that is None.
     """
 
     executor: Executor | None
@@ -54,16 +54,16 @@ class Wish:
 
 @dataclass(frozen=True)
 class Ended:
-    """How Locust ended: its exit code, and the folders of the tests, oldest first."""
+    """How Locust ended: its exit code, and the folders of its tests, oldest first."""
 
     code: int
     folders: list[Path]
 
 
 def run(settings: Settings, stack: Stack, wish: Wish, view: Notes) -> Ended:
-    """Run Locust against the stack that is up, or against one that lives as long as this call.
+    """Run Locust against the running stack, or against one that exists only during this call.
 
-    Raises BadInput where nothing can be started, a RigError of the stack's start as it is.
+    Raises BadInput if nothing can be started, and any RigError of the stack's start.
     """
     if not wish.headless:
         _require_a_port(settings, wish)
@@ -91,7 +91,7 @@ def _require_a_port(settings: Settings, wish: Wish) -> None:
 
 
 def _require_a_test(wish: Wish, environment: dict[str, str]) -> None:
-    """Have Locust's side judge the arguments: a stack takes a minute to start, and would be started for nothing."""
+    """Let Locust's side check the arguments first: a stack takes a minute to start, which would be wasted."""
     judged = subprocess.run([sys.executable, "-P", str(OPTIONS), *wish.arguments], env=environment,
                             cwd=PROJECT, check=False, capture_output=True, text=True, errors="replace")
     if judged.returncode:
@@ -105,7 +105,7 @@ def _require_unpaused(api: AirflowApi, wish: Wish) -> None:
 
 
 def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view: Notes) -> Ended:
-    """Run Locust to its end against a stack that is up. Raises RigError where no test could be run."""
+    """Run Locust to its end against a running stack. Raises RigError if no test could be run."""
     results = wish.results or settings.data_dir
     before = set(runs.load_folders(results))
     log = settings.data_dir / ".load.log"
@@ -120,13 +120,13 @@ def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view
     finally:
         if process:
             _end(process)
-            # One that was killed has left its Locust workers.
+            # If Locust was killed, its Locust workers are still running.
             processes.kill(list(processes.session_of(process.pid, str(settings.stack_dir))))
     ended = Ended(code, _new_ones(before, results))
     if code < 0:
         raise RigError(f"Locust and its workers were stopped from outside ({signal.Signals(-code).name})",
                        f"Locust's log: {log}")
-    # One that was stopped before its test had begun has left no folder, and its last words are of no interest.
+    # If Locust was stopped before its test had begun, there is no folder, and its last words do not matter.
     if code != INTERRUPTED and (code not in {0, BROKEN} or (wish.headless and not ended.folders)):
         raise (BadInput if code == BAD_INPUT else RigError)(
             _last_words(log.read_text(encoding="utf-8", errors="replace")), f"Locust's log: {log}")
@@ -135,7 +135,7 @@ def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view
 
 @contextmanager
 def _interrupt_put_off() -> Iterator[None]:
-    """Put Ctrl-C and its like off to the block's end: within Popen they would leave a process that nobody knows."""
+    """Delay Ctrl-C and SIGTERM until the block's end: within Popen, they would leave a process that nobody knows."""
     came: list[int] = []
     before = {number: signal.signal(number, lambda which, _: came.append(which))
               for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -149,16 +149,16 @@ def _interrupt_put_off() -> Iterator[None]:
 
 
 def command(settings: Settings, wish: Wish) -> list[str]:
-    """Return Locust's command line; what is secret is in its environment."""
+    """Return Locust's command line. Secrets are in its environment."""
     mode = ["--headless", "--only-summary"] if wish.headless else ["--web-host", HOST, "--web-port", str(wish.port)]
-    # A Locust worker that is killed before the test begins would be waited for forever.
+    # Locust would wait forever for a Locust worker that is killed before the test begins.
     mode += ["--expect-workers-max-wait", "60"]
     return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *mode, "--stop-timeout", "0", "--results",
             str(wish.results or settings.data_dir), *(["--unpause"] if wish.unpause else []), *wish.arguments]
 
 
 def _environment(settings: Settings, state: StackState) -> dict[str, str]:
-    """Return Locust's environment: it belongs to the stack, and ends with it whatever becomes of this process."""
+    """Return Locust's environment. It belongs to the stack, and ends with it whatever happens to this process."""
     host = airflow.reachable(settings.host)
     found = {
         "LOADTEST_AIRFLOW_URL": f"http://{host}:{state.ports['airflow']}",
@@ -170,12 +170,12 @@ def _environment(settings: Settings, state: StackState) -> dict[str, str]:
     if state.executor == "CeleryExecutor":
         found |= {"LOADTEST_FLOWER_URL": f"http://{host}:{state.ports['flower']}",
                   "LOADTEST_FLOWER_PASSWORD": state.secrets.flower.get_secret_value()}
-    # Its home is the stack's: a ~/.locust.conf of the user is meant for other tests.
+    # Its home is the stack's folder: a ~/.locust.conf of the user is meant for other tests.
     return {**inherited.of(os.environ, settings.inherited), "HOME": str(settings.stack_dir), **found}
 
 
 def _watched(process: "subprocess.Popen[bytes]", stack: Stack, wish: Wish, view: Notes, folders: Any) -> int:
-    """Wait for Locust's end and say how the test goes; Ctrl-C is passed on, and Locust ends by itself."""
+    """Wait for Locust's end and report progress. Ctrl-C is passed on to Locust, which then ends by itself."""
     teller = _Teller(view, stack)
     if not wish.headless:
         _say_where(process, wish, view)
@@ -196,7 +196,7 @@ def _look(process: "subprocess.Popen[bytes]", teller: "_Teller", folders: Any) -
 
 
 class _Teller:
-    """Says now and then how a test goes."""
+    """Reports the progress of a test from time to time."""
 
     EVERY = 10          # samples
 
@@ -206,7 +206,7 @@ class _Teller:
         self._dead: list[str] = []
 
     def tell(self, folder: Path) -> None:
-        """Say what the last sample has, where it is later than the last one told."""
+        """Report the last sample, if it is later than the last one reported."""
         dead = self._stack.dead()
         if dead != self._dead:
             self._dead = dead
@@ -230,14 +230,14 @@ def _last_sample(folder: Path) -> dict[str, Any] | None:
     path = folder / SERIES_FILE
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     try:
-        found: dict[str, Any] = json.loads(lines[-2])       # the last one may be half written
+        found: dict[str, Any] = json.loads(lines[-2])       # the last one may be incomplete
     except (IndexError, ValueError):
         return None
     return found
 
 
 def _say_where(process: "subprocess.Popen[bytes]", wish: Wish, view: Notes) -> None:
-    """Say where the page is, once it is there."""
+    """Print the address of the page, once it exists."""
     def there() -> bool:
         return process.poll() is not None or ports.is_open(HOST, wish.port)
     Retrying(retry=retry_if_result(lambda done: not done), wait=wait_fixed(0.1))(there)
@@ -246,7 +246,7 @@ def _say_where(process: "subprocess.Popen[bytes]", wish: Wish, view: Notes) -> N
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Make sure that nothing of Locust is left."""
+    """Make sure that no process of Locust is left."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
@@ -257,7 +257,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _last_words(log: str) -> str:
-    """Return what Locust said last that a person can read."""
+    """Return Locust's last message that a user can understand."""
     lines = [line for line in log.splitlines() if line.strip()]
     said = [line.split("/ERROR/", 1)[1].split(": ", 1)[-1] for line in lines if "/ERROR/" in line]
     usage = [line.split("error: ", 1)[1] for line in lines if "error: " in line]

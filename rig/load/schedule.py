@@ -1,7 +1,7 @@
-"""When DAG runs are to arrive: the load's shape as stages of a constant rate, and the moments that follow from it.
+"""When DAG runs arrive: the load's shape as stages with a constant rate, and the resulting times.
 
-All of it is decided before the test begins, random arrivals by their seed, so that the processes of a distributed test
-share one schedule without a word to each other: process k of n takes the arrivals k, k + n, k + 2n and so on.
+Everything is decided before the test begins, even random arrivals, by their seed. So the processes of a distributed
+test share one schedule without communication: process k of n takes the arrivals k, k + n, k + 2n and so on.
 """
 
 import random
@@ -19,11 +19,11 @@ ARRIVALS = (EVEN, POISSON)
 HIGHEST_SEED = 2**31
 STEPS = 4                   # of the shape step: each a quarter of the time, the last at the whole rate
 SPIKE_FACTOR = 3            # of the shape spike, for the middle fifth of the time
-_ROUNDING = 1e-9            # of an arrival: the sum of floats must not make one too many
+_ROUNDING = 1e-9            # of an arrival: rounding errors in a sum must not add an arrival
 
 
 class Stage(NamedTuple):
-    """Seconds with a constant rate of arrivals per second."""
+    """A number of seconds with a constant rate of arrivals per second."""
 
     seconds: float
     rate: float
@@ -96,7 +96,7 @@ def rate_at(of: Sequence[Stage], moment: float) -> float:
 
 
 def length(of: Sequence[Stage]) -> float:
-    """Return how long all stages take together, in seconds."""
+    """Return the length of all stages together, in seconds."""
     return sum(stage.seconds for stage in of)
 
 

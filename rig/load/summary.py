@@ -1,4 +1,4 @@
-"""What a load test's folder comes to: made from its raw lines alone, by Locust's process and by ``rig report``."""
+"""The summary of a load test, made only from its folder, by Locust's process and by ``rig report``."""
 
 import json
 import math
@@ -15,11 +15,11 @@ from rig.load.verdict import broken
 from rig.records import SUMMARY_FILE
 from rig.whole_file import write_whole
 
-EARLY_MINUTE = 3        # of a soak: by then all that starts late has started
+EARLY_MINUTE = 3        # of a soak: by then, everything that starts late has started
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Return the figures of a test. Raises BadInput where its folder cannot be read."""
+    """Return the figures of a test. Raises BadInput if its folder cannot be read."""
     test, runs, series = read_test(folder), read_runs(folder), counted(read_series(folder))
     figures = outcome(runs, series, shared=test.deployment.own_neo4j is False)
     return {
@@ -31,7 +31,7 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 
 def steps_of(test: LoadTestRecord, runs: list[LoadRun], until: float) -> list[knee.Step]:
-    """Return the steps that can be judged at a moment (epoch, s), up to the first that did not hold."""
+    """Return the steps that can be judged at a moment (epoch, s), up to the first one that did not hold."""
     stages = stages_of(test.load)
     steps: list[knee.Step] = []
     for number in range(len(stages)):
@@ -45,7 +45,7 @@ def steps_of(test: LoadTestRecord, runs: list[LoadRun], until: float) -> list[kn
 def _knee(test: LoadTestRecord, runs: list[LoadRun], series: Sequence[LoadSample]) -> dict[str, Any] | None:
     if test.load.shape != schedule.KNEE:
         return None
-    # Where every run has ended nothing more can become known, also of a step that has just ended.
+    # Once every run has ended, nothing more can become known, even about a step that has just ended.
     steps = steps_of(test, runs, math.inf if test.status == "complete" else test.ended_at or 0.0)
     return {"last_rate_that_held": knee.last_that_held(steps),
             "found": bool(steps) and not steps[-1].holds,
@@ -76,12 +76,12 @@ def _soak(load: Load, runs: list[LoadRun], series: Sequence[LoadSample]) -> dict
 
 
 def write(folder: Path, summary: dict[str, Any]) -> None:
-    """Write a test's summary whole or not at all."""
+    """Write a test's summary, completely or not at all."""
     write_whole(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the summary of a test. Raises BadInput where it has none."""
+    """Return the summary of a test. Raises BadInput if it has none."""
     try:
         found: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_bytes())
     except (OSError, ValueError) as error:

@@ -1,13 +1,13 @@
-"""Did the test hold what it was asked to? Thresholds against figures, and the words for both."""
+"""Did the test keep its thresholds? Compares the figures with them, and puts both into words."""
 
 from rig.load.figures import Outcome
 from rig.load.records import Thresholds
 
 
 def broken(outcome: Outcome, thresholds: Thresholds, lost: int = 0, processes: int = 1) -> list[str]:
-    """Return a line for each threshold that the test did not keep; a figure that could not be had keeps none.
+    """Return a line for each threshold that the test did not keep. A figure that is not available keeps none.
 
-    No test is whole that lost some of its processes: nobody knows what became of their DAG runs.
+    A test that lost some of its processes is incomplete: nobody knows what happened to their DAG runs.
     """
     if lost:
         return [f"{lost} of Locust's {processes} processes ended during the test: the rest of their DAG "

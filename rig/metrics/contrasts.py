@@ -20,7 +20,7 @@ PRIMARY_WAYS = (("improved", "none"), ("worker", "process"), ("worker", "shared"
 
 
 class Planned(NamedTuple):
-    """A contrast that is going to be made, and the family that it is corrected with."""
+    """A contrast in the plan, and the family with which it is corrected."""
 
     metric: Metric
     between: Between
@@ -30,9 +30,9 @@ class Planned(NamedTuple):
 
 
 def contrasts(cells: Sequence[CellSummary]) -> list[Contrast]:
-    """Return every contrast of the run, pairs in the order of the cells.
+    """Return every contrast of the run, with pairs in the order of the cells.
 
-    The families follow from the plan alone, so that nothing measured decides what is corrected for what.
+    The families follow from the plan alone, so no measurement decides what is corrected together.
     """
     planned = [Planned(metric, between, _family(metric, between, contender), baseline, contender)
                for between, baseline, contender in _pairs(cells)
@@ -90,7 +90,7 @@ def _contrast(planned: Planned, size: int) -> Contrast:
 
 
 def side(cell: CellSummary) -> Side:
-    """Return what names a cell."""
+    """Return the description of a cell as a side of a contrast."""
     return Side(executor=cell.executor, pattern=cell.pattern, relay=cell.relay,
                 driver=cell.driver, warm=cell.warm, control=cell.control)
 

@@ -1,4 +1,4 @@
-"""Counting a DAG run's connections by their ids, which only grow and are never used twice."""
+"""Counts a DAG run's connections by their ids, which only increase and are never reused."""
 
 from collections.abc import Callable, Iterator
 from itertools import accumulate
@@ -8,7 +8,7 @@ from rig.records import DagRunRecord
 
 
 def ids_count(record: DagRunRecord) -> bool:
-    """Return whether this window's ids tell how many connections were opened: nobody else took any."""
+    """Return whether this window's ids show how many connections were opened: nobody else was given any."""
     return record.opened_exact and record.opened is not None and record.first_id is not None
 
 
@@ -36,7 +36,7 @@ def totals(repeat: Repeat, record: DagRunRecord) -> tuple[list[int], list[int]]:
     now = [len(set(filter(inside, sample.open))) for sample in repeat.samples]
     closed = list(accumulate((total - open_ for total, open_ in zip(opened, now, strict=True)), max))
     if record.opened is not None:
-        # The last word is the count at the server, which has also those that no sample saw.
+        # The final value is the count at the server, which includes connections that no sample saw.
         opened[-1] = max(opened[-1], record.opened)
         closed[-1] = opened[-1] - now[-1]
     return opened, closed
@@ -52,7 +52,7 @@ def _by_id(repeat: Repeat, record: DagRunRecord) -> Iterator[int]:
 
 
 def _by_sight(repeat: Repeat, record: DagRunRecord) -> Iterator[int]:
-    """Yield the distinct connections seen up to each sample: at least so many were opened."""
+    """Yield the distinct connections seen up to each sample: at least this many were opened."""
     seen: set[int] = set()
     inside = in_window(record)
     for sample in repeat.samples:

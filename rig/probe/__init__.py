@@ -1,9 +1,9 @@
-"""Counting Bolt connections where the truth is: at the server.
+"""Counts Bolt connections at the server, the only place that sees all of them.
 
-Two things come out of a window. The ids (``bolt-N``: N only grows and is never used again) of a short
-marker connection at each end give the exact number of connections that the server accepted between
-them. A sampler on one connection of its own, several times a second, gives what is open, idle and
-running. Both exclude the probe itself, and say how much of the machine it took.
+A window has two results. At each end, a short marker connection reads its own id (``bolt-N``: N only grows and is never
+used again). The difference of the two is the exact number of connections that the server accepted in between. A
+sampler, on its own connection, sees several times a second which connections are open, idle and in a transaction. Both
+leave out the probe itself, and report how much of the machine it used.
 """
 
 import time
@@ -30,7 +30,7 @@ from worker_init.upstream import USER_AGENT as RELAY_AGENT
 __all__ = ["USER_AGENT", "Look", "Opened", "Probe", "Server", "Watch", "Window"]
 
 USER_AGENT = "neo4j-airflow-connections-rig"
-# A server with other users may list http-N and bolt-local-N too: these are no Bolt connections over a network.
+# If a server has other users, it may also list http-N and bolt-local-N, which are not Bolt connections over a network.
 LIST_CONNECTIONS = ("CALL dbms.listConnections() YIELD connectionId, userAgent, clientAddress "
                     "WHERE connectionId =~ 'bolt-[0-9]+' RETURN connectionId, userAgent, clientAddress")
 LIST_TRANSACTIONS = "SHOW TRANSACTIONS YIELD connectionId WHERE connectionId =~ 'bolt-[0-9]+'"
@@ -38,14 +38,14 @@ OWN_ID = "CALL dbms.listConnections() YIELD connectionId, userAgent WHERE userAg
 STARTED = "CALL dbms.queryJmx('java.lang:type=Runtime') YIELD attributes RETURN attributes.StartTime.value AS started"
 PREFIX = "bolt-"
 MARKER = "(marker="
-DRIVER_AGENT = "neo4j-python/"         # how the driver names itself where nobody gives it a name, as the stock hook
+DRIVER_AGENT = "neo4j-python/"         # the driver's own user agent if it is given none, as with the stock hook
 NAMELESS = ("the stock hook takes no user agent: its connections cannot be told from those of others who use this "
             "server")
 
 
 @dataclass(frozen=True)
 class Server:
-    """The server that is counted. ``alone``: it is the rig's own, and nobody but the cell and the rig should use it."""
+    """The server on which connections are counted. ``alone``: it is the rig's own, and only cell and rig use it."""
 
     uri: str
     username: str
@@ -67,7 +67,7 @@ class Probe:
         self._driver.close()
 
     def can_list(self) -> str | None:
-        """Return None if the user may list connections and transactions, else the reason why not."""
+        """Return None if the user may list connections and transactions, otherwise the reason why not."""
         try:
             self._list()
         except SERVER_ERRORS as error:
@@ -100,14 +100,14 @@ class Probe:
             window.share = sampler.share(markers=2)
 
     def watch(self) -> Watch:
-        """Begin a count without an end. Raises one of SERVER_ERRORS where the server does not let it."""
+        """Begin a count without an end. Raises one of SERVER_ERRORS if the server does not allow it."""
         return Watch(self, alone=self._server.alone)
 
     def sample(self, index: int, *, nameless: bool = False) -> Seen:
-        """Return what is open and what runs now, of the DAG run's connections. Raises one of SERVER_ERRORS.
+        """Return the DAG run's open connections, and those in a transaction. Raises one of SERVER_ERRORS.
 
-        These are those that name themselves; on a server of the rig's own also those that have not said yet who they
-        are, and with ``nameless`` those that name the driver alone.
+        The DAG run's connections name their pattern. On the rig's own server, those without HELLO also count and, with
+        ``nameless``, those that only name the driver.
         """
         before = time.time()
         rows, busy = self._list()
@@ -120,7 +120,7 @@ class Probe:
                     others={row.id for row in not_ours} - {row.id for row in cell})
 
     def _is_the_cells(self, row: Listed, *, nameless: bool) -> bool:
-        """Say whether a connection is of the DAG run. On the rig's own server one that has not said HELLO yet is."""
+        """Return whether a connection is the DAG run's. On the rig's own server, one without HELLO counts as such."""
         if _names_itself(row) or not self._server.alone:
             return _names_itself(row)
         return row.user_agent is None or (nameless and row.user_agent.startswith(DRIVER_AGENT))
@@ -133,9 +133,9 @@ class Probe:
         return rows, busy
 
     def _marker(self, window: Window) -> Marker | None:
-        """Return a marker connection, None where the window now says why there is none."""
+        """Return a marker connection; None if it failed, in which case the window has the reason."""
         try:
-            # Another server's user may not be allowed to ask, and its count is a lower bound anyhow.
+            # Another server's user may not be allowed to ask, and its count is only a lower bound anyway.
             return self.mark(ask_start=self._server.alone)
         except SERVER_ERRORS as error:
             window.fail(one_line(error))

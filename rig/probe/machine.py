@@ -1,8 +1,8 @@
-"""What a DAG run takes of the machine: processor seconds by service, and how much the machine had else to do.
+"""What a DAG run uses of the machine: processor seconds by service, and how busy the machine was otherwise.
 
-The kernel adds the processor time of a child that has ended to its parent's as soon as the parent has waited for it, so
-that two looks at the processes that live on tell what those between them took, however short they lived. A child that
-nobody waits for is missing: its time is in the machine's and in no service's.
+When a parent waits for a child that has ended, the kernel adds the child's processor time to the parent's. So two looks
+at the long-lived processes show what all processes between them used, however short they lived. If nobody waits for a
+child, its time is part of the machine's time, but of no service's.
 """
 
 import os
@@ -19,7 +19,7 @@ from rig.records import MachineShare
 
 PRESSURE = Path("/proc/pressure/cpu")
 TASKS, DRIVER_HOST, PROBE = "tasks", "worker-driver", "probe"
-FORKS_TASKS = ("airflow-worker", "airflow-scheduler")       # whose children's children are task processes
+FORKS_TASKS = ("airflow-worker", "airflow-scheduler")       # the children of their children are task processes
 HOST_MODULE = "worker_init.host_process"
 NOT_LINUX = "the processor time of children that have ended is known on Linux alone"
 NOT_OURS = "the services are no processes of this machine that the rig has started"
@@ -27,7 +27,7 @@ RESTARTED = "a service was started again in the meantime"
 
 
 class Look(NamedTuple):
-    """The machine at one moment: what has been spent since it, or a service, was started, in seconds."""
+    """The machine at one moment: processor time since it, or a service, was started, in seconds."""
 
     t: float
     services: Mapping[str, int]
@@ -42,14 +42,14 @@ class Look(NamedTuple):
 class _Process(NamedTuple):
     parent: int
     own: float
-    children: float         # of those that have ended and were waited for
+    children: float         # of children that have ended and were waited for
     is_host: bool
 
 
 def look(services: Mapping[str, int]) -> Look:
-    """Look once; ``services`` has the process of each."""
+    """Look once. ``services`` has the process of each service."""
     times = psutil.cpu_times()
-    # A guest's time is in user as well.
+    # A guest's time is also included in user.
     total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
     return Look(
         t=time.time(), services=services, spent=_spent(services) if services and sys.platform == "linux" else None,
@@ -58,7 +58,7 @@ def look(services: Mapping[str, int]) -> Look:
 
 
 def between(before: Look, after: Look) -> MachineShare:
-    """Return what was taken between two looks; what is not known is None, with its reason."""
+    """Return what was used between two looks. A value that is not known is None, with its reason."""
     seconds = after.t - before.t
     missing: dict[str, str] = {}
     spent = _difference(before, after, missing)
@@ -86,12 +86,12 @@ def _difference(before: Look, after: Look, missing: dict[str, str]) -> dict[str,
 
 
 def _share(before: float | None, after: float | None, of: float) -> float | None:
-    # At most 1: the two clocks are not read at the same moment.
+    # At most 1, because the two clocks are not read at the same moment.
     return None if before is None or after is None or of <= 0 else min(1.0, (after - before) / of)
 
 
 def _spent(services: Mapping[str, int]) -> dict[str, float]:
-    """Return the seconds of each service, of the task processes and of the driver host, and of this process."""
+    """Return the seconds of each service, of the task processes, of the driver host, and of this process."""
     own = psutil.Process().cpu_times()
     found: defaultdict[str, float] = defaultdict(float, dict.fromkeys(services, 0.0))
     found[PROBE] = own.user + own.system
@@ -103,7 +103,7 @@ def _spent(services: Mapping[str, int]) -> dict[str, float]:
         service, below = line
         bucket = DRIVER_HOST if _of_host(pid, processes) else TASKS if service in FORKS_TASKS and below > 1 else service
         found[bucket] += process.own
-        # What the pool processes have waited for were task processes.
+        # The processes that pool processes have waited for were task processes.
         found[TASKS if bucket == service and service in FORKS_TASKS and below == 1 else bucket] += process.children
     return dict(found)
 
@@ -119,7 +119,7 @@ def _processes() -> dict[int, _Process]:
 
 
 def _line(pid: int, processes: Mapping[int, _Process], service_of: Mapping[int, str]) -> tuple[str, int] | None:
-    """Return the service that a process descends from, and how many generations it is below it."""
+    """Return the service that a process descends from, and the number of generations between them."""
     below = 0
     while pid in processes:
         if pid in service_of:
@@ -137,7 +137,7 @@ def _of_host(pid: int, processes: Mapping[int, _Process]) -> bool:
 
 
 def _waited() -> float | None:
-    """Return for how long something has waited for a processor, in seconds; None where the kernel does not tell."""
+    """Return how long something has waited for a processor, in seconds; None if the kernel does not say."""
     try:
         some = PRESSURE.read_text(encoding="ascii").splitlines()[0]
     except (OSError, IndexError):

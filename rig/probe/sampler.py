@@ -1,4 +1,4 @@
-"""The sampler: what is open and what runs, several times a second, for as long as a window takes."""
+"""The sampler: several times a second, it notes which connections are open and in a transaction, for a whole window."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ QUERIES_PER_MARKER = 2
 
 
 class Sampler(threading.Thread):
-    """Takes samples at an interval until it is stopped."""
+    """Takes samples at a fixed interval until it is stopped."""
 
     def __init__(self, look: Callable[[int], Seen], interval: float, window: Window,
                  on_sample: Callable[[Sample], None]) -> None:
@@ -38,12 +38,12 @@ class Sampler(threading.Thread):
         self._cpu_seconds = time.thread_time()
 
     def stop(self) -> None:
-        """Let the sample in progress end, and take no more."""
+        """Let the present sample end, and take no more."""
         self._ended.set()
         self.join()
 
     def share(self, markers: int) -> ProbeShare:
-        """Return what all of it took of the server and of this machine, so many marker connections included."""
+        """Return what the sampling and ``markers`` marker connections used of the server and of this machine."""
         times = [sample.t for sample in self._window.samples]
         gaps = [later - earlier for earlier, later in pairwise(times)]
         return ProbeShare(
@@ -67,5 +67,5 @@ class Sampler(threading.Thread):
     def _show(self, sample: Sample) -> None:
         try:
             self._on_sample(sample)
-        except Exception as error:      # a watcher must not stop the counting
+        except Exception as error:      # a failing watcher must not stop the counting
             self._window.fail(f"the view failed: {one_line(error)}")

@@ -1,4 +1,4 @@
-"""The watch: a count of the connections that a server accepts, without an end."""
+"""The watch: a count of the connections that a server accepts, without a fixed end."""
 
 from typing import NamedTuple, Protocol
 
@@ -8,21 +8,21 @@ from worker_init.upstream import USER_AGENT as RELAY_AGENT
 
 
 class Asked(Protocol):
-    """What the watch needs of the probe."""
+    """What the watch needs from the probe."""
 
     def sample(self, index: int, *, nameless: bool) -> Seen:
-        """Return what is open and what runs now. Raises one of SERVER_ERRORS."""
+        """Return which connections are open and in a transaction now. Raises one of SERVER_ERRORS."""
 
     def mark(self, *, ask_start: bool) -> Marker:
         """Open a connection, read its own id, close it. Raises one of SERVER_ERRORS."""
 
 
 class Look(NamedTuple):
-    """The server at one moment (epoch, s): ids of its connections and the patterns they name, and what was opened.
+    """The server at one moment (epoch, s): ids of its connections, the patterns that they name, how many were opened.
 
-    ``opened`` counts from the first look on; None where nothing was counted, or the server has restarted since.
-    ``seen`` is how many of these a look has seen, a lower bound. ``others`` are the ids of connections of somebody
-    else: they are in no other figure but ``opened``.
+    ``opened`` counts from the first look on; None if nothing was counted, or if the server has restarted since.
+    ``seen`` is how many of these a look has seen, a lower bound. ``others`` are the ids of other users' connections,
+    which are in no other figure but ``opened``.
     """
 
     t: float
@@ -34,23 +34,24 @@ class Look(NamedTuple):
 
 
 class Watch:
-    """Counts the connections that the server accepts, for as long as somebody looks.
+    """Counts the connections that the server accepts, for as long as it is asked.
 
-    By a marker connection at each look on a server of the rig's own: exact there for as long as nobody else uses it.
-    Elsewhere a lower bound, of those that a look has seen. The probe's own are in neither.
+    On a server of the rig's own, a marker connection at each look gives an exact count as long as nobody else uses the
+    server. Elsewhere the count is a lower bound, from the connections that a look has seen. The probe's own
+    connections are in neither.
     """
 
     def __init__(self, probe: Asked, *, alone: bool) -> None:
         self._probe = probe
         self._first = self._last = probe.mark(ask_start=False).id if alone else None
         self._own: set[int] = set()         # connections of the probe since the first marker, and the later markers
-        self._seen: set[int] = set()        # of those who are watched: only those that come later count
+        self._seen: set[int] = set()        # of those that are watched: only later ones count
         self._known = frozenset(self._look(nameless=True).sample.open)
 
     def look(self, *, count: bool = True, nameless: bool = False) -> Look:
         """Look once. Raises one of SERVER_ERRORS. Without ``count``, which takes a connection, nothing is counted.
 
-        With ``nameless`` those that name the driver alone are no others.
+        With ``nameless``, connections that only name the driver do not count as others.
         """
         seen = self._look(nameless=nameless)
         sample = seen.sample
@@ -69,7 +70,7 @@ class Watch:
             return len(self._seen)
         now = self._probe.mark(ask_start=False).id
         if now < self._last:
-            self._first = now + 1           # never reached again: ids have begun again
+            self._first = now + 1           # never reached again: the ids have started again
         between = now - self._first - 1 - sum(self._first < number < now for number in self._own)
         self._own.add(now)
         self._last = now
@@ -77,7 +78,7 @@ class Watch:
 
 
 def pattern_named(user_agent: str | None) -> str:
-    """Return the pattern that a connection's user agent names: those of shared drivers are ``worker``."""
+    """Return the pattern that a connection's user agent names. Connections of shared drivers count as ``worker``."""
     if user_agent == RELAY_AGENT:
         return "worker"
     owner = identity.parse(user_agent)

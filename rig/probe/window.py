@@ -9,9 +9,9 @@ from rig.records import Connection, ProbeShare, Sample
 
 @dataclass(frozen=True)
 class Opened:
-    """How many connections the server accepted in a window; ``count`` is None for ``reason``.
+    """How many connections the server accepted in a window. If ``count`` is None, ``reason`` says why.
 
-    With ``exact`` False the count is a lower bound. The ids are those of the marker connections.
+    If ``exact`` is False, the count is a lower bound. The ids are those of the marker connections.
     """
 
     count: int | None
@@ -23,7 +23,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Listed:
-    """One row of the server's list of connections."""
+    """One row in the server's list of connections."""
 
     id: int
     user_agent: str | None
@@ -31,14 +31,14 @@ class Listed:
 
 
 class Marker(NamedTuple):
-    """A marker connection: its own id, and when the server was started, where it tells that."""
+    """A marker connection: its own id, and when the server was started, if the server says that."""
 
     id: int
     server_started: int | None
 
 
 class Seen(NamedTuple):
-    """One look at the server: the sample, the rows of the cell, the rig's own ids (no marker's), and others'."""
+    """One look at the server: the sample, the cell's rows, the rig's own ids (except markers), and others' ids."""
 
     sample: Sample
     rows: list[Listed]
@@ -53,20 +53,20 @@ class Window:
         self.index = index
         self.samples: list[Sample] = []
         self.connections: dict[int, Connection] = {}
-        self.others: set[int] = set()       # connections that are not the cell's and not the rig's
+        self.others: set[int] = set()       # connections that belong neither to the cell nor to the rig
         self.opened = Opened(None, False, "the window has not ended", None, None)
         self.share: ProbeShare | None = None
         self.trouble: str | None = None     # why samples are missing, if they are
         self._changed = threading.Condition()
 
     def add(self, seen: Seen) -> None:
-        """Take a sample in."""
+        """Add a sample."""
         with self._changed:
             self.samples.append(seen.sample)
             for row in seen.rows:
                 self._see(row, seen.sample.t)
             self.others |= seen.others
-            for id_ in seen.others & self.connections.keys():       # it has said only now who it is
+            for id_ in seen.others & self.connections.keys():       # only now it has named its owner
                 del self.connections[id_]
             self._changed.notify_all()
 

@@ -1,6 +1,6 @@
-"""The report of a run: ``summary.json`` and ``report.html``, made from the run's folder and nothing else.
+"""The report of a run: ``summary.json`` and ``report.html``, made only from the run's folder.
 
-A load test's folder has the same two files, and other raw ones.
+The folder of a load test has the same two files, and other raw files.
 """
 
 import json
@@ -19,9 +19,9 @@ __all__ = ["table", "write"]
 
 
 def write(folder: Path) -> Path:
-    """Write a run's summary and its page, each whole or not at all; return the page.
+    """Write a run's summary and its page, each completely or not at all; return the page's path.
 
-    Raises BadInput where the folder holds no readable run.
+    Raises BadInput if the folder contains no readable run.
     """
     of_loads = next((made for file, made in _OF_LOADS.items() if (folder / file).exists()), None)
     if of_loads is not None:

@@ -1,4 +1,4 @@
-"""The popular advice, one by one, with what this run measured of it."""
+"""Popular advice, item by item, with what this run measured about it."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from rig.report import headline, phrases
 
 
 class Advice(NamedTuple):
-    """A piece of advice, its measured effect, None where this run did not try it, and how to try it."""
+    """An item of advice, its measured effect (None if this run did not try it), and how to try it."""
 
     advice: str
     effect: str | None
@@ -23,12 +23,12 @@ class _Tried(NamedTuple):
 
 
 def advice(summary: Summary) -> list[Advice]:
-    """Return every piece of advice with its effect in this run."""
+    """Return every item of advice, with its effect in this run."""
     return [Advice(one.advice, one.effect(summary), one.how) for one in _ALL]
 
 
 def _cell(summary: Summary, pattern: str, relay: str = "none", executor: str | None = None) -> CellSummary | None:
-    """Return the cold cell of a pattern that was counted: on the executor asked for, or on that of the headline."""
+    """Return the cold cell of a pattern that was counted, on the given executor or else on that of the headline."""
     cells = [cell for cell in summary.cells if (cell.pattern, cell.relay, cell.warm, cell.control, cell.driver) == (
         pattern, relay, False, False, "sync") and cell.metrics["connections_opened"].median is not None]
     wanted = executor or headline.executor_of(summary)

@@ -17,7 +17,7 @@ SECONDS = "seconds since the DAG run was started"
 
 
 class Drawn(NamedTuple):
-    """A cell with the timelines of its repeats, and the repeat that stands for them."""
+    """A cell with the timelines of its repeats, and the typical repeat."""
 
     cell: CellSummary
     timelines: dict[int, Timeline]
@@ -25,7 +25,7 @@ class Drawn(NamedTuple):
 
 
 def drawn(raw: RawRun, cells: Sequence[CellSummary]) -> list[Drawn]:
-    """Return every cell's timelines. ``cells`` are the summary's, which are in the order of the raw run's."""
+    """Return every cell's timelines. ``cells`` are the summary's, in the order of the raw run's."""
     return [_drawn(cell, repeats) for cell, repeats in zip(cells, raw.cells().values(), strict=True)]
 
 
@@ -39,21 +39,21 @@ def idle_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
 
 
 def is_on_idle_chart(cell: CellSummary) -> bool:
-    """Say whether the chart of idle connections has a cell: with those that run a second time it is not readable."""
+    """Return whether a cell is in the chart of idle connections: with second runs, the chart is not readable."""
     return not cell.warm and not cell.control
 
 
 def opened_panels(all_drawn: Sequence[Drawn]) -> list[Panel]:
-    """Return connections opened against closed: a panel for each cell that was run, the gap is what is open."""
+    """Return connections opened against closed: a panel for each cell that was run. The gap is what is open."""
     x, y = _axes((line.opened for one in all_drawn for line in one.timelines.values()), "connections")
     variants = list(dict.fromkeys(phrases.variant(one.cell) for one in all_drawn))
-    # The executors of one pattern side by side, as in the bars above.
+    # The executors of one pattern are beside each other, as in the bars above.
     return [_opened_panel(one, x, y)
             for one in sorted(filter(_was_run, all_drawn), key=lambda one: variants.index(phrases.variant(one.cell)))]
 
 
 def typical(repeats: Iterable[int], cell: CellSummary) -> int | None:
-    """Return the repeat whose idle connection-seconds are nearest to the cell's median, else the first one."""
+    """Return the repeat whose idle connection-seconds are nearest to the cell's median, or else the first one."""
     metric = cell.metrics["idle_connection_seconds"]
     numbers = list(repeats)
     measured = [(abs(value - metric.median), number) for number in numbers
@@ -77,7 +77,7 @@ def _idle_panel(executor: str, in_panel: Sequence[Drawn], x: Axis, y: Axis) -> P
     about = "; ".join(f"{phrases.variant(one.cell)}: peak {phrases.median(one.cell.metrics['connections_idle_peak'])}, "
                       f"mean {phrases.median(one.cell.metrics['connections_idle'])}" for one in in_panel)
     return Panel(phrases.executor(executor), f"Idle connections over time on {executor}. {about}.", None, x, y,
-                 # The typical ones last, so that they lie on top.
+                 # The typical ones come last, so that they are on top.
                  sorted(lines, key=lambda line: line.bold))
 
 
@@ -95,7 +95,7 @@ def _opened_panel(one: Drawn, x: Axis, y: Axis) -> Panel:
 
 
 def _axes(timelines: Iterable[Sequence[Point]], title: str) -> tuple[Axis, Axis]:
-    """Return both axes, the same for every panel: to the last second and to the highest value."""
+    """Return both axes, the same for every panel: up to the last second and up to the highest value."""
     points = [point for one in timelines for point in one]
     return (plot.from_zero(max((point.t for point in points), default=1), SECONDS, room=1.01),
             plot.from_zero(max((point.value for point in points), default=1), title))

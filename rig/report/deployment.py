@@ -1,4 +1,4 @@
-"""What this run means for a deployment: the law of ``rig plan`` for its tasks, and the law beside what was measured."""
+"""What this run means for a deployment: the law of ``rig plan`` for such tasks, and the law beside the measurements."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ TASKS_PER_HOUR = 1000.0
 
 
 class Deployment(NamedTuple):
-    """The load that is assumed, what each way to get a driver does under it, the law beside the run's own cells."""
+    """The assumed load, the effect of each way to get a driver under it, and the law beside the run's own cells."""
 
     load: Load
     forecasts: Sequence[Forecast]
@@ -21,7 +21,7 @@ class Deployment(NamedTuple):
 
 
 def deployment(summary: Summary) -> Deployment | None:
-    """Return the forecast for tasks like those of the run; None where no cell was measured."""
+    """Return the forecast for tasks like those of the run; None if no cell was measured."""
     cell = next((cell for cell in summary.cells if _is_measured(cell)), None)
     if cell is None:
         return None

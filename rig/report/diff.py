@@ -1,8 +1,8 @@
 """``rig diff``: two comparisons side by side, cell by cell, to see whether an upgrade changed anything.
 
-The two runs are independent of each other. A count is exact, and so is a gauge that was the same in three repeats or
-more: where every repeat of either run has one value, another value is a difference. Where they vary, the ratio of the
-means has an interval: Welch's t on the logarithms, at a level that is divided by the number of ratios of the report
+The two runs are independent of each other. A count is exact, and so is a gauge that was the same in at least three
+repeats: if every repeat of one run has the same value, another value is a difference. If the values vary, the ratio of
+the means has an interval: Welch's t on the logarithms, at a level divided by the number of ratios in the report
 (Bonferroni), so that 95 % hold for all of them together.
 """
 
@@ -26,14 +26,14 @@ from rig.report.page import PRICE
 COMPARED = ("connections_opened", "connections_peak", PRICE.name, "connections_left_5s", "drivers_created",
             "first_result_seconds", "call_seconds", "task_seconds", "makespan_seconds", "tasks_wrong")
 LEVEL = 0.95
-MEANINGFUL = 0.25       # an interval within so much of 1 excludes a larger difference; a wider one says nothing
+MEANINGFUL = 0.25       # an interval this close to 1 excludes a larger difference; a wider one says nothing
 
 
 NOISY = "too noisy to say"
 
 
 class Change(NamedTuple):
-    """A metric of a cell in both runs. ``ratio`` is after over before; ``words`` is the verdict."""
+    """A metric of a cell in both runs. ``ratio`` is after divided by before; ``words`` is the verdict."""
 
     metric: str
     before: str
@@ -48,20 +48,20 @@ class Change(NamedTuple):
 
     @property
     def is_good(self) -> bool | None:
-        """Whether a clear difference is for the better; None where there is no good direction."""
+        """Whether a clear difference is an improvement; None if there is no good direction."""
         better = BY_NAME[self.metric].better
         return None if better is None else self.words == better
 
 
 class CellChanges(NamedTuple):
-    """One cell of both runs."""
+    """One cell, in both runs."""
 
     label: str
     changes: Sequence[Change]
 
 
 class Diff(NamedTuple):
-    """Two runs side by side. ``conditions`` is what differs in versions, machine and slots: before, after."""
+    """Two runs side by side. ``conditions`` are the differences in versions, machine and slots: before, after."""
 
     before: str
     after: str
@@ -72,12 +72,12 @@ class Diff(NamedTuple):
 
     @property
     def clear(self) -> list[tuple[str, Change]]:
-        """Return what clearly differs, with its cell."""
+        """Return the clear differences, each with its cell."""
         return [(cell.label, change) for cell in self.cells for change in cell.changes if change.is_clear]
 
     @property
     def sentence(self) -> str:
-        """Return the answer."""
+        """Return the answer in one sentence."""
         where = f"between {self.before} and {self.after}"
         if not self.clear:
             return f"Nothing clearly differs {where}."
@@ -86,7 +86,7 @@ class Diff(NamedTuple):
 
 
 def diff(before: Summary, after: Summary) -> Diff:
-    """Compare two runs. Raises BadInput where no cell of one is in the other."""
+    """Compare two runs. Raises BadInput if they have no cell in common."""
     earlier, later = _by_key(before), _by_key(after)
     common = [key for key in earlier if key in later]
     if not common:
@@ -101,7 +101,7 @@ def diff(before: Summary, after: Summary) -> Diff:
 
 
 def table(found: Diff) -> Table:
-    """Return every figure of both runs for the terminal."""
+    """Return every figure of both runs as a table for the terminal."""
     made = Table("", "before", "after", "ratio", "so", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
                  title=Text(found.sentence), title_justify="left", title_style="bold")
     for column in made.columns[1:4]:
@@ -115,7 +115,7 @@ def table(found: Diff) -> Table:
 
 
 def remarks(found: Diff) -> Iterator[str]:
-    """Yield what differs between the runs besides their figures."""
+    """Yield the differences between the runs besides their figures."""
     for name, (before, after) in found.conditions.items():
         yield f"{name}: {before} → {after}"
     for run, cells in ((found.before, found.only_before), (found.after, found.only_after)):
@@ -124,7 +124,7 @@ def remarks(found: Diff) -> Iterator[str]:
 
 
 def markdown(found: Diff) -> str:
-    """Return the comparison for a pull request."""
+    """Return the comparison in Markdown, for a pull request."""
     lines = [f"**{found.sentence}**", ""]
     lines += [f"- {_escaped(remark)}" for remark in remarks(found)] + [""]
     if found.clear:
@@ -168,13 +168,13 @@ def _changes(before: CellSummary, after: CellSummary, level: float) -> Iterator[
 
 
 def _alike_needed(name: str) -> int:
-    """Return in how many repeats a value has to be the same, so that another value is a difference."""
+    """Return in how many repeats a value must be the same, so that another value is a difference."""
     metric = BY_NAME[name]
     return 2 if metric.kind == "counter" and metric.unit != "s" else 3
 
 
 def verdict(before: Sequence[Number], after: Sequence[Number], level: float, alike_needed: int) -> str:
-    """Return lower, higher, the same, no difference larger than so much, or why it cannot be said."""
+    """Return lower, higher, the same, no difference larger than a share, or why there is no verdict."""
     if not before or not after:
         return "not measured"
     if {*before} == {*after} and len({*before}) == 1:
@@ -188,7 +188,7 @@ def verdict(before: Sequence[Number], after: Sequence[Number], level: float, ali
 
 def _by_interval(before: Sequence[Number], after: Sequence[Number], level: float) -> str:
     if min(*before, *after) <= 0 or len({*before}) == len({*after}) == 1:
-        return NOISY       # no ratio, or nothing that says how much it varies
+        return NOISY       # no ratio, or nothing that says how much the value varies
     low, high = ratio_interval(before, after, level)
     if not low <= 1 <= high:
         return "lower" if high < 1 else "higher"
@@ -199,7 +199,7 @@ def _by_interval(before: Sequence[Number], after: Sequence[Number], level: float
 def ratio_interval(before: Sequence[Number], after: Sequence[Number], level: float) -> tuple[float, float]:
     """Return the interval of the ratio of the (geometric) means: Welch's t on the logarithms.
 
-    Both need two values or more, all above 0, and not all of both alike.
+    Each run needs at least two values above 0, and not all values of both may be equal.
     """
     logs = [[math.log(value) for value in values] for values in (after, before)]
     parts = [variance(values) / len(values) for values in logs]
@@ -211,7 +211,7 @@ def ratio_interval(before: Sequence[Number], after: Sequence[Number], level: flo
 
 
 def _conditions(before: Summary, after: Summary) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield what of the conditions differs: slots, versions, machine."""
+    """Yield the differences in the conditions: slots, versions, machine."""
     sides = [{"slots": str(summary.slots), **dict(_leaves(summary.environment))} for summary in (before, after)]
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         earlier, later = (side.get(name, phrases.NOTHING) for side in sides)

@@ -1,4 +1,4 @@
-"""Every raw point: the times of single tasks and calls, and the figures of single DAG runs."""
+"""Every raw value: the times of single tasks and calls, and the figures of single DAG runs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
@@ -11,14 +11,14 @@ from rig.report import phrases, plot
 from rig.report.plot import Axis
 
 MOST_POINTS = 600
-"""Drawn in one row: with more, every so manieth is. A DAG run can have 10,000 tasks."""
+"""The most points in one row; with more, only every n-th is drawn. A DAG run can have 10,000 tasks."""
 
 _GOLDEN = 0.618034
 _ACROSS = Axis(0.0, 1.0, "")
 
 
 class Row(NamedTuple):
-    """The points of a cell: their path, their median, its place in percent."""
+    """The points of a cell: their path, their median, and its position in percent."""
 
     cell: CellSummary
     path: str
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """A metric of every cell on one axis; ``each`` says what one point is."""
+    """A metric of every cell on one axis; ``each`` says what one point stands for."""
 
     title: str
     each: str
@@ -37,7 +37,7 @@ class Distribution(NamedTuple):
 
 
 def distributions(raw: RawRun, cells: Sequence[CellSummary]) -> list[Distribution]:
-    """Return what there is to draw. ``cells`` are the summary's, in the order of the raw run's."""
+    """Return everything that can be drawn. ``cells`` are the summary's, in the order of the raw run's."""
     repeats = list(raw.cells().values())
     found = [_distribution(title, each, cells, [list(_times(of, which)) for of in repeats])
              for title, each, which in _OF_TASKS]
@@ -49,7 +49,7 @@ def distributions(raw: RawRun, cells: Sequence[CellSummary]) -> list[Distributio
 def _distribution(title: str, each: str, cells: Sequence[CellSummary], values: Sequence[list[float]]) -> Distribution:
     everything = [value for of in values for value in of]
     positive = [value for value in everything if value > 0]
-    # A linear axis where there is a zero, which has no place on the other one, or little spread.
+    # The axis is linear if there is a zero, which a logarithmic axis cannot show, or little spread.
     if positive and len(positive) == len(everything) and max(positive) > 4 * min(positive):
         x = plot.of_powers(positive, title)
     else:
@@ -59,7 +59,7 @@ def _distribution(title: str, each: str, cells: Sequence[CellSummary], values: S
 
 def _row(cell: CellSummary, values: list[float], x: Axis) -> Row:
     drawn = values[::-(-len(values) // MOST_POINTS)]
-    # Spread over the row's height by the golden ratio: no two neighbours lie on each other, and no chance is in it.
+    # The golden ratio spreads them over the row's height: neighbours do not overlap, and nothing is random.
     spread = [(value, 0.15 + 0.7 * (number * _GOLDEN % 1)) for number, value in enumerate(drawn)]
     middle = median(values)
     return Row(cell, plot.dots(spread, x, _ACROSS), phrases.number(middle), round(100 * x.at(middle), 2), len(values))

@@ -10,7 +10,7 @@ COLUMNS = ("run", "dag_run", "block", "executor", "pattern", "relay", "driver", 
 
 
 def as_csv(summary: Summary) -> str:
-    """Return the figures of every DAG run; ``missing`` says why there is no value."""
+    """Return the figures of every DAG run as CSV; ``missing`` says why there is no value."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)

@@ -1,4 +1,4 @@
-"""The run in one sentence and three numbers, every one of them made from its figures."""
+"""The run in one sentence and three numbers, all made from its figures."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from rig.report import phrases
 
 
 class Figure(NamedTuple):
-    """One of the large numbers: what a pattern opened, what that is, and what else it cost."""
+    """One of the large numbers: what a pattern opened, a description of it, and its other costs."""
 
     value: str
     hue: str
@@ -19,7 +19,7 @@ class Figure(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """The cells that the headline is about, all of one executor; each None where the run has none."""
+    """The cells that the headline is about, all of one executor. Each is None if the run does not have it."""
 
     problematic: CellSummary | None
     improved: CellSummary | None
@@ -43,7 +43,7 @@ def headline(summary: Summary) -> str:
 
 
 def figures(summary: Summary) -> list[Figure]:
-    """Return up to three numbers: what the bad pattern, the usual remedy and the shared driver opened."""
+    """Return up to three numbers: the connections opened by the bad pattern, the usual remedy and the shared driver."""
     told = _told(_regular(summary))
     found = []
     for cell, words in ((told.problematic, "a new driver for every call"),
@@ -58,7 +58,7 @@ def figures(summary: Summary) -> list[Figure]:
 
 
 def subtitle(summary: Summary) -> str:
-    """Return where this was measured, and whether the executor made a difference to the counts."""
+    """Return where this was measured, and whether the executor affected the counts."""
     cells = _regular(summary)
     executors = list(dict.fromkeys(cell.executor for cell in cells if _is_counted(cell)))
     if len(executors) < 2:
@@ -77,13 +77,13 @@ def subtitle(summary: Summary) -> str:
 
 
 def executor_of(summary: Summary) -> str | None:
-    """Return the executor that the headline is about, None where nothing was counted."""
+    """Return the executor that the headline is about; None if nothing was counted."""
     cells = _regular(summary)
     return next((cell.executor for cell in (*_told(cells), *cells) if cell is not None and _is_counted(cell)), None)
 
 
 def outcome(summary: Summary) -> str:
-    """Return how the run went: DAG runs, tasks, wrong answers. Nothing where there was the exhibit alone."""
+    """Return the outcome of the run: DAG runs, tasks, wrong answers. Empty if only the exhibit was run."""
     runs = [run for run in summary.dag_runs if not run.is_exhibit]
     if summary.dag_runs and not runs:
         return ""
@@ -96,7 +96,7 @@ def outcome(summary: Summary) -> str:
 
 
 def alarms(summary: Summary) -> list[str]:
-    """Return what is wrong with the run as a whole."""
+    """Return the problems of the run as a whole."""
     wrong = sum(run.tasks_wrong for run in summary.dag_runs if not run.is_exhibit)
     found = [] if summary.status == "complete" else [_state(summary)]
     if wrong:
@@ -105,7 +105,7 @@ def alarms(summary: Summary) -> list[str]:
 
 
 def exhibit(summary: Summary) -> str | None:
-    """Return what became of the exhibit, whose failures are none of the run's; None where there was none."""
+    """Return the outcome of the exhibit, whose failures do not fail the run; None if there was none."""
     runs = [run for run in summary.dag_runs if run.is_exhibit]
     if not runs:
         return None
@@ -125,7 +125,7 @@ def _state(summary: Summary) -> str:
 
 
 def claim_sentence(claim: ExecutorClaim) -> str:
-    """Return what one executor's figures say to the seed's claim."""
+    """Return whether one executor's figures support the seed's claim."""
     if claim.peak.reduction is None:
         return f"Not answered on {claim.executor}: {claim.reason}."
     verdict = {None: "No test of the claim", True: "Reproduced", False: "Not reproduced"}[claim.reproduced]
@@ -145,15 +145,15 @@ def _change(reduction: float | None) -> str:
 
 
 def _regular(summary: Summary) -> list[CellSummary]:
-    """Return the cells that a headline can be about: not the exhibit, nor those that run again to show the noise."""
+    """Return the cells that a headline can be about: neither the exhibit nor cells that run again for the noise."""
     return [cell for cell in summary.cells if not cell.is_exhibit and not cell.control]
 
 
 def _told(cells: Sequence[CellSummary]) -> _Told:
-    """Return the cells to tell of: on the executor that has most of them, CeleryExecutor where both have as many."""
+    """Return the cells for the headline, from the executor that has most of them; in a tie, from CeleryExecutor."""
     each = [_of_executor([cell for cell in cells if cell.executor == name])
             for name in dict.fromkeys(cell.executor for cell in cells)]
-    # The last of equals: CeleryExecutor comes after LocalExecutor.
+    # In a tie, the last one wins: CeleryExecutor comes after LocalExecutor.
     return max(reversed(each), key=lambda told: sum(cell is not None for cell in told),
                default=_Told(None, None, None, None))
 
@@ -213,7 +213,7 @@ def _count(cell: CellSummary) -> str:
 
 
 def _idle(cell: CellSummary) -> str:
-    """Return what the connections cost while nobody used them; nothing where that is not known."""
+    """Return how long connections were open while nobody used them; empty if that is not known."""
     seconds = cell.metrics["idle_connection_seconds_kept"].median
     return "" if seconds is None else f"{phrases.number(seconds)} connection-seconds idle"
 

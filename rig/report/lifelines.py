@@ -1,7 +1,7 @@
-"""The picture: the life of every connection of one DAG run, a strip for each pattern, on one time axis.
+"""The first picture: the life of every connection of one DAG run, in a strip for each pattern, on one time axis.
 
-A strip has a row for each worker process, and in it as many lanes as the process had connections open at once. A
-connection that does not say whose it is (the stock hook's, a shared driver's) gets the first lane that is free.
+A strip has a row for each worker process. The row has as many lanes as the process had connections open at once. A
+connection whose owner is unknown (the stock hook's, or a shared driver's) gets the first free lane.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from rig.report import charts, headline, phrases, plot
 from rig.report.plot import UNITS, Axis
 
 SECONDS = "seconds since the first connection"
-SHORTEST_SECONDS = 0.1      # what one sample alone saw lived at least for a part of the time to the next
+SHORTEST_SECONDS = 0.1      # a connection that only one sample saw lived at least for part of an interval
 WORDS = {
     "problematic": "a new driver for every call", "improved": "one driver cached in each task's process",
     "hook": "the stock Neo4jHook", "worker": "one shared driver for each worker process",
@@ -25,13 +25,13 @@ WORDS = {
 _STRIPS = (("problematic", "none"), ("improved", "none"), ("worker", "process"), ("worker", "shared"))
 _MOST_STRIPS = 3
 
-# The heights of a row in pixels: lanes of a strip with many of them are thin.
+# The heights of a row in pixels: in a strip with many lanes, they are thin.
 _TALL, _THIN, _GAP = 7.0, 3.5, 2.0
 _MANY_LANES = 24
 
 
 class Life(NamedTuple):
-    """A connection's life in seconds since the first one of its DAG run; ``kept`` where it was open at the end."""
+    """A connection's life in seconds since the first connection of its DAG run; ``kept`` if it was open at the end."""
 
     id: int
     start: float
@@ -41,14 +41,14 @@ class Life(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A worker process: the strokes of its connections as SVG's path, and what it is."""
+    """A worker process: its connections as an SVG path, and its description."""
 
     path: str
     title: str
 
 
 class Strip(NamedTuple):
-    """The connections of one DAG run. ``height`` and ``stroke`` are in pixels, ``units`` the height in the path's."""
+    """The connections of one DAG run. ``height`` and ``stroke`` are in pixels; ``units`` is the path's height."""
 
     pattern: str
     hue: str
@@ -62,7 +62,7 @@ class Strip(NamedTuple):
 
 
 class Lifelines(NamedTuple):
-    """All strips, their common axis, and the whole in words."""
+    """All strips, their common axis, and a description of the whole."""
 
     executor: str
     x: Axis
@@ -71,7 +71,7 @@ class Lifelines(NamedTuple):
 
 
 def lifelines(raw: RawRun, summary: Summary) -> Lifelines | None:
-    """Return the picture of a run, None where nothing of it can be drawn."""
+    """Return the picture of a run; None if nothing can be drawn."""
     executor, chosen = _chosen(raw, summary)
     if not chosen:
         return None
@@ -84,14 +84,14 @@ def lifelines(raw: RawRun, summary: Summary) -> Lifelines | None:
 
 
 def _chosen(raw: RawRun, summary: Summary) -> tuple[str, list[tuple[CellSummary, Repeat]]]:
-    """Return the executor and the strips to draw: of the headline's where it has any, else of the first that has."""
+    """Return the executor and the strips to draw: the headline's executor if it has any, else the first that has."""
     found = _drawable(raw, summary.cells)
     executor = headline.executor_of(summary)
     return next(((name, found[name][:_MOST_STRIPS]) for name in (executor, *found) if name in found), ("", []))
 
 
 def _drawable(raw: RawRun, cells: Sequence[CellSummary]) -> dict[str, list[tuple[CellSummary, Repeat]]]:
-    """Return what could be drawn, by executor: of each pattern the cold cell's typical repeat."""
+    """Return what can be drawn, by executor: the typical repeat of each pattern's cold cell."""
     found: dict[str, list[tuple[CellSummary, Repeat]]] = {}
     for wanted in _STRIPS:
         for cell, repeats in zip(cells, raw.cells().values(), strict=True):
@@ -104,7 +104,7 @@ def _drawable(raw: RawRun, cells: Sequence[CellSummary]) -> dict[str, list[tuple
 
 
 def _lives(repeat: Repeat) -> list[Life]:
-    """Return the connections of a DAG run, the first to be opened first; none where none was seen."""
+    """Return the connections of a DAG run in the order of their opening; empty if none was seen."""
     if repeat.record is None or not repeat.samples:
         return []
     inside = in_window(repeat.record)
@@ -143,7 +143,7 @@ def _stroke(life: Life, x: Axis, y: float) -> str:
 
 
 def _by_process(lives: Iterable[Life]) -> Iterator[tuple[str, list[tuple[int, Life]]]]:
-    """Yield each worker process with its connections and their lanes, the first to open one first."""
+    """Yield each worker process with its connections and their lanes, in the order of their first opening."""
     owned: dict[str, list[Life]] = {}
     unowned: list[Life] = []
     for life in lives:

@@ -1,4 +1,4 @@
-"""What the figures cannot say: the run's own limits first, then those of the method."""
+"""What the figures cannot show: first the limits of this run, then those of the method."""
 
 from collections.abc import Iterator
 from statistics import median
@@ -11,7 +11,7 @@ from rig.report import phrases
 
 
 def limitations(summary: Summary) -> list[str]:
-    """Return one plain sentence or two for each limit."""
+    """Return one or two plain sentences for each limit."""
     return [*_sampling(summary), *_probe(summary), *_slots(summary), *_repeats(summary), *summary.unsaid,
             *_bounds(summary), *_members(summary), *_retries(summary), *METHOD]
 

@@ -1,4 +1,4 @@
-"""The page of a comparison of loads: throughput against latency, connections against rate, and each cell's knee."""
+"""The page of a comparison of loads: throughput and latency, connections, and each cell's highest rate that holds."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ DASHES = {"LocalExecutor": "", "CeleryExecutor": "6,3"}
 
 
 def report(folder: Path) -> tuple[dict[str, Any], str]:
-    """Return a comparison's summary and its page. Raises BadInput where the folder cannot be read."""
+    """Return a comparison's summary and its page. Raises BadInput if the folder cannot be read."""
     found = summarise(folder)
     page: str = templates().get_template("load_comparison.html.j2").render(
         summary=found, headline=headline(found), found=panels(found), bounds=list(bounds(found)), **own_files())
@@ -26,9 +26,9 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Return, for each cell, its steps, the rate that ``holds`` and what it came to in the long test.
+    """Return, for each cell, its steps, the rate that ``holds`` and the figures of the long test at that rate.
 
-    Before its long test a cell's rate is that of its steps.
+    Before its long test, a cell's rate is the one from its steps.
     """
     record, tests = records.read_comparison(folder), records.read_tests(folder)
     cells = []
@@ -48,7 +48,7 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 
 def headline(found: dict[str, Any]) -> str:
-    """Return the lowest and the highest rate that held on each executor, in a sentence."""
+    """Return a sentence with the lowest and the highest rate that held on each executor."""
     searched = [cell for cell in found["cells"] if cell["knee"]]
     parts = [f"{name} {_range([cell['holds'] for cell in searched if cell['executor'] == name])}"
              for name in DASHES if any(cell["executor"] == name for cell in searched)]
@@ -62,7 +62,7 @@ def _range(rates: list[float | None]) -> str:
 
 
 def panels(found: dict[str, Any]) -> list[Panel]:
-    """Return the charts; each cell is a line, a point for each rate that it was driven at."""
+    """Return the charts: a line for each cell, with a point for each rate that it was driven at."""
     return [_panel(title, y, unit, found) for title, y, unit in (
         ("Latency against rate: run, 95th percentile, of fewer than 20 runs the maximum", "run_tail", "seconds"),
         ("Latency against rate: queued, 95th percentile, of fewer than 20 runs the maximum", "queued_tail", "seconds"),

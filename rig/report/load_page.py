@@ -1,4 +1,4 @@
-"""The page of a load test: response times and connections on one time axis, from the test's folder alone."""
+"""The page of a load test: response times and connections on one time axis, made only from the test's folder."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ Points = list[tuple[float, float | None]]
 
 
 def report(folder: Path) -> tuple[dict[str, Any], str]:
-    """Return a test's summary and its page. Raises BadInput where the folder cannot be read."""
+    """Return a test's summary and its page. Raises BadInput if the folder cannot be read."""
     found = summary.summarise(folder)
     test, runs = records.read_test(folder), records.read_runs(folder)
     series = counted(records.read_series(folder))
@@ -36,7 +36,7 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def headline(found: dict[str, Any]) -> str:
-    """Return what the test came to, in a sentence."""
+    """Return the test's result in one sentence."""
     outcome = found["outcome"]
     return (f"{outcome['succeeded']} of {phrases.plural(outcome['arrivals'], 'DAG run')} succeeded, and Neo4j accepted "
             f"{phrases.at_least(outcome['connections_opened'], outcome['connections_lower_bound'])} connections.")
@@ -76,7 +76,7 @@ def numbers(found: dict[str, Any]) -> list[Figure]:
 
 
 def _tail(latency: Mapping[str, Any], hue: str, what: str) -> Figure:
-    """Return the 95th percentile; of values too few for one the maximum, called so."""
+    """Return the 95th percentile; for too few values, the maximum, labelled as such."""
     few = latency["p95"] is None
     return Figure(phrases.number(latency["highest" if few else "p95"]), hue, f"{what}, {'at most' if few else 'p95'}",
                   f"median {phrases.number(latency['median'])}")
@@ -114,7 +114,7 @@ def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadS
 
 
 def opened_per_second(series: Sequence[LoadSample]) -> Points:
-    """Return what was opened per second over the WINDOW before each sample, None where it was not counted."""
+    """Return how many connections were opened per second over the WINDOW before each sample; None if not counted."""
     points, first = [], 0
     for number, sample in enumerate(series):
         while sample.t - series[first].t > WINDOW:
@@ -135,7 +135,7 @@ def _rates(test: LoadTestRecord) -> Points:
 
 
 class _Series(NamedTuple):
-    """Values over time, None where there is none."""
+    """Values over time; None where a value is missing."""
 
     name: str
     hue: str
@@ -158,13 +158,13 @@ def _dots_panel(title: str, unit: str, x: Axis, series: Sequence[_Series]) -> Pa
 
 
 def _vertical(title: str, unit: str, series: Sequence[_Series]) -> tuple[Axis, str]:
-    """Return the axis of the values, and the panel in words."""
+    """Return the axis of the values, and a description of the panel."""
     highest = max((value for one in series for _, value in one.points if value is not None), default=None)
     return plot.from_zero(highest or 0.0, unit, room=1.1), f"{title}: at most {phrases.number(highest)} {unit}"
 
 
 def _unbroken(points: Points) -> Iterator[list[tuple[float, float]]]:
-    """Yield the stretches in which each point has a value."""
+    """Yield the parts in which every point has a value."""
     stretch: list[tuple[float, float]] = []
     for moment, value in points:
         if value is not None:

@@ -1,4 +1,4 @@
-"""What a load test came to, in a few lines for the terminal."""
+"""The result of a load test in a few lines for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from rig.report import phrases
 
 
 def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
-    """Return the lines of a test's summary."""
+    """Return the lines for a test's summary."""
     outcome = summary["outcome"]
     run, queued = outcome["latencies"]["run"], outcome["latencies"]["queued"]
     lower = outcome["connections_lower_bound"]
@@ -40,7 +40,7 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _tail(latency: Mapping[str, Any]) -> str:
-    """Return the 95th percentile; of values too few for one the maximum, called so."""
+    """Return the 95th percentile; for too few values, the maximum, labelled as such."""
     return f"at most {_seconds(latency['highest'])}" if latency["p95"] is None else f"p95 {_seconds(latency['p95'])}"
 
 

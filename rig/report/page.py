@@ -1,4 +1,4 @@
-"""The page: what the template needs, and the template."""
+"""The page of a comparison: the values for the template, and the template itself."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from rig.report.verdicts import Verdict, verdict
 
 _TEMPLATES = Path(__file__).parent / "templates"
 PRICE = BY_NAME["idle_connection_seconds_kept"]
-"""What a connection costs while nobody uses it: shown beside what was opened, wherever that is."""
+"""The cost of a connection while nobody uses it. It is shown beside the connections opened, everywhere."""
 
 _MAIN = ("connections_opened", "connections_peak", "connections_idle_peak", "connections_idle",
          PRICE.name, "connections_left_5s", "connections_left_30s", "first_result_seconds", "scheduled_seconds",
@@ -40,7 +40,7 @@ _BETWEEN: Mapping[Between, str] = {
 
 
 class Pair(NamedTuple):
-    """Two cells and what became of each metric between them."""
+    """Two cells, and the contrast of each metric between them."""
 
     baseline: Side
     contender: Side
@@ -64,7 +64,7 @@ class Bar(NamedTuple):
 
 
 def html(raw: RawRun, summary: Summary) -> str:
-    """Return the whole page: styles, script and drawings are in it, and nothing is loaded."""
+    """Return the whole page. It contains its styles, script and drawings, and loads nothing."""
     drawn = charts.drawn(raw, summary.cells)
     times = task_time.task_times(raw, summary.cells)
     not_run = Counter(run.reason for run in summary.failures if not run.was_run)
@@ -90,7 +90,7 @@ def html(raw: RawRun, summary: Summary) -> str:
 
 
 def templates() -> Environment:
-    """Return the templates with the filters that they use."""
+    """Return the templates, with the filters that they use."""
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters.update({
@@ -104,17 +104,17 @@ def templates() -> Environment:
 
 
 def own_files() -> dict[str, Markup]:
-    """Return what every page has in itself: its style, and the script that says values under the pointer."""
+    """Return what every page contains: its style, and the script that shows values under the pointer."""
     return {"style": _file("style.css"), "script": _file("hover.js")}
 
 
 def _file(name: str) -> Markup:
-    # Unescaped: a file of this package, never what a run recorded.
+    # Unescaped, because it is a file of this package and never recorded data.
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704
 
 
 def _bars(cells: Sequence[CellSummary]) -> list[Bar]:
-    """Return the cells, those that run the same beside each other, with the lengths of their bars."""
+    """Return the cells with the lengths of their bars; cells that run the same are beside each other."""
     order = list(dict.fromkeys(map(phrases.variant, cells)))
     longest = [max((cell.metrics[name].median or 0 for cell in cells), default=0) or 1
                for name in ("connections_opened", PRICE.name)]
@@ -124,7 +124,7 @@ def _bars(cells: Sequence[CellSummary]) -> list[Bar]:
 
 
 def _variants(cells: Sequence[CellSummary]) -> list[CellSummary]:
-    """Return one cell for each thing that was run, for the legends."""
+    """Return one cell for each variant that was run, for the legends."""
     found: dict[str, CellSummary] = {}
     for cell in cells:
         found.setdefault(phrases.variant(cell), cell)
@@ -138,7 +138,7 @@ def _range(shares: Sequence[float]) -> str:
 
 
 def _contrasts(summary: Summary) -> Iterator[Contrasts]:
-    """Yield the contrasts between patterns and between executors, those of one pair of cells together."""
+    """Yield the contrasts between patterns and between executors, grouped by pair of cells."""
     cells = {side(cell): cell for cell in summary.cells}
     for between, title in _BETWEEN.items():
         pairs: dict[tuple[Side, Side], dict[str, Verdict]] = {}
@@ -155,7 +155,7 @@ def _verdict(one: Contrast, cells: Mapping[Side, CellSummary]) -> Verdict:
 
 
 def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the environment's leaves with their paths."""
+    """Yield the values in the environment's record, with their paths."""
     for key, item in value.items():
         if isinstance(item, Mapping):
             yield from _flat(item, f"{path}{key} · ")

@@ -1,4 +1,4 @@
-"""How figures and cells are put into words, the same on the page and in the terminal."""
+"""The wording of figures and cells, the same on the page and in the terminal."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ _GLYPHS = {"LocalExecutor": "●", "CeleryExecutor": "▲"}
 
 
 def number(value: Number | None) -> str:
-    """Return three digits that say something: ``1,234``, ``27.5``, ``0.131``; a dash for None."""
+    """Return a number with three significant digits: ``1,234``, ``27.5``, ``0.131``; a dash for None."""
     if value is None:
         return NOTHING
     if value == int(value) or abs(value) >= 100:
@@ -26,19 +26,19 @@ def number(value: Number | None) -> str:
 
 
 def signed(value: Number | None) -> str:
-    """Return a difference with its sign, in typographic minus."""
+    """Return a difference with its sign, with a typographic minus."""
     if value is None:
         return NOTHING
     return f"{'+' if value > 0 else _MINUS if value < 0 else ''}{number(abs(value))}"
 
 
 def median(metric: MetricSummary) -> str:
-    """Return a metric's median, as "≥ n" where only a lower bound is known."""
+    """Return a metric's median, as "≥ n" if only a lower bound is known."""
     return bound(metric.median, metric.lower_bound)
 
 
 def bound(value: Number | None, lower_bound: bool) -> str:
-    """Return a value, as "≥ n" where only a lower bound is known."""
+    """Return a value, as "≥ n" if only a lower bound is known."""
     return f"≥ {number(value)}" if lower_bound and value is not None else number(value)
 
 
@@ -53,7 +53,7 @@ def latency(figures: Mapping[str, Any]) -> str:
 
 
 def at_least(value: Number | None, lower_bound: bool) -> str:
-    """Return a value for a sentence, as "at least n" where only a lower bound is known."""
+    """Return a value for a sentence, as "at least n" if only a lower bound is known."""
     return bound(value, lower_bound).replace("≥", "at least")
 
 
@@ -63,7 +63,7 @@ def others(dag_runs: Iterable[DagRunSummary]) -> int:
 
 
 def interval(ends: Interval | None) -> str:
-    """Return an interval in brackets, nothing where there is none."""
+    """Return an interval in brackets; empty if there is none."""
     return "" if ends is None else f"[{number(ends[0])}, {number(ends[1])}]"
 
 
@@ -73,12 +73,12 @@ def percent(share: float | None) -> str:
 
 
 def direction(better: str | None) -> str:
-    """Return which direction is the good one."""
+    """Return the good direction, in words."""
     return {"lower": "lower is better", "higher": "higher is better"}.get(better or "", "neither is better")
 
 
 def variant(cell: Side) -> str:
-    """Return what a cell runs, without its executor."""
+    """Return a cell's variant, without its executor."""
     more = [*([] if cell.relay == "none" else [_RELAYS[cell.relay]]), *(["warm"] if cell.warm else []),
             *([] if cell.driver == "sync" else ["async"]), *(["control"] if cell.control else [])]
     return f"{cell.pattern} ({', '.join(more)})" if more else cell.pattern
@@ -95,12 +95,12 @@ def label(cell: Side) -> str:
 
 
 def hue(cell: Side) -> str:
-    """Return the name of the pattern's colour: the pattern is the hue on the whole page."""
+    """Return the name of the pattern's colour, which is the same on the whole page."""
     return cell.pattern if cell.pattern in PATTERNS else "other"
 
 
 def stroke(cell: Side) -> str:
-    """Return the name of the line's dash: what tells cells of one hue apart in a chart."""
+    """Return the name of the line's dash pattern, which distinguishes cells of the same hue in a chart."""
     return "-".join([cell.relay, *(["warm"] if cell.warm else []), *([] if cell.driver == "sync" else ["async"])])
 
 

@@ -1,7 +1,7 @@
 """The pictures of the documentation, made from a run's folder: ``python -m rig.report.pictures RUN [FOLDER]``.
 
-``lifelines.svg`` is the first picture of the report, with the headline, in light colours: a file of its own that a page
-of text can show.
+``lifelines.svg`` is the first picture of the report with the headline, in light colours. It is a separate file that a
+text page can show.
 """
 
 import re
@@ -25,7 +25,7 @@ _FIRST, _TITLE, _AXIS = 76, 42, 52        # heights in pixels: above the strips,
 
 
 def write(run: Path, folder: Path) -> list[Path]:
-    """Write the pictures of a run into a folder and return them. Raises BadInput where the run has none to show."""
+    """Write the pictures of a run into a folder and return their paths. Raises BadInput if the run has none."""
     raw = metrics.load(run)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / LIFELINES, svg(raw, metrics.summary_of(raw)))
@@ -33,7 +33,7 @@ def write(run: Path, folder: Path) -> list[Path]:
 
 
 def svg(raw: RawRun, summary: Summary) -> str:
-    """Return the life of every connection as a drawing that stands alone. Raises BadInput where none was seen."""
+    """Return the life of every connection as a standalone drawing. Raises BadInput if none was seen."""
     picture = lifelines(raw, summary)
     if picture is None:
         raise BadInput(f"{raw.record.run} has no connection that could be drawn",
@@ -50,13 +50,13 @@ def svg(raw: RawRun, summary: Summary) -> str:
 
 
 def _light() -> dict[str, str]:
-    """Return the light colours of the pages by their names in the style."""
+    """Return the light colours of the pages, by their names in the style sheet."""
     style = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
     return dict(re.findall(r"--([\w-]+): (#\w+);", style[:style.index("@media")]))
 
 
 def main(arguments: list[str]) -> None:
-    """Write the pictures of a run, named as for ``rig report``, into docs/images or the folder that is given."""
+    """Write the pictures of a run, named as for ``rig report``, into docs/images or the given folder."""
     if len(arguments) not in {1, 2}:
         raise BadInput("expected a run, and a folder if you like", "python -m rig.report.pictures RUN [FOLDER]")
     run, *folder = arguments

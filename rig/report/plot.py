@@ -1,7 +1,7 @@
 """Charts as the templates draw them: geometry in thousandths of the plot, ticks in percent, and no colours.
 
-The page stretches a plot to the width that there is; strokes and texts keep their size, because strokes do not scale
-and texts are not part of the drawing. The style gives the colours, so that light, dark and print need no script.
+The page stretches a plot to the available width. Strokes and texts keep their size, because strokes do not scale and
+texts are not part of the drawing. The style sheet gives the colours, so light mode, dark mode and print need no script.
 """
 
 import math
@@ -17,14 +17,14 @@ _STEPS = (1, 2, 2.5, 5, 10)
 
 
 class Tick(NamedTuple):
-    """A mark of an axis: ``at`` is its place in percent of the axis."""
+    """A mark on an axis: ``at`` is its position in percent of the axis."""
 
     at: float
     text: str
 
 
 class Axis(NamedTuple):
-    """A linear axis from ``low`` to ``high``, or a logarithmic one; ``title`` has the unit."""
+    """A linear axis from ``low`` to ``high``, or a logarithmic one. ``title`` contains the unit."""
 
     low: float
     high: float
@@ -32,20 +32,20 @@ class Axis(NamedTuple):
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Return the place of a value on the axis, 0 to 1."""
+        """Return the position of a value on the axis, 0 to 1."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     @property
     def ticks(self) -> list[Tick]:
-        """Return some round values of the axis with their places."""
+        """Return some round values on the axis, with their positions."""
         values = _powers(self.low, self.high) if self.log else _round_values(self.low, self.high)
         return [Tick(round(100 * self.at(value), 2), _tick_text(value)) for value in values]
 
 
 class Line(NamedTuple):
-    """A line of a chart: ``path`` is SVG's, ``area`` the path of a shape to fill, ``name`` what its value is of."""
+    """A line of a chart: ``path`` is in SVG, ``area`` is the path of a shape to fill, ``name`` is its label."""
 
     name: str
     hue: str
@@ -56,7 +56,7 @@ class Line(NamedTuple):
 
 
 class Dots(NamedTuple):
-    """The points of a chart that belong together."""
+    """The points of one series in a chart."""
 
     name: str
     hue: str
@@ -64,7 +64,7 @@ class Dots(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One small chart; ``is_empty`` where nothing was measured."""
+    """One small chart. ``is_empty`` if nothing was measured."""
 
     title: str
     description: str
@@ -82,19 +82,19 @@ class Panel(NamedTuple):
 
 
 def from_zero(highest: float, title: str, *, room: float = 1.06) -> Axis:
-    """Return an axis from 0 to somewhat above the highest value; to 1 where none is above 0."""
+    """Return an axis from 0 to slightly above the highest value; to 1 if no value is above 0."""
     return Axis(0.0, (highest if highest > 0 else 1.0) * room, title)
 
 
 def of_powers(values: Iterable[float], title: str) -> Axis:
-    """Return a logarithmic axis around some positive values."""
+    """Return a logarithmic axis that includes the given positive values."""
     known = [value for value in values if value > 0]
     low, high = min(known, default=1.0), max(known, default=10.0)
     return Axis(low / 1.25, high * 1.25, title, log=True)
 
 
 def steps(points: Iterable[tuple[float, float]], x: Axis, y: Axis) -> str:
-    """Return the path of values that hold until the next one: a slope would show values that nobody saw."""
+    """Return the path of values that hold until the next one. A slope would show values that nobody saw."""
     parts: list[str] = []
     last: tuple[int, int] | None = None
     for across, up in _places(points, x, y):
@@ -114,7 +114,7 @@ def under(upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, flo
 
 
 def straight(points: Iterable[tuple[float, float | None]], x: Axis, y: Axis) -> str:
-    """Return the path through some points, interrupted where there is no value."""
+    """Return the path through the points, interrupted where a value is missing."""
     parts: list[str] = []
     drawing = False
     for across, value in points:
@@ -127,7 +127,7 @@ def straight(points: Iterable[tuple[float, float | None]], x: Axis, y: Axis) -> 
 
 
 def dots(points: Iterable[tuple[float, float]], x: Axis, y: Axis) -> str:
-    """Return the path of some dots: strokes of no length, which round ends make visible."""
+    """Return the path of dots: strokes of zero length, which round line ends make visible."""
     return "".join(f"M{across} {up}h0" for across, up in _places(points, x, y))
 
 
@@ -155,7 +155,7 @@ def _joined(places: Iterable[tuple[int, int]]) -> str:
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Return four to seven round values between two others."""
+    """Return four to seven round values between two numbers."""
     magnitude = 10.0 ** math.floor(math.log10((high - low) / 4))
     step = next(size * magnitude for size in _STEPS if (high - low) / (size * magnitude) <= 6)
     first = math.ceil(low / step)
@@ -163,7 +163,7 @@ def _round_values(low: float, high: float) -> list[float]:
 
 
 def _powers(low: float, high: float) -> list[float]:
-    """Return powers of ten, and their halves and doubles where there are few."""
+    """Return powers of ten, and their halves and doubles if there are few."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):
         found = [round(factor * 10.0 ** exponent, 9) for exponent in exponents for factor in factors]

@@ -1,4 +1,4 @@
-"""Where the time of a task goes, from the raw files: Airflow's moments and the task's own row."""
+"""Where the time of a task goes, from the raw files: Airflow's times and the task's own row."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import mean
@@ -8,7 +8,7 @@ from rig.metrics.model import CellSummary
 from rig.metrics.raw import RawRun, Repeat
 from rig.records import TaskRecord
 
-# What a task does, in order: the style's name of the part, and what it is.
+# The parts of a task, in order: the part's name in the style sheet, and its description.
 PARTS: Mapping[str, str] = {
     "start": "Airflow starts the task: its process, its imports, the DAG file",
     "first": "the first result: driver, connection, login, query",
@@ -20,7 +20,7 @@ DATABASE = ("first", "later")
 
 
 class Part(NamedTuple):
-    """A part of a task's time: seconds in the mean, and where it lies in percent of the longest cell's."""
+    """A part of a task's time: mean seconds, and its position in percent of the longest cell's."""
 
     name: str
     seconds: float
@@ -29,7 +29,7 @@ class Part(NamedTuple):
 
 
 class TaskTime(NamedTuple):
-    """The parts of a cell's tasks. ``database`` is the share of 1 that calls of the database take."""
+    """The parts of a cell's tasks. ``database`` is the share of 1 that the database calls take."""
 
     cell: CellSummary
     parts: Sequence[Part]
@@ -38,7 +38,7 @@ class TaskTime(NamedTuple):
 
 
 def task_times(raw: RawRun, cells: Sequence[CellSummary]) -> list[TaskTime]:
-    """Return the mean task of each cell that has whole rows. ``cells`` are the summary's."""
+    """Return the mean task of each cell that has complete rows. ``cells`` are the summary's."""
     means = [(cell, _means(repeats)) for cell, repeats in zip(cells, raw.cells().values(), strict=True)]
     longest = max((sum(found.values()) for _, found in means), default=0) or 1
     return [_task_time(cell, found, longest) for cell, found in means if found]
@@ -55,14 +55,14 @@ def _task_time(cell: CellSummary, found: Mapping[str, float], longest: float) ->
 
 
 def _means(repeats: Iterable[Repeat]) -> dict[str, float]:
-    """Return the mean of each part over all tasks that succeeded, nothing where no task has them all."""
+    """Return the mean of each part over all tasks that succeeded; empty if no task has all parts."""
     tasks = [parts for repeat in repeats for task in repeat.tasks if task.state == "success"
              for parts in _parts(task, repeat.cell.hold)]
     return {name: mean(parts[name] for parts in tasks) for name in PARTS} if tasks else {}
 
 
 def _parts(task: TaskRecord, hold: float) -> Iterator[dict[str, float]]:
-    """Yield a task's parts; none where a moment is missing. A part is never less than nothing: clocks differ a bit."""
+    """Yield a task's parts; none if a time is missing. A part is never negative: clocks differ a little."""
     row: Mapping[str, Any] = task.row or {}
     if task.started_at is None or task.ended_at is None or row.get("started") is None or row.get("ended") is None:
         return

@@ -14,7 +14,7 @@ _SHOWN = {"connections_opened": "opened", "connections_idle_peak": "idle\npeak",
 
 
 def table(summary: Summary) -> Table:
-    """Return a row for each cell: the medians of the main metrics, and what became of the tasks."""
+    """Return a row for each cell: the medians of the main metrics, and the outcome of its tasks."""
     made = Table(title=Text(headline.headline(summary)), title_justify="left", title_style="bold",
                  caption=Text(f"run {summary.run}, profile {summary.profile}, {summary.status}; medians over DAG runs; "
                               "connections as the server saw them; makespan in s" + _others(summary)),
@@ -35,7 +35,7 @@ def _others(summary: Summary) -> str:
 
 
 def _row(cell: CellSummary) -> list[Text]:
-    # Text, not markup: a pattern's name must not be read as a style.
+    # As Text, not markup: a pattern's name must not be read as a style.
     figures = [phrases.median(cell.metrics[name]) for name in _SHOWN]
     tasks = cell.tasks * cell.repeats
     return [Text(cell.executor.removesuffix("Executor")), Text(_pattern(cell)), *map(Text, figures),

@@ -1,4 +1,4 @@
-"""What a contrast lets one say, in words: lower, higher, no difference larger than so much, or too noisy to say."""
+"""The verdict of a contrast in words: lower, higher, no difference larger than a share, or too noisy to say."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from rig.report import phrases
 
 
 class Verdict(NamedTuple):
-    """The words, the figures behind them, and whether it is ``good``, ``bad`` or neither."""
+    """The words, the figures behind them, and whether this is ``good``, ``bad`` or neither."""
 
     words: str
     figures: str
@@ -19,7 +19,7 @@ class Verdict(NamedTuple):
 def verdict(contrast: Contrast, baseline: Sequence[Number | None], contender: Sequence[Number | None]) -> Verdict:
     """Return the verdict of a contrast. The values are those of both cells' repeats.
 
-    Where there are too few repeats for an interval it says what all of them have in common, and no more.
+    If there are too few repeats for an interval, it only says what all of them have in common.
     """
     before, after = ([value for value in values if value is not None] for values in (baseline, contender))
     figures = f"{phrases.number(contrast.baseline_median)} → {phrases.number(contrast.contender_median)}"
@@ -37,7 +37,7 @@ def _in_words(contrast: Contrast) -> str:
 
 
 def _by_repeats(before: Sequence[Number], after: Sequence[Number]) -> str:
-    """Return what the repeats have in common: of three, one equal pair in ten has that by chance."""
+    """Return what the repeats have in common. With three, one equal pair in ten has that by chance."""
     repeats = min(len(before), len(after))
     of = f"in all {repeats} repeats" if repeats > 1 else "in one repeat"
     if max(after) < min(before):

@@ -1,4 +1,4 @@
-"""Airflow's services and its configuration: equal on both executors but for the executor itself."""
+"""Airflow's services and their configuration, which is the same on both executors except for the executor itself."""
 
 import json
 import sys
@@ -28,11 +28,10 @@ Health = Mapping[str, Mapping[str, str | None]]
 
 
 def environment(settings: Settings, state: StackState, home: Path) -> dict[str, str]:
-    """Return Airflow's configuration for every process; the executor is not in it.
+    """Return Airflow's configuration for every process, without the executor.
 
-    Slots are equal on both executors, and nothing else is the limit: see the fairness traps in
-    docs/method.md. ``core.parallelism`` is what LocalExecutor takes it for, its number of processes;
-    CeleryExecutor's scheduler has its own.
+    Slots are the same on both executors, and nothing else is the limit: see the fairness traps in docs/method.md. For
+    LocalExecutor, ``core.parallelism`` is its number of processes; CeleryExecutor's scheduler has its own value.
     """
     slots, api = str(state.slots), f"http://{reachable(settings.host)}:{state.ports['airflow']}"
     database = postgres.url(state.ports["postgres"], state.secrets.postgres.get_secret_value(), "postgresql+psycopg2")
@@ -56,9 +55,9 @@ def environment(settings: Settings, state: StackState, home: Path) -> dict[str, 
         "CELERY": {
             "BROKER_URL": _broker(state),
             "RESULT_BACKEND": f"db+{database}", "WORKER_CONCURRENCY": slots,
-            # Publishing from a forked pool can hang the scheduler.
+            # Publishing from a forked pool can make the scheduler hang.
             "SYNC_PARALLELISM": "1",
-            # LocalExecutor always copies a task's log to its own output: the worker is told to do the same.
+            # LocalExecutor always copies a task's log to its own output. The worker does the same here.
             "TASK_LOGS_TO_STDOUT": "True",
             "FLOWER_BASIC_AUTH": f"{settings.airflow_username}:{state.secrets.flower.get_secret_value()}",
         },
@@ -68,35 +67,35 @@ def environment(settings: Settings, state: StackState, home: Path) -> dict[str, 
 
 
 def parallelism(settings: Settings, slots: int) -> int:
-    """Return how many tasks CeleryExecutor's scheduler hands out, those that wait in Redis included.
+    """Return how many tasks CeleryExecutor's scheduler hands out, including those that wait in Redis.
 
-    With no more than the workers' slots, one that gets free stays so until the scheduler has looked again. Twice
-    as many is the ratio of Airflow's own defaults, 32 to 16. LocalExecutor counts nothing that it hands out.
+    If this equals the workers' slots, a slot that becomes free stays free until the scheduler looks again. Twice as
+    many is the ratio of Airflow's own defaults, 32 to 16. LocalExecutor does not count the tasks that it hands out.
     """
     return settings.parallelism or 2 * slots
 
 
 def of_scheduler(settings: Settings, state: StackState) -> dict[str, str]:
-    """Return what the scheduler's configuration has on CeleryExecutor and that of other processes has not."""
+    """Return the variables that only the scheduler has on CeleryExecutor."""
     if state.executor != "CeleryExecutor":
         return {}
     return {"AIRFLOW__CORE__PARALLELISM": str(parallelism(settings, state.slots))}
 
 
 def prepare(home: Path, settings: Settings, state: StackState) -> None:
-    """Make Airflow's folder, with the password of its one user in a private file."""
+    """Create Airflow's folder, with the password of its only user in a private file."""
     home.mkdir(parents=True, exist_ok=True)
     write_private(home / PASSWORDS_FILE,
                   json.dumps({settings.airflow_username: state.secrets.airflow.get_secret_value()}))
 
 
 def migration(env: Mapping[str, str], home: Path) -> Service:
-    """Return the program that makes the metadata tables; it ends by itself."""
+    """Return the program that creates the metadata tables; it ends by itself."""
     return Service(name="airflow-init", command=[COMMAND, "db", "migrate"], env=env, cwd=home, check=lambda: None)
 
 
 def api_server(env: Mapping[str, str], home: Path, api: AirflowApi) -> Service:
-    """Return the API server, with its web pages."""
+    """Return the API server, which also serves the web pages."""
     return Service(name="airflow-apiserver", command=[COMMAND, "api-server"], env=env, cwd=home,
                    check=lambda: _problem(api, lambda health: None if health["metadatabase"]["status"] == "healthy"
                                           else "its database is not healthy"),
@@ -104,32 +103,32 @@ def api_server(env: Mapping[str, str], home: Path, api: AirflowApi) -> Service:
 
 
 def dag_processor(env: Mapping[str, str], home: Path, api: AirflowApi) -> Service:
-    """Return the DAG processor; ready when every DAG of the project is there and none failed to import."""
+    """Return the DAG processor. It is ready when every DAG of the project is there and none failed to import."""
     def check() -> str | None:
         return _problem(api, lambda health: _unhealthy(health, "dag_processor") or _dags_missing(api))
     return Service(name="airflow-dag-processor", command=[COMMAND, "dag-processor"], env=env, cwd=home, check=check)
 
 
 def scheduler(env: Mapping[str, str], home: Path, api: AirflowApi, executor: Executor, *, since: float) -> Service:
-    """Return the scheduler on an executor; ready when it has a heartbeat later than ``since``.
+    """Return the scheduler on an executor. It is ready when it has a heartbeat later than ``since``.
 
-    That is the moment of its start: a heartbeat of the scheduler before it counts for nothing.
+    ``since`` is the moment of its start, because a heartbeat of an earlier scheduler does not count.
     """
-    # Without the option LocalExecutor brings a log server with it, on a fixed port of every interface.
+    # Without this option, LocalExecutor starts a log server on a fixed port of every interface.
     return Service(name="airflow-scheduler", command=[COMMAND, "scheduler", "--skip-serve-logs"], cwd=home,
                    env={**env, "AIRFLOW__CORE__EXECUTOR": executor},
                    check=lambda: _problem(api, lambda health: _no_heartbeat(health, since)))
 
 
 def worker(env: Mapping[str, str], home: Path, state: StackState) -> Service:
-    """Return the Celery worker; ready when it takes what is put into its queue."""
+    """Return the Celery worker. It is ready when it takes what is put into its queue."""
     return Service(name="airflow-worker", command=[COMMAND, "celery", "worker", "--skip-serve-logs"], cwd=home,
                    env={**env, "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"},
                    check=lambda: worker_finding(state).problem)
 
 
 def flower(env: Mapping[str, str], home: Path, settings: Settings, state: StackState) -> Service:
-    """Return Flower; ready when its health check answers."""
+    """Return Flower. It is ready when its health check answers."""
     port = state.ports["flower"]
     url = f"http://{reachable(settings.host)}:{port}"
     return Service(name="flower", cwd=home, url=url, env={**env, "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"},
@@ -142,13 +141,13 @@ def _broker(state: StackState) -> str:
 
 
 def api(settings: Settings, state: StackState) -> AirflowApi:
-    """Return the API of a stack of ours, logged in as its user."""
+    """Return the API of one of the rig's own stacks, logged in as its user."""
     return AirflowApi(f"http://{reachable(settings.host)}:{state.ports['airflow']}", settings.airflow_username,
                       state.secrets.airflow)
 
 
 def reachable(host: str) -> str:
-    """Return the address at which this machine reaches what listens on ``host``."""
+    """Return the address at which this machine reaches a server that listens on ``host``."""
     return "127.0.0.1" if host in {"0.0.0.0", "::"} else host     # noqa: S104 - only where the user said so
 
 
@@ -179,7 +178,7 @@ def _dags_missing(api: AirflowApi) -> str | None:
 
 
 def worker_finding(state: StackState) -> Finding:
-    """Return whether the stack's Celery worker takes what is put into its queue: one that answers may not."""
+    """Return whether the stack's Celery worker takes what is put into its queue. A worker may answer and not do so."""
     with takes_tasks.app_of(_broker(state), BROKER_SECONDS) as app:
         try:
             return takes_tasks.examine(app)

@@ -1,4 +1,4 @@
-"""Asking all services of a stack whether they serve: the answer comes in time, and names what is really wrong."""
+"""Asks all services of a stack whether they serve. The answer comes in time, and names the real cause."""
 
 import threading
 import time
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from rig.errors import RigError
 from rig.stack.service import Check
 
-WITHIN = 10.0           # seconds: a stopped service accepts a connection and then says nothing
-# Whom a service's check has to ask on its way. Where that one does not serve, nobody knows how the service is.
+WITHIN = 10.0           # seconds; a stopped service accepts a connection and then does not answer
+# The services that another service's check must ask first. If one of these does not serve, the other's state is
+# unknown.
 THROUGH: Mapping[str, str] = {
     "airflow-apiserver": "postgres", "airflow-dag-processor": "airflow-apiserver",
     "airflow-scheduler": "airflow-apiserver", "airflow-worker": "redis"}
@@ -16,13 +17,13 @@ THROUGH: Mapping[str, str] = {
 
 def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = None, within: float = WITHIN,
              ) -> dict[str, str | None]:
-    """Return each service's problem, None where it serves, after ``within`` seconds at the latest.
+    """Return each service's problem, None if it serves, after at most ``within`` seconds.
 
-    ``ended`` has the services that are not asked, with their problems. A service that can only be asked through one
-    that does not serve is not called ill for it: its problem is that it is not known.
+    ``ended`` has the services that are not asked, with their problems. If a service can only be asked through one that
+    does not serve, it is not reported as ill: its problem is that its state is not known.
     """
     found: dict[str, str | None] = {**dict.fromkeys(checks, f"no answer within {within:g} s"), **(ended or {})}
-    # Daemons: the program may end while one of them still waits for a service that is stopped.
+    # Daemons: the program may end while one of them still waits for a stopped service.
     threads = [threading.Thread(target=_ask, args=(name, check, found), daemon=True)
                for name, check in checks.items() if name not in (ended or {})]
     until = time.monotonic() + within
@@ -30,7 +31,7 @@ def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = N
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    told = dict(found)      # one that answers from now on is too late
+    told = dict(found)      # answers from now on are too late
     return {name: _not_known(name, told) or problem if problem and name not in (ended or {}) else problem
             for name, problem in told.items()}
 
@@ -43,7 +44,7 @@ def _ask(name: str, check: Check, found: dict[str, str | None]) -> None:
 
 
 def _not_known(name: str, problems: Mapping[str, str | None]) -> str | None:
-    """Return which service keeps this one from being asked, the first in the chain."""
+    """Return which service prevents this one from being asked: the first in the chain."""
     cause, at = None, THROUGH.get(name)
     while at is not None:
         cause = at if problems.get(at) else cause

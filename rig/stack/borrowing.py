@@ -1,4 +1,4 @@
-"""A stack for as long as something needs it: the one that is up, left as it was found, or one of its own."""
+"""A stack for as long as something needs it: the running one, left as it was found, or a new one."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from rig.stack.state import StackState
 
 @dataclass(frozen=True)
 class Start:
-    """How a stack is brought up where none runs; ``slots`` is the number of tasks at once."""
+    """How a stack is started if none is running. ``slots`` is the number of concurrent tasks."""
 
     executor: Executor
     relay: Relay
@@ -23,7 +23,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a stack that runs already must have. None: any will do."""
+    """What a running stack must have. None means that any value will do."""
 
     dags: Collection[str]
     executor: Executor | None = None
@@ -33,11 +33,11 @@ class Needs:
 
 @contextmanager
 def borrowed(stack: Stack, start: Start, needs: Needs) -> Iterator[StackState]:
-    """Use the stack that the user has up and leave it as it was, or bring one up for as long as the block takes.
+    """Use the user's running stack and leave it as it was, or start a stack for the duration of the block.
 
-    The state that the block gets has a ``keeper`` where the stack was brought up for it. Raises BadInput where the
-    running stack is not as needed or has DAG runs in progress, ServiceDied where a service of it has ended, and what
-    the start of a stack raises.
+    The state that the block gets has a ``keeper`` if the stack was started for it. Raises BadInput if the running stack
+    is not as needed or has DAG runs in progress, ServiceDied if one of its services has ended, and the errors of a
+    stack's start.
     """
     if not stack.is_there() or stack.state().keeper is not None:
         state = stack.up(start.executor, slots=start.slots, relay=start.relay, keeper=processes.this_process())
@@ -80,8 +80,8 @@ def _require_ready(stack: Stack, state: StackState, dags: Collection[str]) -> No
 
 
 def _give_back(stack: Stack, before: StackState) -> None:
-    """Leave the user's stack on the executor that it was found on."""
-    if not stack.is_there():        # taken down meanwhile
+    """Switch the user's stack back to the executor on which it was found."""
+    if not stack.is_there():        # it was taken down meanwhile
         return
     state = stack.state()
     if (state.executor, state.relay, state.exhibit) != (before.executor, before.relay, before.exhibit):

@@ -1,7 +1,7 @@
 """The whole stack as containers: the compose project of this clone, with the interface of the native stack.
 
-Executor, slots and ports are what the engine says of the containers. Only whose comparison the stack belongs
-to is kept in a file of its own.
+Executor, slots and ports are what the engine says about the containers. Only the comparison to which the stack belongs
+is kept in a separate file.
 """
 
 import json
@@ -35,12 +35,12 @@ FILES: Mapping[Executor, Sequence[str]] = {"LocalExecutor": command.LOCAL_FILES,
 SCHEDULER, WORKER, API_SERVER, INIT = "airflow-scheduler", "airflow-worker", "airflow-apiserver", "airflow-init"
 DRIVER_HOST = "worker-driver"
 QUEUE = "redis-data"                    # Redis' volume
-DRIVER_ADDRESS = "127.0.0.1:7688"       # where the file has it listen
+DRIVER_ADDRESS = "127.0.0.1:7688"       # the address on which the compose file makes it listen
 OF_EXECUTOR = ("redis", SCHEDULER, WORKER, "flower", DRIVER_HOST)
 AIRFLOWS_PASSWORD = SecretStr("airflow")    # the documented login of the demo
 CHECK_EVERY = 0.5           # seconds
-ALIVE_FOR = 5.0             # seconds: to ask the engine costs processor time that the tasks need
-STOP_WITHIN = 30            # seconds for what is thrown away anyhow: a worker would wait for its tasks
+ALIVE_FOR = 5.0             # seconds; asking the engine costs processor time that the tasks need
+STOP_WITHIN = 30            # seconds, as nothing of it is kept: a worker would wait for its tasks
 VERSIONS = """
 import json, platform, sys
 from importlib.metadata import PackageNotFoundError, version
@@ -55,7 +55,7 @@ print(json.dumps({"python": platform.python_version(), **{name: found(names[name
 
 
 class Kept(BaseModel):
-    """The comparison that brought the stack up only for itself, and whether the volumes are its own too."""
+    """The comparison that started the stack only for itself, and whether the volumes are also its own."""
 
     keeper: processes.Started
     volumes: bool
@@ -63,7 +63,7 @@ class Kept(BaseModel):
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What the containers of an executor are to be made from."""
+    """What the containers of an executor should be created from."""
 
     executor: Executor
     relay: Relay
@@ -82,7 +82,7 @@ class _Wanted:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The services that are restarted for a switch."""
+        """The services that a switch restarts."""
         if self.executor == "CeleryExecutor":
             return ("redis", SCHEDULER, WORKER, "flower")
         return (SCHEDULER, DRIVER_HOST) if self._has_host else (SCHEDULER,)
@@ -97,20 +97,20 @@ class _Wanted:
 
 
 class ComposeStack:
-    """The compose project of this clone. Its methods are called with the folder's lock held, but for the questions."""
+    """The compose project of this clone. All methods except the questions need the folder's lock."""
 
     def __init__(self, settings: Settings, on_step: OnStep = lambda *_: None) -> None:
         self.settings = settings
         self.folder = settings.data_dir / ".compose"
         self._on_step = on_step
-        self._compose = Compose(command.CELERY_FILES)      # names every service there may be
+        self._compose = Compose(command.CELERY_FILES)      # these files name every possible service
         self._watched: Mapping[str, Container] = {}
         self._alive_until = 0.0
 
     # --- questions -----------------------------------------------------------------------------
 
     def state(self) -> StackState:
-        """Return the state of the running stack. Raises BadInput where none runs."""
+        """Return the state of the running stack. Raises BadInput if none is running."""
         containers = self._containers()
         if SCHEDULER not in containers:
             raise BadInput("no stack is running here", "`rig up --stack compose` starts one")
@@ -124,7 +124,7 @@ class ComposeStack:
         return StackState(
             executor=_executor(env), relay=_relay(env, worker),
             exhibit=drivers.EXHIBIT in worker.get(drivers.IMPORTS, ""),
-            # The same on both executors, as the scheduler's own parallelism is not.
+            # It is the same on both executors; the scheduler's own parallelism is not.
             slots=int(env["AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG"]), ports=published, own_neo4j=own,
             temporary=self.folder,
             secrets=self._secrets(containers), neo4j_database=env["NEO4J_DATABASE"],
@@ -132,11 +132,11 @@ class ComposeStack:
             neo4j_uri=f"bolt://127.0.0.1:{published['neo4j']}" if own else env["NEO4J_URI"])
 
     def is_there(self) -> bool:
-        """Say whether containers of the project are there, whether they run or not."""
+        """Return whether containers of the project exist, running or not."""
         return bool(self._containers())
 
     def dead(self) -> list[str]:
-        """Return the services that have ended by themselves, those that the engine has started again included."""
+        """Return the services that have ended by themselves, including those that the engine has restarted."""
         before = self._watched or self._containers()
         now = {container.id: container for container in command.inspect([item.id for item in before.values()])}
         return [name for name, container in before.items() if name != INIT
@@ -144,7 +144,7 @@ class ComposeStack:
                          and now[container.id].started_at == container.started_at)]
 
     def status(self) -> list[ServiceStatus]:
-        """Ask every service whether it serves; Neo4j not while a comparison counts its connections."""
+        """Ask every service whether it serves. Neo4j is not asked while a comparison counts its connections."""
         state, containers = self.state(), self._containers()
         unasked = {"neo4j"} if state.keeper or lock.is_held(self.settings.data_dir) else set[str]()
         with self.api(state) as api:
@@ -158,7 +158,7 @@ class ComposeStack:
                 for item in shown]
 
     def log_of(self, name: str) -> Path:
-        """Return a file with a service's log. Raises BadInput where there is no such service."""
+        """Return a file with a service's log. Raises BadInput if there is no such service."""
         containers = self._containers()
         if name not in containers:
             raise BadInput(f"there is no service {name!r}", f"there are {', '.join(sorted(containers)) or 'none'}")
@@ -169,20 +169,20 @@ class ComposeStack:
         return log
 
     def api(self, state: StackState) -> AirflowApi:
-        """Return Airflow's API, logged in as the deployment's user."""
+        """Return a client for Airflow's API, logged in as the deployment's user."""
         return airflow.api(self.settings, state)
 
     def versions(self) -> dict[str, str | None]:
-        """Return the versions of what the containers run, as the scheduler's has them, and of Docker."""
+        """Return the versions of what the containers run, from the scheduler's container, and those of Docker."""
         packages = {name: package for name, package in environment.PACKAGES.items() if "wheel" not in name}
         found: dict[str, str | None] = json.loads(
             self._compose.run("exec", "-T", SCHEDULER, "python", "-c", VERSIONS, json.dumps(packages)))
         return {**found, "docker compose": command.compose_version(), "docker engine": command.engine_version()}
 
     def require_alive(self) -> None:
-        """Raise ServiceDied, with what its log says of the reason, for the first service that has ended by itself.
+        """Raise ServiceDied, with the reason from its log, for the first service that has ended by itself.
 
-        What the engine said is believed for some seconds.
+        The engine's answer is reused for some seconds.
         """
         if time.monotonic() < self._alive_until:
             return
@@ -198,7 +198,7 @@ class ComposeStack:
                 raise ServiceDied(f"{name} does not serve: its container is paused", "`docker compose unpause`")
 
     def idle_worker(self) -> str | None:
-        """Ask the first worker; each one's health check asks it too, and has it started again."""
+        """Ask the first worker. Each worker's health check asks it too, and makes the engine restart it."""
         if WORKER not in self._containers():
             return None
         problem, takes_nothing = self._worker_finding()
@@ -208,10 +208,10 @@ class ComposeStack:
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
            keeper: processes.Started | None = None) -> StackState:
-        """Bring the whole deployment up. With ``keeper`` it belongs to that process and is stale without it.
+        """Start the whole deployment. With ``keeper``, it belongs to that process and is stale without it.
 
-        Raises BadInput where something is there already or does not allow a start, ServiceDied or
-        Hung where a service does not come up; the containers are removed again then.
+        Raises BadInput if something is already there or prevents a start, ServiceDied or Hung if a service does not
+        come up. In that case the containers are removed again.
         """
         wanted = self._wanted(executor, relay_on(executor, relay), slots)
         wanted.compose.require_settings()
@@ -228,23 +228,23 @@ class ComposeStack:
         return self.state()
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
-        """Restart the scheduler on an executor, with or without worker, Flower and driver host. Must be idle."""
+        """Restart the scheduler on an executor, with or without worker, Flower and driver host. It must be idle."""
         state = self.state()
         self._remove(OF_EXECUTOR)
-        self._compose.remove_volume(QUEUE)      # the stack is idle: what is in it belongs to nobody
+        self._compose.remove_volume(QUEUE)      # the stack is idle, so nobody needs what is in it
         wanted = self._wanted(executor, relay_on(executor, relay), state.slots, exhibit)
         self._bring_up(wanted, *wanted.services)
         return self.state()
 
     def restart(self, names: Sequence[str]) -> None:
-        """Make the containers of these services again, as after a hang."""
+        """Create the containers of these services again, for example after a hang."""
         if names:
             state = self.state()
             self._remove(names)
             self._bring_up(self._wanted(state.executor, state.relay, state.slots, state.exhibit), *names)
 
     def down(self) -> None:
-        """Remove the containers and the network; the volumes too, where a comparison has made them for itself."""
+        """Remove the containers and the network, and also the volumes if a comparison created them for itself."""
         kept = self._kept()
         self._on_step("containers", "stopping", "")
         self._compose.run("--profile", "*", "down", "--remove-orphans", "--timeout", str(STOP_WITHIN),
@@ -255,7 +255,7 @@ class ComposeStack:
     # --- parts ---------------------------------------------------------------------------------
 
     def _containers(self) -> dict[str, Container]:
-        """Return the containers by service; of a service with several the first one."""
+        """Return the containers by service; for a service with several, the first one."""
         found: dict[str, Container] = {}
         for container in sorted(self._compose.containers(), key=lambda item: item.number):
             found.setdefault(container.service, container)
@@ -276,7 +276,7 @@ class ComposeStack:
         self.down()
 
     def _bring_up(self, wanted: "_Wanted", *what: str) -> None:
-        """Start these services alone, or all there are, and wait until they serve."""
+        """Start only these services, or all of them, and wait until they serve."""
         self._on_step("containers", "starting", "")
         wanted.compose.run(*wanted.profiles, "up", "-d", *(["--no-deps", *what] if what else []),
                            timeout=self.settings.start_timeout)
@@ -292,7 +292,7 @@ class ComposeStack:
                             ready=lambda name: self._on_step(name, "ready", ""))
 
     def _checks(self, state: StackState, containers: Mapping[str, Container], api: AirflowApi) -> dict[str, Check]:
-        """Return how each service that is there is asked whether it serves: as in the native stack."""
+        """Return for each present service the check whether it serves, the same as in the native stack."""
         made: dict[str, Callable[[], Check]] = {
             "neo4j": lambda: lambda: _neo4j_problem(state),
             API_SERVER: lambda: airflow.api_server({}, self.folder, api).check,
@@ -308,7 +308,7 @@ class ComposeStack:
         return self._worker_finding()[0]
 
     def _worker_finding(self) -> tuple[str | None, bool]:
-        """Return what is wrong with the (first) worker, and whether it is that it takes nothing."""
+        """Return what is wrong with the (first) worker, and whether it takes nothing."""
         code, said = self._compose.ask("exec", "-T", WORKER, "python", "-m", "worker_init.takes_tasks")
         return said if code else None, code == TAKES_NOTHING
 

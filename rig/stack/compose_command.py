@@ -1,4 +1,4 @@
-"""``docker compose`` as a program: looked for, asked for its version, run on this project's files."""
+"""``docker compose`` as a program: found, asked for its version, and run on this project's files."""
 
 import json
 import os
@@ -26,7 +26,7 @@ PROJECT_LABEL, SERVICE_LABEL, NUMBER_LABEL, VOLUME_LABEL = (
 
 @dataclass(frozen=True)
 class Container:
-    """What the engine says of a container at one moment."""
+    """The engine's description of a container at one moment."""
 
     found: Mapping[str, Any] = field(repr=False)
 
@@ -37,7 +37,7 @@ class Container:
 
     @property
     def service(self) -> str:
-        """The service that it belongs to."""
+        """The service to which it belongs."""
         return str(self.found["Config"]["Labels"][SERVICE_LABEL])
 
     @property
@@ -47,12 +47,12 @@ class Container:
 
     @property
     def pid(self) -> int:
-        """The process on this machine, 0 where it does not run."""
+        """Its process on this machine, 0 if it is not running."""
         return int(self.found["State"]["Pid"])
 
     @property
     def is_running(self) -> bool:
-        """Whether its process runs."""
+        """Whether its process is running."""
         return bool(self.found["State"]["Running"])
 
     @property
@@ -62,22 +62,22 @@ class Container:
 
     @property
     def started_at(self) -> float:
-        """When it was started last (epoch, s)."""
+        """When it was last started (epoch, s)."""
         return datetime.fromisoformat(str(self.found["State"]["StartedAt"])).timestamp()
 
     @cached_property
     def env(self) -> dict[str, str]:
-        """The environment that it was made with."""
-        # One without a value is one that compose was told to take from outside, where it is not set either.
+        """The environment with which it was created."""
+        # A variable without a value is one that compose should take from outside, where it is not set either.
         return dict(variable.split("=", 1) for variable in self.found["Config"]["Env"] if "=" in variable)
 
     def port(self, inside: int) -> int:
-        """Return the port of this machine that leads to one of the container's, 0 where none does."""
+        """Return the port of this machine that leads to a port of the container; 0 if there is none."""
         bound = self.found["NetworkSettings"]["Ports"].get(f"{inside}/tcp")
         return int(bound[0]["HostPort"]) if bound else 0
 
     def problem(self) -> str | None:
-        """Return what the engine finds wrong with it, None where nothing is."""
+        """Return the problem that the engine reports; None if there is none."""
         state = self.found["State"]
         if not state["Running"]:
             return f"it has ended with {state['ExitCode']}"
@@ -90,13 +90,13 @@ class Container:
 
 @dataclass(frozen=True)
 class Compose:
-    """The compose project of this clone. ``settings`` are variables on top of the environment and ``.env``."""
+    """The compose project of this clone. ``settings`` are variables in addition to the environment and ``.env``."""
 
     files: Sequence[str]
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, timeout: float | None = None) -> str:
-        """Run a command and return its output; ``timeout`` is in seconds. Raises RigError with what it said last."""
+        """Run a command and return its output. ``timeout`` is in seconds. Raises RigError with its last message."""
         done = self._run(arguments, timeout)
         if done.returncode:
             raise RigError(f"docker compose {arguments[0]} failed: {_last_line(done.stderr)}",
@@ -104,13 +104,13 @@ class Compose:
         return done.stdout
 
     def ask(self, *arguments: str) -> tuple[int, str]:
-        """Run a command that asks something; return its exit code and the last line that it said."""
+        """Run a command that asks something; return its exit code and the last line of its output."""
         done = self._run(arguments, QUICK)
         return done.returncode, _last_line(done.stdout or done.stderr)
 
     def require_settings(self) -> None:
-        """Raise BadInput where secrets are missing, with all of them, or the files cannot be read."""
-        # As compose reads them: an empty variable of the environment wins over .env.
+        """Raise BadInput if secrets are missing, naming all of them, or if the files cannot be read."""
+        # As compose reads them: an empty variable in the environment takes precedence over .env.
         known = {**env_file.values(ENV_FILE.read_text("utf-8") if ENV_FILE.exists() else ""), **os.environ}
         needed = [name for name in env_file.SECRETS if name != "FLOWER_PASSWORD" or CELERY_FILES[-1] in self.files]
         if missing := [name for name in needed if not known.get(name)]:
@@ -121,16 +121,16 @@ class Compose:
                            ".env.example explains each variable")
 
     def containers(self) -> list[Container]:
-        """Return every container of the project, those that have ended included."""
+        """Return every container of the project, including those that have ended."""
         return inspect(self._labelled("ps", "-aq"))
 
     def volumes(self, name: str | None = None) -> list[str]:
-        """Return the volumes that the project has, or the one that the files call by this name."""
+        """Return the project's volumes, or the one that the files call by this name."""
         only = ["--filter", f"label={VOLUME_LABEL}={name}"] if name else []
         return self._labelled("volume", "ls", "-q", *only)
 
     def remove_volume(self, name: str) -> None:
-        """Remove a volume, by its name in the files, where it is there. Raises RigError where it is in use."""
+        """Remove a volume by its name in the files, if it exists. Raises RigError if it is in use."""
         for volume in self.volumes(name):
             done = execute(["docker", "volume", "rm", volume], os.environ, QUICK)
             if done.returncode:
@@ -144,7 +144,7 @@ class Compose:
 
     @cached_property
     def _project(self) -> str:
-        """The project's name. By compose's own rules, which need no secret and no engine."""
+        """The project's name, by compose's own rules. This needs no secret and no engine."""
         done = execute(["docker", "compose", "--project-directory", str(PROJECT), "-f", "-", "config", "--format",
                         "json"], os.environ, QUICK, stdin="services: {}")
         return str(json.loads(done.stdout)["name"])
@@ -156,7 +156,7 @@ class Compose:
 
 
 def inspect(ids: Sequence[str]) -> list[Container]:
-    """Return what the engine knows of these containers; one that has just gone is left out."""
+    """Return the engine's description of these containers, without any that has just gone."""
     if not ids:
         return []
     done = execute(["docker", "inspect", "--type", "container", *ids], os.environ, QUICK)
@@ -164,12 +164,12 @@ def inspect(ids: Sequence[str]) -> list[Container]:
 
 
 def compose_version() -> str:
-    """Return the version of ``docker compose``, empty where there is none."""
+    """Return the version of ``docker compose``; empty if there is none."""
     return execute(["docker", "compose", "version", "--short"], os.environ, QUICK).stdout.strip().removeprefix("v")
 
 
 def engine_version() -> str:
-    """Return the version of the engine. Raises BadInput where none answers."""
+    """Return the version of the engine. Raises BadInput if none answers."""
     done = execute(["docker", "info", "--format", "{{.ServerVersion}}"], os.environ, QUICK)
     if done.returncode:
         raise BadInput(f"no Docker engine answers: {_last_line(done.stderr)}",
@@ -178,7 +178,7 @@ def engine_version() -> str:
 
 
 def require() -> None:
-    """Raise BadInput where there is no ``docker compose``, an old one, or no engine that answers."""
+    """Raise BadInput if there is no ``docker compose``, an old one, or no engine that answers."""
     if shutil.which("docker") is None:
         raise BadInput("there is no docker command", "install Docker, or leave out --stack compose")
     version = compose_version()
@@ -191,7 +191,7 @@ def require() -> None:
 
 def execute(command: Sequence[str], env: Mapping[str, str], timeout: float | None, stdin: str | None = None,
             ) -> "subprocess.CompletedProcess[str]":
-    """Run a program to its end. Raises RigError after ``timeout`` seconds, None waits forever."""
+    """Run a program to its end. Raises RigError after ``timeout`` seconds; None means no limit."""
     try:
         return subprocess.run(command, env=dict(env), cwd=PROJECT, capture_output=True, text=True, check=False,
                               timeout=timeout, input=stdin)

@@ -33,7 +33,7 @@ def connection(state: StackState) -> str:
     """Return the stack's Neo4j as Airflow's connection ``neo4j_default``, in JSON."""
     parts = urlsplit(state.neo4j_uri)
     scheme, _, tls = parts.scheme.partition("+")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname    # the hook adds none
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname    # the hook does not add them
     extra = {"neo4j_scheme": scheme == "neo4j", "certs_self_signed": tls == "ssc", "certs_trusted_ca": tls == "s"}
     return json.dumps({
         "conn_type": "neo4j", "host": host, "port": parts.port or DEFAULT_PORT,
@@ -42,29 +42,29 @@ def connection(state: StackState) -> str:
 
 
 def of_worker(state: StackState) -> dict[str, str]:
-    """Return what a Celery worker's environment has more, for its pool processes to have drivers."""
+    """Return the additional variables for a Celery worker, which give its pool processes drivers."""
     modules = [HOOKS] * (state.relay != "none") + [EXHIBIT] * state.exhibit
     return {IMPORTS: json.dumps({"imports": modules}), **_settings(state)} if modules else {}
 
 
 def of_scheduler(state: StackState) -> dict[str, str]:
-    """Return what a scheduler's environment has more: the way to the host beside it, where there is one."""
+    """Return the additional variables for a scheduler: the address of the driver host beside it, if there is one."""
     file = _environment_file(state)
     return _read(file) if has_host(state) and file.exists() else {}
 
 
 def has_host(state: StackState) -> bool:
-    """Say whether a driver host of its own belongs to the stack: LocalExecutor has no worker that starts one."""
+    """Return whether the stack has a separate driver host: LocalExecutor has no worker that would start one."""
     return state.executor == "LocalExecutor" and state.relay != "none"
 
 
 def forget_host(state: StackState) -> None:
-    """Remove the address of an earlier driver host, before there is another."""
+    """Remove the address of an earlier driver host before another one is started."""
     _environment_file(state).unlink(missing_ok=True)
 
 
 def host(env: Mapping[str, str], state: StackState) -> Service:
-    """Return the driver host beside LocalExecutor; ready when it answers."""
+    """Return the driver host beside LocalExecutor. It is ready when it answers."""
     file = _environment_file(state)
 
     def check() -> str | None:
@@ -76,9 +76,9 @@ def host(env: Mapping[str, str], state: StackState) -> Service:
 
 
 def require_relay(state: StackState, log: Path) -> None:
-    """Raise RelayMissing, with the reason from the Celery worker's log, where no driver host of it serves.
+    """Raise RelayMissing, with the reason from the Celery worker's log, if none of its driver hosts serves.
 
-    Where the worker answers, its host has been started or given up before.
+    Once the worker answers, its host has been started or given up.
     """
     if state.executor != "CeleryExecutor" or state.relay == "none":
         return
@@ -96,7 +96,7 @@ def _reason(log: Path) -> str:
 
 
 def _settings(state: StackState) -> dict[str, str]:
-    # Only cells with a relay have the hooks: what preloading saves would be credited to the relay.
+    # Only cells with a relay have the hooks, so the effect of preloading would be credited to the relay.
     return {"WORKER_INIT_PRELOAD": "none", **users_settings(os.environ),
             "WORKER_INIT_SCOPE": "shared" if state.relay == "shared" else "process",
             "WORKER_INIT_RUNTIME_DIR": str(state.drivers_dir)}
@@ -116,13 +116,13 @@ def _answers(folder: Path) -> bool:
 
 
 def is_sharing(folder: Path) -> bool:
-    """Say whether the host of a runtime folder serves, and leaves no Neo4j to the tasks because it is too old."""
+    """Return whether the host of a runtime folder serves and shares Neo4j, which it does not if Neo4j is too old."""
     states = _states(folder)
     return states is not None and OFF not in states
 
 
 def _states(folder: Path) -> list[str] | None:
-    """Return the state of each shared driver of a host, None where none serves."""
+    """Return the state of each shared driver of a host; None if no host serves."""
     try:
         status = read_status(folder, STATUS_SECONDS)
     except WorkerInitError:

@@ -1,4 +1,4 @@
-"""A deployment that somebody else operates, with the interface of the native stack: looked at, never changed."""
+"""A deployment that somebody else operates, with the interface of the native stack. It is observed, never changed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +19,9 @@ NOT_OURS = "operate it with its own tools: the rig changes nothing there"
 
 
 class ExistingStack:
-    """A deployment behind an API server. ``NEO4J_URI`` and its like name the server that its tasks use.
+    """A deployment behind an API server. ``NEO4J_URI`` and the other variables name the server that its tasks use.
 
-    ``executor`` is what its user says: Airflow's API does not tell it.
+    ``executor`` is given by the user, because Airflow's API does not say it.
     """
 
     def __init__(self, settings: Settings, url: str, token: SecretStr, executor: Executor) -> None:
@@ -31,9 +31,9 @@ class ExistingStack:
         self._token = token
 
     def state(self) -> StackState:
-        """Return what can be known of it.
+        """Return what can be known about the deployment.
 
-        Raises BadInput where it lacks our DAGs or no Neo4j is named, ApiError where it does not let us in.
+        Raises BadInput if it lacks our DAGs or if no Neo4j is named, ApiError if it refuses the login.
         """
         settings = self.settings
         if settings.neo4j_uri is None or settings.neo4j_password is None:
@@ -48,47 +48,47 @@ class ExistingStack:
                           neo4j_database=settings.neo4j_database, temporary=settings.stack_dir)
 
     def is_there(self) -> bool:
-        """Say that it is there: it is not ours to start."""
+        """Return True: the rig does not start it."""
         return True
 
     def dead(self) -> list[str]:
-        """Return nothing: its services are not ours to watch."""
+        """Return nothing: the rig cannot watch its services."""
         return []
 
     def status(self) -> list[ServiceStatus]:
-        """Raise BadInput: it has tools of its own."""
+        """Raise BadInput: the deployment has its own tools."""
         raise BadInput("the services of this deployment are not known here", NOT_OURS)
 
     def log_of(self, name: str) -> Path:
-        """Raise BadInput: it has tools of its own."""
+        """Raise BadInput: the deployment has its own tools."""
         raise BadInput(f"the log of {name!r} is not here", NOT_OURS)
 
     def api(self, state: StackState) -> AirflowApi:
-        """Return its API, with the user's token."""
+        """Return a client for its API, with the user's token."""
         return AirflowApi.with_token(self._url, self._token)
 
     def versions(self) -> dict[str, str | None]:
-        """Return what the API tells."""
+        """Return what the API says."""
         with AirflowApi.with_token(self._url, self._token) as api:
             return {"airflow": api.version(), "stack": f"an existing deployment, {self._url}: never restarted"}
 
     def require_alive(self) -> None:
-        """Do nothing: the API says so itself where it is gone."""
+        """Do nothing: if the deployment is gone, calls to the API say so."""
 
     def require_running(self) -> None:
         """Do nothing, as above."""
 
     def idle_worker(self) -> str | None:
-        """Return nothing: its broker cannot be asked from here."""
+        """Return None: its broker cannot be asked from here."""
         return None
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
            keeper: Started | None = None) -> StackState:
-        """Raise BadInput: it is not ours to start."""
+        """Raise BadInput: the rig does not start it."""
         raise BadInput("the rig does not start an existing deployment", NOT_OURS)
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
-        """Leave it as it is. Raises BadInput where it would have to be changed."""
+        """Leave the deployment as it is. Raises BadInput if it would have to be changed."""
         state = self.state()
         if executor != state.executor or exhibit:
             raise BadInput(f"the deployment runs on {state.executor} and cannot be switched from here", NOT_OURS)

@@ -1,7 +1,7 @@
-"""A stack: what a comparison and the command line need of it, whether it is made of processes or of containers.
+"""A stack: what a comparison and the command line need from it, whether it consists of processes or of containers.
 
-There are three: processes of this machine (:mod:`rig.stack.native`), containers (:mod:`rig.stack.compose`), and a
-deployment that somebody else operates (:mod:`rig.stack.existing`). Their docstrings say only what is their own.
+There are three: processes on this machine (:mod:`rig.stack.native`), containers (:mod:`rig.stack.compose`), and a
+deployment that somebody else operates (:mod:`rig.stack.existing`). Their docstrings only say what differs.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ OnStep = Callable[[str, Step, str], None]       # service, step, detail
 
 
 class ServiceStatus(BaseModel):
-    """A service as it is now. ``problem`` is None where it serves."""
+    """The present state of a service. ``problem`` is None if it serves."""
 
     name: str
     pid: int
@@ -32,17 +32,17 @@ class ServiceStatus(BaseModel):
 
 
 class Stack(Protocol):
-    """The stack of one data folder. But for the questions, its methods are called with the folder's lock held."""
+    """The stack of one data folder. All methods except the questions need the folder's lock."""
 
     settings: Settings
 
     # --- questions -----------------------------------------------------------------------------
 
     def state(self) -> StackState:
-        """Return the state of the running stack. Raises BadInput where none runs."""
+        """Return the state of the running stack. Raises BadInput if none is running."""
 
     def is_there(self) -> bool:
-        """Say whether a stack was started here and not taken down, whether it still runs or not."""
+        """Return whether a stack was started here and not taken down, even if it has stopped running."""
 
     def dead(self) -> list[str]:
         """Return the names of the services that have ended by themselves."""
@@ -50,32 +50,33 @@ class Stack(Protocol):
     def status(self) -> list[ServiceStatus]:
         """Ask every service whether it serves.
 
-        While a comparison is at work Neo4j is judged by its process alone: a question would take a
-        connection id, and be counted.
+        During a comparison, Neo4j is judged only by its process: a question would take a connection id, and be
+        counted.
         """
 
     def log_of(self, name: str) -> Path:
-        """Return a service's log file. Raises BadInput where there is no such service."""
+        """Return a service's log file. Raises BadInput if there is no such service."""
 
     def api(self, state: StackState) -> AirflowApi:
-        """Return Airflow's API, logged in as the stack's user."""
+        """Return a client for Airflow's API, logged in as the stack's user."""
 
     def versions(self) -> dict[str, str | None]:
-        """Return the versions of what the stack runs, None for what is not installed."""
+        """Return the versions of what the stack runs; None for a package that is not installed."""
 
     def require_alive(self) -> None:
-        """Raise ServiceDied, with what its log says of the reason, for the first service that has ended by itself."""
+        """Raise ServiceDied, with the reason from its log, for the first service that has ended by itself."""
 
     def require_running(self) -> None:
-        """Raise ServiceDied as above, and for a service that somebody has stopped: nothing would be answered.
+        """Raise ServiceDied as above, and also for a service that somebody has stopped, because it would not answer.
 
-        For the beginning of a command: one that is stopped later shows as what it holds up.
+        This is for the beginning of a command. If a service is stopped later, the command hangs where it needs the
+        service.
         """
 
     def idle_worker(self) -> str | None:
-        """Return what is wrong with a Celery worker that answers, has room, and takes nothing; else None.
+        """Return what is wrong with a Celery worker that answers and has room, but takes no tasks; else None.
 
-        None too where nobody can tell, and where there is no worker. It takes some seconds.
+        Also returns None if this cannot be found out, or if there is no worker. It takes some seconds.
         """
 
     # --- up, switch, down ----------------------------------------------------------------------
@@ -90,16 +91,16 @@ class Stack(Protocol):
         """
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
-        """Restart the scheduler on an executor, with or without worker, Flower and driver host. Must be idle.
+        """Restart the scheduler on an executor, with or without worker, Flower and driver host. The stack must be idle.
 
-        Raises RelayMissing, and leaves it running, where tasks would not go through the relay.
+        Raises RelayMissing if tasks would not go through the relay; the stack is left running then.
         """
 
     def restart(self, names: Sequence[str]) -> None:
-        """Stop and start these services, as after a hang."""
+        """Stop and start these services, for example after a hang."""
 
     def down(self) -> None:
-        """Stop everything and remove what the stack kept; its log files stay until the next start.
+        """Stop everything and remove what the stack has stored. Its log files remain until the next start.
 
-        Works on whatever is left of a stack, a state file that cannot be read included.
+        This works on whatever is left of a stack, even with a state file that cannot be read.
         """

@@ -1,4 +1,4 @@
-"""One ``rig`` at a time changes the stack of a folder; the others are told which one does."""
+"""Only one ``rig`` at a time changes the stack of a folder. Others are told which one does."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ HOLDER_FILE = ".stack.holder.json"
 
 
 class Holder(BaseModel):
-    """Who has the lock, for the message to the one who does not."""
+    """The holder of the lock, for the message to the ``rig`` that does not get it."""
 
     process: processes.Started
     command: str
@@ -23,7 +23,7 @@ class Holder(BaseModel):
 
 @contextmanager
 def hold(data_dir: Path, command: str) -> Iterator[None]:
-    """Hold the stack's lock. Raises BadInput, naming the holder, where another ``rig`` has it."""
+    """Hold the stack's lock. Raises BadInput, which names the holder, if another ``rig`` has it."""
     _make(data_dir)
     lock = FileLock(data_dir / LOCK_FILE)
     try:
@@ -41,7 +41,7 @@ def hold(data_dir: Path, command: str) -> Iterator[None]:
 
 
 def is_held(data_dir: Path) -> bool:
-    """Say whether a ``rig`` that still runs holds the lock."""
+    """Return whether a running ``rig`` holds the lock."""
     holder = _read(data_dir)
     return holder is not None and processes.find(holder.process) is not None
 

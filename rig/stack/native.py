@@ -1,4 +1,4 @@
-"""The whole stack as processes of this machine: brought up, switched, looked at and taken down."""
+"""The whole stack as processes on this machine: started, switched, watched and taken down."""
 
 import os
 import shutil
@@ -27,11 +27,11 @@ EXECUTOR_SERVICES = ("airflow-scheduler", "airflow-worker", "flower")
 AIRFLOW_FIRST = (*EXECUTOR_SERVICES, "airflow-dag-processor", "airflow-apiserver")
 CHECK_EVERY = 0.2       # seconds
 ENDED = "has ended by itself"
-PATIENCE = 6.0          # seconds for a clean end where nothing is kept anyhow: a worker would wait for its tasks
+PATIENCE = 6.0          # seconds for a clean end when nothing is kept: a worker would wait for its tasks
 
 
 class NativeStack:
-    """The stack of one data folder. Its methods are called with the folder's lock held, but for the questions."""
+    """The stack of one data folder. All methods except the questions need the folder's lock."""
 
     def __init__(self, settings: Settings, on_step: OnStep = lambda *_: None) -> None:
         self.settings = settings
@@ -98,9 +98,9 @@ class NativeStack:
            keeper: processes.Started | None = None) -> StackState:
         self._clear_stale()
         server = self._external_neo4j()
-        self._ports()       # one that is taken is said before anything is downloaded
+        self._ports()       # a port in use is reported before anything is downloaded
         jars = None if server else self._jars()
-        # Until all of it serves it belongs to this process: killed now, it leaves what nobody can use.
+        # Until everything serves, it belongs to this process: if this is killed now, nobody can use what it leaves.
         state = self._new_state(executor, slots, relay, processes.this_process())
         with self._nothing_half_started():
             states.save(self.folder, state)
@@ -135,7 +135,7 @@ class NativeStack:
             state = None
         if state:
             for names in (AIRFLOW_FIRST, list(state.services)):
-                with suppress(OSError):     # a full disk: what cannot be noted any more is removed in a moment
+                with suppress(OSError):     # a full disk: what can no longer be noted is about to be removed
                     self._stop(names, state, PATIENCE)
         processes.kill(list(processes.marked(str(self.folder))))
         if state:
@@ -195,19 +195,19 @@ class NativeStack:
         return chosen
 
     def _start_all(self, state: StackState, jars: Path | None) -> None:
-        # Another user's server and sockets are in it: they have to get through, and may not look around.
+        # Another user's server and sockets are in it, so others must be able to pass through it, but not list it.
         state.temporary.mkdir()
-        state.temporary.chmod(0o711)        # whatever the umask says
+        state.temporary.chmod(0o711)        # whatever the umask is
         state.drivers_dir.mkdir(mode=0o700)
         postgres.prepare(self.folder / "postgres", state.postgres_dir, state.secrets.postgres.get_secret_value())
         with self.api(state) as api:
             airflow.prepare(self._home, self.settings, state)
-            # Neo4j takes longest of these three and nobody waits for it before the first task.
+            # Neo4j takes the longest of these three, and is not needed before the first task.
             stores = list(self._stores(state, jars))
             self._launch(stores, state)
             self._wait([service for service in stores if service.name == "postgres"], state)
             self._migrate(state)
-            # The scheduler has to know the host's address, which it has only once it serves.
+            # The scheduler must know the host's address, which only exists once the host serves.
             self._start_host(state)
             rest = [*self._airflow_services(state, api), *self._executor_services(state, api)]
             self._launch(rest, state)
@@ -312,7 +312,7 @@ class NativeStack:
         self._on_step(name, "stopping", "")
         timeout = service.stop_timeout if patience is None else min(patience, service.stop_timeout)
         processes.stop(service.process, timeout=timeout, sign=service.stop_signal)
-        # One that had died by itself has left its children: LocalExecutor's go on with their tasks.
+        # If the scheduler died by itself, its children are left: LocalExecutor's go on with their tasks.
         processes.kill(list(processes.session_of(service.process.pid, str(self.folder))))
         self._on_step(name, "stopped", "")
 
@@ -337,7 +337,7 @@ class NativeStack:
                 for name, service in state.services.items() if name in dead or processes.is_stopped(service.process)}
 
     def _death(self, name: str, *others: str) -> ServiceDied:
-        """Return what is said of a service that has ended, and of those that did so too: the first is the reason."""
+        """Return the error for a service that has ended and for others that did so too: the first is the reason."""
         log = self.log_of(name)
         so_have = f" (so have {', '.join(others)})" if others else ""
         return ServiceDied(f"{name} {ENDED}{so_have}; its log: {log}",
@@ -349,7 +349,7 @@ class NativeStack:
 
     def _plain_env(self) -> dict[str, str]:
         local = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
-        # Without SPT_NOENV the titles that Celery and Airflow give their processes are written over the mark.
+        # Without SPT_NOENV, the process titles that Celery and Airflow set would overwrite the mark.
         return {**inherited.of(os.environ, self.settings.inherited), MARK: str(self.folder), "SPT_NOENV": "1",
                 "NO_PROXY": local, "no_proxy": local}
 

@@ -1,4 +1,4 @@
-"""Neo4j: a server of the rig's own, or the one that the user named."""
+"""Neo4j: a server that the rig starts, or one that the user names."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from rig.stack.service import Check, Service
 from rig.whole_file import write_private
 
 MAIN_CLASS = "org.neo4j.server.Neo4jCommunity"
-FIRST_PASSWORD = "neo4j"    # noqa: S105 - every new server has it, and lets nobody in until it is changed
+FIRST_PASSWORD = "neo4j"    # noqa: S105 - every new server has it, and refuses all work until it is changed
 USER_AGENT = "neo4j-airflow-connections-rig (check)"
 SECURITY = "Neo.ClientError.Security."
 VERSION = "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions, edition"
@@ -38,10 +38,11 @@ def service(folder: Path, jars: Path, port: int, *, heap: str, password: str, en
     write_private(conf / "neo4j.conf", "\n".join([
         f"server.bolt.listen_address=127.0.0.1:{port}", f"server.bolt.advertised_address=127.0.0.1:{port}",
         "server.http.enabled=false", "server.https.enabled=false", "dbms.usage_report.enabled=false",
-        # Else it announces itself on every private network of the machine, and offers to be monitored from outside.
+        # Otherwise it announces itself on every private network of the machine, and offers to be monitored from
+        # outside.
         "server.fleet_discovery.enabled=false", "dbms.fleet_manager.enabled=false",
         "server.memory.pagecache.size=64m",
-        # Its network library would wait at the end of the server for clients that might still come.
+        # Otherwise its network library would wait, at the server's end, for clients that might still come.
         "internal.dbms.bolt.netty_server_shutdown_quiet_period_duration=0s", *settings, "",
     ]))
     uri = f"bolt://127.0.0.1:{port}"
@@ -52,9 +53,9 @@ def service(folder: Path, jars: Path, port: int, *, heap: str, password: str, en
 
 
 def ask(uri: str, username: str, password: str, database: str | None = None) -> str:
-    """Return the version of the server, by a query that needs its credentials.
+    """Return the version of the server, with a query that needs its credentials.
 
-    Raises what the driver raises.
+    Raises the driver's own errors.
     """
     with _connect(uri, username, password) as driver, driver.session(database=database) as session:
         row = session.run(VERSION).single(strict=True)
@@ -62,10 +63,9 @@ def ask(uri: str, username: str, password: str, database: str | None = None) -> 
 
 
 def require(uri: str, username: str, password: str, database: str) -> str:
-    """Return the version of a server that is the user's own.
+    """Return the version of a server that belongs to the user.
 
-    Raises BadInput, in one line, where it cannot be reached, refuses the credentials or lacks the
-    database.
+    Raises BadInput, in one line, if it cannot be reached, refuses the credentials or lacks the database.
     """
     try:
         return ask(uri, username, password, database)
@@ -87,7 +87,7 @@ def _connect(uri: str, username: str, password: str) -> neo4j.Driver:
 
 
 def ready(uri: str, password: str) -> Check:
-    """Return a check of a new server: an authenticated query, with the password changed from the one it came with."""
+    """Return a check of a new server: an authenticated query, after changing the initial password."""
     def check() -> str | None:
         problem = _problem(lambda: ask(uri, "neo4j", password))
         if problem and not _problem(lambda: _take_over(uri, password)):

@@ -1,8 +1,8 @@
-"""Neo4j Community as jars: resolved by jgo from a lock file, checked against it, and kept.
+"""Neo4j Community as jars: resolved by jgo from a lock file, verified against it, and kept.
 
-The lock file beside this module is jgo's own (``jgo.lock.toml``): every jar with its SHA-256, the one that was
-asked for first. It is made again, for another version, by ``python -m rig.stack.neo4j_jars org.neo4j:neo4j:VERSION``;
-a second argument is the lock file of something else, as the tests' cypher-shell.
+The lock file beside this module is in jgo's own format (``jgo.lock.toml``): every jar with its SHA-256, beginning with
+the requested one. To update it to another version, run ``python -m rig.stack.neo4j_jars org.neo4j:neo4j:VERSION``. A
+second argument is the lock file of another program, for example the tests' cypher-shell.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from rig.errors import RigError
 LOCK_FILE = Path(__file__).with_name("neo4j.lock.toml")
 DOWNLOADS_AT_ONCE = 8
 
-Progress = Callable[[int, int], None]       # jars that are there, jars in all
+Progress = Callable[[int, int], None]       # jars that are present, jars in all
 
 
 def version() -> str:
@@ -33,7 +33,7 @@ def version() -> str:
 
 
 def missing(downloads: Path) -> int:
-    """Return how many jars are still to be downloaded."""
+    """Return how many jars are not downloaded yet."""
     jars = _locked(LOCK_FILE)
     folder = _folder(downloads, jars)
     return sum(not (folder / _file_name(jar)).exists() for jar in jars)
@@ -45,22 +45,22 @@ def host() -> str:
 
 
 def reach() -> None:
-    """Ask that server for something small. Raises OSError where it cannot be reached."""
-    import requests  # noqa: PLC0415 - slow to import; a warm start needs none of it
+    """Send that server a small request. Raises OSError if it cannot be reached."""
+    import requests  # noqa: PLC0415 - slow to import, and not needed for a warm start
 
     requests.head(_jgo("constants").MAVEN_CENTRAL_URL, timeout=10)    # its errors are OSErrors
 
 
 def ensure(downloads: Path, progress: Progress, lock_file: Path | None = None) -> Path:
-    """Return the folder with every jar of the server, or of another lock file; what is missing in it is downloaded.
+    """Return the folder with every jar of the server, or of another lock file, after downloading the missing ones.
 
-    Raises RigError where a jar cannot be had, or is not the one that was locked.
+    Raises RigError if a jar cannot be downloaded, or is not the one in the lock file.
     """
     jars = _locked(lock_file or LOCK_FILE)
     folder = _folder(downloads, jars)
     wanted = [jar for jar in jars if not (folder / _file_name(jar)).exists()]
     if wanted:
-        # What a killed download left: a part of a jar would be taken for the whole.
+        # Left by a download that was killed: a part of a jar would be mistaken for the whole.
         shutil.rmtree(downloads / "maven", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         _download(wanted, downloads / "maven", folder,
@@ -76,7 +76,7 @@ def _download(jars: list[dict[str, Any]], repository: Path, folder: Path, done: 
 
 
 def _all(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], None]]) -> Iterable[None]:
-    """Yield as the calls end, in order; after a failure or Ctrl-C the calls that wait are dropped."""
+    """Yield as the calls end, in order. After a failure or Ctrl-C, calls that have not started are dropped."""
     futures = [pool.submit(call) for call in calls]
     try:
         for future in futures:
@@ -93,8 +93,8 @@ def _fetch(jar: dict[str, Any], repository: Path, folder: Path) -> None:
     path = Path(artifact.cached_path)
     try:
         artifact.resolve()
-    except Exception as error:  # jgo, requests and the file system each raise their own
-        path.unlink(missing_ok=True)        # the part that came would be taken for the whole the next time
+    except Exception as error:  # jgo, requests and the file system raise different errors
+        path.unlink(missing_ok=True)        # a partial file would be mistaken for the whole next time
         raise RigError(f"{name} of Neo4j could not be downloaded: {error}",
                        "check the network, the proxy and the disk with `rig doctor`, then try again: finished "
                        "downloads are kept") from error
@@ -112,7 +112,7 @@ def _locked(lock_file: Path) -> list[dict[str, Any]]:
 
 
 def _jgo(module: str) -> Any:
-    """Import a part of jgo when it is needed: it is slow, and warns of folders that the rig does not use."""
+    """Import a part of jgo when it is needed: it is slow, and warns about folders that the rig does not use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return importlib.import_module(f"jgo.{module}")
@@ -128,7 +128,7 @@ def _file_name(jar: dict[str, Any]) -> str:
 
 
 def lock(wanted: str, lock_file: Path = LOCK_FILE) -> None:
-    """Resolve ``group:artifact:version`` again, transitively, and keep its lock file. Takes some minutes."""
+    """Resolve ``group:artifact:version`` again, transitively, and write its lock file. Takes some minutes."""
     env = _jgo("env")
     with tempfile.TemporaryDirectory() as folder:
         context = _jgo("maven").MavenContext(repo_cache=Path(folder, "maven"))

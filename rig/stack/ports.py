@@ -8,16 +8,16 @@ from contextlib import suppress
 
 from rig.errors import BadInput
 
-# A system takes the ports of outgoing connections from above: Linux from 32768 (ip_local_port_range), macOS from 49152.
-# One from there may be taken between the choice and the moment in which its service opens it.
+# A system takes the ports of outgoing connections from a high range: Linux from 32768 (ip_local_port_range), macOS from
+# 49152. A port from that range might be taken between the choice and the moment in which its service opens it.
 _NOBODY_ELSES = range(20_000, 32_768)
 _TRIES = 50
 
 
 def choose(wanted: int, *, variable: str, host: str = "127.0.0.1", given: Collection[int] = ()) -> int:
-    """Return ``wanted``, or a free port where it is 0: none of those that were ``given`` to others.
+    """Return ``wanted``, or a free port if it is 0, but none of those that were ``given`` to others.
 
-    Raises BadInput where the wanted port is in use, or where this user may not open it.
+    Raises BadInput if the wanted port is in use, or if this user may not open it.
     """
     if wanted == 0:
         for port in random.SystemRandom().sample(_NOBODY_ELSES, _TRIES):
@@ -33,9 +33,9 @@ def choose(wanted: int, *, variable: str, host: str = "127.0.0.1", given: Collec
 
 
 def _opened(host: str, port: int) -> int:
-    """Open a port for a moment and return it, a free one for 0. Raises OSError where it cannot be opened."""
+    """Open a port for a moment and return it; for 0, a free one. Raises OSError if it cannot be opened."""
     with socket.socket() as probe:
-        # Without it a port whose last connections are in TIME_WAIT would count as in use.
+        # Otherwise, a port whose last connections are in TIME_WAIT would count as in use.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
         return int(probe.getsockname()[1])
@@ -48,7 +48,7 @@ def _why(error: OSError) -> str:
 
 
 def is_open(host: str, port: int) -> bool:
-    """Say whether somebody listens on a port."""
+    """Return whether a process listens on a port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((host, port)) == 0

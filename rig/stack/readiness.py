@@ -1,4 +1,4 @@
-"""Waiting until services serve, all of them at once."""
+"""Waits until all services serve, at the same time."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed

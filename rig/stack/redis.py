@@ -1,4 +1,4 @@
-"""Redis, Celery's broker: the server binary of a wheel, on a port of 127.0.0.1, with a password."""
+"""Redis, Celery's broker: the server program from a wheel, on a port of 127.0.0.1, with a password."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from rig.whole_file import write_private
 
 
 def service(folder: Path, port: int, password: str, env: dict[str, str]) -> Service:
-    """Return the server; its password goes through a private file, since arguments can be read by all."""
+    """Return the server. Its password is in a private file, because every user can read arguments."""
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "redis.conf"
     write_private(configuration, "\n".join([
         "bind 127.0.0.1", f"port {port}", f"requirepass {password}", f"dir {_quoted(folder)}",
-        # Tasks that wait in it outlive its restart.
+        # Tasks that wait in it survive its restart.
         'save ""', "appendonly yes", "daemonize no",
         "set-proc-title no",    # it would overwrite the environment, and with it the mark of the stack
         "",

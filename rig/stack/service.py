@@ -1,4 +1,4 @@
-"""What the stack knows of a service: how it is started, when it serves, how it is stopped."""
+"""What the stack knows about a service: how it is started, when it serves, how it is stopped."""
 
 import re
 import signal
@@ -8,8 +8,8 @@ from pathlib import Path
 
 Check = Callable[[], str | None]
 
-LOOKED_AT, MOST_REASONS, LONGEST = 60, 5, 500       # lines of a log, lines of it that are shown, characters of each
-# The levels of Airflow's, Neo4j's and Postgres' logs, and the last line of a traceback of Python or Java.
+LOOKED_AT, MOST_REASONS, LONGEST = 60, 5, 500       # lines searched, lines shown, characters of each
+# The levels in the logs of Airflow, Neo4j and Postgres, and the last line of a traceback of Python or Java.
 WHY = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b|\[error|^Caused by: |^[\w.]*(Error|Exception)\b|\berror: "
                  r"|^# (Can't|Fatal|Out of)|Out of memory|\bOOM\b")
 
@@ -18,8 +18,8 @@ WHY = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b|\[error|^Caused by: |^[\w.]*
 class Service:
     """One program of the stack.
 
-    ``check`` returns None once the service really serves, else the reason why it does not yet; it
-    never raises for a service that is merely starting. ``stop_timeout`` is in seconds.
+    ``check`` returns None once the service really serves, else the reason why it does not yet. It never raises for a
+    service that is merely starting. ``stop_timeout`` is in seconds.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Service:
 
 
 def reasons(log: Path) -> str:
-    """Return the lines at the end of a service's log that say why it ended, five at most; empty where none does."""
+    """Return the lines at the end of a service's log that say why it ended, at most five; empty if none does."""
     lines = last_lines(log, LOOKED_AT).splitlines()
     return "\n".join([line[:LONGEST] for line in lines if WHY.search(line)][-MOST_REASONS:])
 

@@ -1,4 +1,4 @@
-"""The running stack as another ``rig`` finds it: one file, mode 0600, because it holds the passwords."""
+"""The running stack, as another ``rig`` finds it: one file, mode 0600, because it contains the passwords."""
 
 import secrets
 import signal
@@ -34,7 +34,7 @@ class Secrets(BaseModel):
 
 
 class ServiceState(BaseModel):
-    """A service that was started, and how it is stopped. ``stop_timeout`` is in seconds."""
+    """A service that was started, and how to stop it. ``stop_timeout`` is in seconds."""
 
     process: Started
     url: str | None
@@ -43,7 +43,7 @@ class ServiceState(BaseModel):
 
 
 class StackState(BaseModel):
-    """All that is needed to use a running stack, to switch it and to take it down."""
+    """Everything that is needed to use a running stack, to switch it and to take it down."""
 
     executor: Executor
     relay: Relay = "none"
@@ -56,28 +56,28 @@ class StackState(BaseModel):
     neo4j_username: str
     neo4j_database: str
     own_neo4j: bool
-    temporary: Path                 # a folder outside the stack's own, with a short path, and removed with it
+    temporary: Path                 # a folder with a short path outside the stack's own, removed together with it
     services: dict[str, ServiceState] = {}
-    keeper: Started | None = None   # the `rig compare` that brought it up only for itself
+    keeper: Started | None = None   # the `rig compare` that started it only for itself
 
     @property
     def drivers_dir(self) -> Path:
-        """Where driver hosts have their sockets: a Unix socket's path has 107 characters at most."""
+        """The folder for the sockets of driver hosts. The path of a Unix socket has at most 107 characters."""
         return self.temporary / "drivers"
 
     @property
     def postgres_dir(self) -> Path:
-        """Where Postgres goes when it must not run as this user."""
+        """The folder for Postgres if it must not run as this user."""
         return self.temporary / "postgres"
 
 
 def temporary_folder() -> Path:
-    """Return the path of a new folder under the system's temporary one, for the state to know before it is made."""
+    """Return the path of a new folder under the system's temporary one, so that the state knows it before it exists."""
     return Path(tempfile.gettempdir(), f"rig-{secrets.token_hex(6)}")
 
 
 def random_secrets(*, airflow: SecretStr | None, neo4j: SecretStr | None) -> Secrets:
-    """Make a set of secrets; those that the user has set are taken as they are."""
+    """Create a set of secrets, keeping those that the user has set."""
     from cryptography.fernet import Fernet  # noqa: PLC0415 - slow to import, and only needed here
 
     def random(size: int = 24) -> SecretStr:
@@ -93,9 +93,9 @@ def save(folder: Path, state: StackState) -> None:
 
 
 def load(folder: Path) -> StackState | None:
-    """Return the state of the stack that was started in this folder, None where there is none.
+    """Return the state of the stack that was started in this folder; None if there is none.
 
-    Raises BadInput where the file is there and cannot be read as a state.
+    Raises BadInput if the file exists but is not a readable state.
     """
     path = folder / STATE_FILE
     if not path.exists():
