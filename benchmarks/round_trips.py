@@ -134,7 +134,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
                       help="tasks of each pattern at each place; 6 at least for an interval (default: %(default)s)")
     made.add_argument("--round-trips-ms", type=float, nargs="+", default=ROUND_TRIPS, metavar="MS",
                       help="round trips to try (default: 0, 10 and 50)")
-    made.add_argument("--seed", type=int, default=1, help="of the order of the turns (default: %(default)s)")
+    made.add_argument("--seed", type=int, default=1, help="seed of the order of the turns (default: %(default)s)")
     options = made.parse_args(arguments)
     if options.blocks < 1:
         made.error(f"--blocks is {options.blocks}: expected 1 or more")

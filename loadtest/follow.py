@@ -158,8 +158,8 @@ class Follower:
 def settled(flight: Flight, run: dict[str, Any], tasks: Iterable[dict[str, Any]]) -> LoadRun:
     """Return the line of a run that Airflow says has ended, with the instances of its workload's tasks.
 
-    Airflow takes note of a run before it answers the call that starts it: what passes between the two is counted
-    twice, a few milliseconds, and never left out.
+    Airflow records a run before it answers the call that starts it. So the time between the two, a few milliseconds, is
+    counted twice, and never left out.
     """
     mapped = [task for task in tasks if task["map_index"] >= 0]
     queued_at = AirflowApi.seconds(run["queued_at"]) or 0.0

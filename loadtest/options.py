@@ -49,7 +49,7 @@ def add(parser: Any) -> None:
             "--calls": {"type": int, "default": 3, "help": "queries in each task"},
             "--hold": {"type": float, "default": 0.2, "help": "seconds for which a task keeps its driver"},
             "--step-time": {"type": float, "default": 45.0, "help": "seconds of each step of find-the-knee"},
-            "--seed": {"type": int, "default": 1, "help": "of random arrivals: the same one, the same moments"},
+            "--seed": {"type": int, "default": 1, "help": "seed of random arrivals: the same one gives the same times"},
             "--run-limit": {"type": float, "default": 300.0, "help": "seconds after which a DAG run counts as failed"},
     }.items():
         parser.add_argument(flag, **number)

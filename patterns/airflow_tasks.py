@@ -48,8 +48,8 @@ def patterns_param(default: str) -> dict[str, Param]:
         "patterns": Param([default], type="array", minItems=1, title="Patterns",
                           items={"type": "string", "enum": list(PATTERNS)}, examples=list(PATTERNS),
                           description="One pattern, or several that alternate task by task: task 0 has the "
-                                      "first, task 1 the second, and so on. Only tasks of one run can be "
-                                      "compared in their latencies."),
+                                      "first, task 1 the second, and so on. Only latencies of tasks "
+                                      "in the same run can be compared."),
     }
 
 

@@ -120,7 +120,7 @@ def restart(services: Annotated[list[str], typer.Argument(help="Names from `rig 
 def switch(executor: Annotated[str, typer.Argument(help="local or celery")], relay: RelayName = None,
            drain: Annotated[bool, typer.Option("--drain", help="First wait until no DAG run is in progress.")] = False,
            on: StackName = NATIVE) -> None:
-    """Change the executor of the running stack; API server, history and Neo4j stay."""
+    """Change the executor of the running stack; API server, history and Neo4j are kept."""
     from rig import switching  # noqa: PLC0415 - as above
     from rig.stack import lock  # noqa: PLC0415 - as above
 
@@ -251,7 +251,7 @@ def load(
                          ] = None,
     arrivals: Annotated[str | None, typer.Option(help="even or poisson: at equal intervals, or at random. "
                                                       "\\[default: even]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of random arrivals: the same seed gives the same moments. "
+    seed: Annotated[int | None, typer.Option(help="Seed of random arrivals: the same one gives the same times. "
                                                   "\\[default: 1]", min=0)] = None,
     users: Annotated[int | None, typer.Option(help="Closed loop: this many users, each with one DAG run at a time, "
                                                    "instead of a rate.", min=1)] = None,
@@ -264,7 +264,7 @@ def load(
     max_connections_left: Annotated[int | None, typer.Option(help="Fail if more connections than this are open "
                                                                   "5 s after the last DAG run and were not open "
                                                                   "before.", min=0)] = None,
-    executor: Annotated[str | None, typer.Option(help="local or celery, of a stack that is started for the test. "
+    executor: Annotated[str | None, typer.Option(help="Executor of a stack started for the test: local or celery. "
                                                       "\\[default: that of the running stack, else local]")] = None,
     relay: RelayName = None,
     processes: Annotated[int | None, typer.Option(help="Number of Locust workers.", min=1, max=64)] = None,
@@ -301,7 +301,7 @@ def load(
 
 @app.command(name="env")
 def write_env() -> None:
-    """Write .env with random secrets, which the compose files require; what is in it already stays."""
+    """Write .env with random secrets, which the compose files require; existing values are kept."""
     from rig import env_file  # noqa: PLC0415 - nothing else needs it
 
     console.print(env_file.sentence(env_file.complete()))
@@ -324,7 +324,7 @@ def dag(name: Annotated[str, typer.Argument(help="The DAG's id, for example `neo
 
 
 @app.command()
-def workers(as_json: Annotated[bool, typer.Option("--json", help="Print all that workers report, as JSON.")] = False,
+def workers(as_json: Annotated[bool, typer.Option("--json", help="Print all reports as JSON.")] = False,
             on: StackName = NATIVE) -> None:
     """Show the shared driver of each pool process, from Flower's API."""
     from rig import workers as inspection  # noqa: PLC0415 - as above
@@ -428,13 +428,13 @@ def export(run: RunName = "latest", as_csv: Annotated[bool, typer.Option(
 def watch(
     uri: Annotated[str | None, typer.Option(help="The Neo4j to watch. \\[default: NEO4J_URI, else that of the stack "
                                                  "that is up]")] = None,
-    user: Annotated[str | None, typer.Option(help="Who asks. The password is NEO4J_PASSWORD, or is asked for. "
+    user: Annotated[str | None, typer.Option(help="User name. The password is NEO4J_PASSWORD, or is asked for. "
                                                   "\\[default: NEO4J_USERNAME, neo4j]")] = None,
     every: Annotated[float, typer.Option(help="Seconds between two updates.", min=0.1, max=3600)] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one update and exit.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each update.")] = False,
 ) -> None:
-    """Show who has connections open at a Neo4j, by user agent, client and Airflow task where it is known.
+    """Show the clients with connections open at a Neo4j, by user agent, address and, if known, Airflow task.
 
     It takes one connection, which it does not count, and works with any Neo4j. Ctrl-C ends it.
     """
@@ -466,7 +466,7 @@ def plan(
     lifetime: Annotated[float, typer.Option(help="WORKER_INIT_MAX_LIFETIME: seconds until a connection is "
                                                   "replaced.")] = 2700,
     max_size: Annotated[int, typer.Option(help="WORKER_INIT_MAX_SIZE: the most connections of one driver.")] = 100,
-    query_ms: Annotated[float, typer.Option(help="What one transaction takes at the server, in ms.")] = 5,
+    query_ms: Annotated[float, typer.Option(help="Time that one transaction takes at the server, in ms.")] = 5,
     round_trip_ms: Annotated[float, typer.Option(help="Round trip from a worker to Neo4j, in ms.")] = 1,
     tls: Annotated[bool, typer.Option("--tls", help="Workers connect to Neo4j with TLS.")] = False,
     limit: Annotated[int, typer.Option(help="Connections that Neo4j works on at once, its "
@@ -496,7 +496,7 @@ def plan(
 
 @app.command()
 def doctor() -> None:
-    """Look at this machine: disk, memory, ports, Python, wheels, downloads. Say how to fix what is wrong."""
+    """Check this machine: disk, memory, ports, Python, wheels, downloads. Say how to fix what is wrong."""
     from rig import doctor as examination  # noqa: PLC0415 - as above
 
     findings = examination.examine(settings_module.load())
@@ -516,7 +516,7 @@ def main() -> None:
         code = app(standalone_mode=False)
     except RigError as error:
         _fail(str(error), error.exit_code)
-    except OSError as error:    # a full disk most of all: what was recorded so far is whole, and can be gone on with
+    except OSError as error:    # above all a full disk: what was recorded so far is complete, and can be continued
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""

@@ -133,7 +133,7 @@ class Cell(Record):
         if self.control:
             return "the same cell a second time: how far a cell differs from itself"
         if self.pattern == EXHIBIT:
-            return "what a driver breaks that tasks inherit"
+            return "what breaks with a driver that tasks inherit"
         return "what a DAG run costs from the second one on" if self.warm else "what the first DAG run costs"
 
 
@@ -200,7 +200,7 @@ class DagRunRecord(Record):
     """One DAG run: its window at the server, and how it ended.
 
     ``opened`` is the number of connections that the server accepted between the two marker
-    connections, less the probe's own. It is None where it could not be had; ``opened_reason`` then
+    connections, less the probe's own. It is None if it is not available; ``opened_reason`` then
     says why. With ``opened_exact`` False it is a lower bound from sampling. ``sampler_reason`` says why
     samples are missing, if they are. ``others`` is how many connections of others a sample saw, None where nobody
     looked. ``clock_step`` is by how many seconds the wall clock was set forward in it, or the machine was suspended;

@@ -75,9 +75,9 @@ class Event(IntEnum):
     AGREED = auto()         # one version is agreed
     DISAGREED = auto()      # there is no version that both sides speak
     GREETED = auto()        # HELLO can be answered, and says nothing of who it is: from Bolt 5.1 on
-    UNSERVED = auto()       # HELLO cannot be answered: the server cannot be had, or speaks nothing that can be served
+    UNSERVED = auto()       # HELLO cannot be answered: the server cannot be reached, or speaks too old a Bolt
     RIGHT = auto()          # its credentials are right
-    WRONG = auto()          # they are not, or too many were wrong of late
+    WRONG = auto()          # they are not, or too many were wrong recently
     DELAY_OVER = auto()     # wrong credentials have waited for their answer
     READ = auto()           # the query that has to be read is here and has been read
     EXCESS = auto()         # the query that has to be read is larger than it may be

@@ -63,7 +63,7 @@ _COUNTERS = (
     _Counter(f"{_CONNECTION}_timeouts", "Transactions that got no connection in time.",
              lambda totals: totals.timeouts),
     _Counter("worker_init_transactions", "Transactions that were served.", lambda totals: totals.leases),
-    _Counter("worker_init_connection_errors", "Failed attempts to have a connection or a routing table.",
+    _Counter("worker_init_connection_errors", "Failed attempts to get a connection or a routing table.",
              lambda totals: totals.errors),
     _Counter("worker_init_relay_faults", "Errors of this package that ended a client.",
              lambda totals: totals.own_faults),

@@ -172,9 +172,10 @@ def _options(arguments: list[str] | None, environ: Mapping[str, str]) -> argpars
     parser = argparse.ArgumentParser(prog="python -m worker_init.takes_tasks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("worker", nargs="?", default=f"celery@{environ.get('HOSTNAME') or socket.gethostname()}",
-                        help="its name (default: %(default)s)")
+                        help="name of the worker (default: %(default)s)")
     parser.add_argument("--broker", default=next((environ[name] for name in BROKERS if environ.get(name)), None),
-                        help=f"its address; other users can read arguments, so better set {' or '.join(BROKERS)}")
+                        help="address of the broker; other users can read arguments, so "
+                             f"{' or '.join(BROKERS)} is better")
     parser.add_argument("--timeout", type=float, default=4.0, help="seconds for the broker (default: %(default)s)")
     parser.add_argument("--end", type=int, metavar="PID",
                         help="send SIGTERM to this process if the worker takes no tasks; 1 in a container, which is "

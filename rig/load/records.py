@@ -104,7 +104,7 @@ class LoadSample(Record):
 
     ``opened`` counts the connections that the server accepted since then, the probe's own left out; ``seen`` those of
     them that a look has seen; ``others`` the connections of somebody else that were seen so far, which make ``opened``
-    none of the test's own. A value that could not be had is None, and ``trouble`` says why.
+    none of the test's own. A value that is not available is None, and ``trouble`` says why.
     """
 
     t: Moment

@@ -23,7 +23,7 @@ def require_bounds(request: Request) -> None:
 
 
 def arrivals(name: str) -> Arrivals:
-    """Return how DAG runs are to arrive. Raises BadInput for a name that is none."""
+    """Return how DAG runs should arrive. Raises BadInput for an unknown name."""
     for known in ARRIVALS:
         if name == known:
             return known

@@ -32,8 +32,8 @@ class Stage(NamedTuple):
 def stages(shape: str, rate: float, seconds: float, step_seconds: float) -> list[Stage]:
     """Return the stages of a shape at ``rate`` arrivals per second, ``seconds`` long in all.
 
-    ``step_seconds`` counts for ``find-the-knee``: its rate rises by ``rate`` after each step. Raises ValueError for a
-    shape that is none.
+    ``step_seconds`` is for ``find-the-knee``, whose rate rises by ``rate`` after each step. Raises ValueError for an
+    unknown shape.
     """
     if shape in {STEADY, SOAK}:
         return [Stage(seconds, rate)]

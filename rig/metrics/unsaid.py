@@ -25,7 +25,7 @@ def _once(times: Counter[Cell]) -> Iterator[str]:
     once = [cell for cell, count in times.items() if count == 1]
     if once and len(once) < len(times):
         yield (f"Run only once, so it is not known how much their figures vary: {_names(once)}. "
-               "Trust their counts, and not their times.")
+               "Trust their counts, but not their times.")
 
 
 def _warm(cells: Sequence[Cell]) -> Iterator[str]:

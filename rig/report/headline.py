@@ -31,7 +31,7 @@ def headline(summary: Summary) -> str:
     """Return what 100 tasks opened, with the bad pattern and with the best remedy that was run."""
     cells = _regular(summary)
     if summary.cells and not cells:
-        return "This run shows what a driver breaks that tasks inherit."
+        return "This run shows what breaks with a driver that tasks inherit."
     if not any(_is_counted(cell) for cell in cells):
         return "This run measured no connection."
     told = _told(cells)
@@ -115,7 +115,7 @@ def exhibit(summary: Summary) -> str | None:
     return (f"The exhibit, {EXHIBIT}: of {phrases.plural(tasks, 'task')} that used a driver inherited through the "
             f"fork, {wrong:,} got a wrong answer and {failed:,} more did not succeed; "
             f"{phrases.plural(hung, 'DAG run')} of {len(runs)} never ended. "
-            "This is what it shows, and no failure of the run.")
+            "The exhibit is there to show this; the run has not failed.")
 
 
 def _state(summary: Summary) -> str:

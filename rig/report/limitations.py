@@ -25,7 +25,7 @@ METHOD = (
     "Whether a driver that is dropped leaks depends on its version: compare only runs with the same one.",
     "Latencies of tasks vary by a factor of two from DAG run to DAG run. They are not contrasted between patterns, "
     "and between executors only because there is no other way.",
-    "Server, Airflow and tasks share one machine: what the tasks take, the server lacks.",
+    "Server, Airflow and tasks share one machine: what the tasks use is not available to the server.",
     "Connections abandoned, without GOODBYE, cannot be seen without a relay or a tap in front of the server.",
     "Where tasks go through a shared driver, its connections belong to no task: they stay open on purpose until their "
     "idle timeout, and count as left. A warm cell is the DAG run right after its cold one, on the same workers.",

@@ -33,7 +33,7 @@ _CONTRASTED = frozenset({
     "connections_opened", "connections_peak", PRICE.name, "connections_left_5s", "first_result_seconds", "call_seconds",
     "task_seconds", "scheduled_seconds", "makespan_seconds", "cpu_per_task"})
 _GROUPS = {"database": "At the database", "tasks": "In the tasks", "executor": "In the executor",
-           "machine": "Of the machine", "conditions": "Conditions reached"}
+           "machine": "On the machine", "conditions": "Conditions reached"}
 _BETWEEN: Mapping[Between, str] = {
     "patterns": "Patterns: each against problematic", "executors": "Executors: CeleryExecutor against LocalExecutor",
     "control": "Noise: a cell against itself"}

@@ -1,4 +1,4 @@
-"""A stack with the user's own Neo4j, which others use too; it is run by an ordinary user where that can be had."""
+"""A stack with the user's own Neo4j, which others use too; an ordinary user runs it if there is one."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def server(neo4j_server: StartedNeo4j) -> Iterator[RefusingProxy]:
 
 @pytest.fixture(scope="module")
 def ordinary() -> Iterator[Rig | str]:
-    """Make a rig that an ordinary user runs, or say why that cannot be had."""
+    """Make a rig that an ordinary user runs, or say why there is none."""
     with a_rig() as place:      # a folder that every user may look into
         try:
             found = ordinary_user.find_or_make(place.home)

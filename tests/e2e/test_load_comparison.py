@@ -1,4 +1,4 @@
-"""``rig compare-load`` from a machine with nothing running to a report, stopped in the middle and gone on with."""
+"""``rig compare-load`` from a machine with nothing running to a report, stopped in the middle and continued."""
 
 import json
 import signal

@@ -126,7 +126,7 @@ def test_its_version_is_the_locked_one(neo4j_server: StartedNeo4j) -> None:
 
 
 def test_a_wrong_user_or_password_names_their_variables(neo4j_server: StartedNeo4j) -> None:
-    # A name that is none: the server would lock the right one out for a while.
+    # An unknown name: the server would lock the right one out for a while.
     line = refusal(neo4j_server.uri, "mallory")
     assert "refuses the user 'mallory': " in line
     assert line.endswith("check NEO4J_USERNAME and NEO4J_PASSWORD")

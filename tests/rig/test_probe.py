@@ -477,7 +477,7 @@ def test_a_server_that_goes_away_in_the_window_gives_null_and_keeps_its_samples(
 
 
 def test_a_user_who_is_refused_is_told_the_servers_reason(server: StartedNeo4j) -> None:
-    # A name that is none: the server would lock the right one out for a while.
+    # An unknown name: the server would lock the right one out for a while.
     with closing(Probe(Server(server.uri, "mallory", SecretStr("x" * 8), alone=True), INTERVAL)) as probe:
         reason = probe.can_list()
     assert reason

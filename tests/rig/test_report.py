@@ -418,7 +418,7 @@ def test_what_the_exhibit_breaks_is_counted_and_is_no_failure_of_the_run(tmp_pat
     summary = exhibited(tmp_path)
     assert headline.exhibit(summary) == (
         "The exhibit, inherited: of 2 tasks that used a driver inherited through the fork, 1 got a wrong answer and 1 "
-        "more did not succeed; 1 DAG run of 1 never ended. This is what it shows, and no failure of the run.")
+        "more did not succeed; 1 DAG run of 1 never ended. The exhibit is there to show this; the run has not failed.")
     assert headline.alarms(summary) == []
     assert headline.outcome(summary) == "1 of 1 DAG run succeeded, 2 of 2 tasks; no task got a wrong answer."
     assert "inherited" not in headline.headline(summary)
@@ -427,7 +427,7 @@ def test_what_the_exhibit_breaks_is_counted_and_is_no_failure_of_the_run(tmp_pat
 
 def test_a_run_of_the_exhibit_alone_says_so(tmp_path: Path) -> None:
     summary = opened(tmp_path, {builders.cell("inherited", "CeleryExecutor"): 3})
-    assert headline.headline(summary) == "This run shows what a driver breaks that tasks inherit."
+    assert headline.headline(summary) == "This run shows what breaks with a driver that tasks inherit."
     assert headline.outcome(summary) == ""
 
 

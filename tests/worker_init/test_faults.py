@@ -205,7 +205,7 @@ def test_wrong_credentials_are_refused_as_neo4j_refuses_them(server: Neo4jServer
 @pytest.mark.usefixtures("bystander")
 def test_a_killed_client_leaves_nothing_behind(mode: str, uri: str, server: Neo4jServer, folder: Path,
                                                direct: neo4j.Driver) -> None:
-    # With no idle timeout that could close a connection which was given back in the midst of an answer.
+    # With no idle timeout that could close a connection which was given back in the middle of an answer.
     with (serving(folder, uri, server.auth, idle_timeout=3600) as host,
           client_in(mode, host.uri, host.auth) as client):
         wait_until(lambda: value(direct, VICTIMS) == 1, "the client's transaction is open")

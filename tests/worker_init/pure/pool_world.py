@@ -61,7 +61,7 @@ class World:
         self._settles = 0
 
     def collect(self) -> None:
-        """Take note of what was decided."""
+        """Note what was decided."""
         while self.machine.actions:
             action = self.machine.actions.popleft()
             getattr(self, f"_{type(action).__name__.lower()}")(action)

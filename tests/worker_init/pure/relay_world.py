@@ -532,21 +532,21 @@ class Peer:
         self.tell(lambda: self.machine.granted(server.version))
 
     def mislead(self) -> None:
-        """Take note that its server does not keep to the protocol."""
+        """Note that its server breaks the protocol."""
         self.excuse = self.excuse or "its server is silent, or babbles"
         self.is_misled = self.is_wild = True
         self.must_close = False
 
     def refused(self, failure: UpstreamFailure) -> None:
-        """Take note that there is none."""
+        """Note that there is none."""
         self.tell(lambda: self.machine.refused(failure))
 
     def server_known(self, failure: UpstreamFailure | None) -> None:
-        """Take note of what the server speaks."""
+        """Note what the server speaks."""
         self.tell(lambda: self.machine.server_known(failure))
 
     def lost(self) -> None:
-        """Take note that the connection is gone."""
+        """Note that the connection is gone."""
         self.excuse = self.excuse or "its server was lost"
         self.tell(self.machine.server_lost)
 
