@@ -32,7 +32,7 @@ class Metric:
 
 _BOTH: frozenset[Between] = frozenset({"patterns", "executors", "control"})
 # Task latencies vary by a factor of two from DAG run to DAG run. To compare patterns, they would have to alternate
-# within one DAG run. Between executors there is no other way.
+# within one DAG run. A comparison switches executors by a restart, so it has no other way for those.
 _EXECUTORS: frozenset[Between] = frozenset({"executors", "control"})
 
 PRIMARY = ("connections_opened", "idle_connection_seconds_kept", "makespan_seconds", "cpu_per_task")

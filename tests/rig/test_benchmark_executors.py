@@ -1,0 +1,38 @@
+"""``python -m benchmarks.executors``: what it makes of the moments of tasks."""
+
+import pytest
+
+from benchmarks.executors import EXECUTORS, FIGURES, Moments, Run, contrast, sentence
+
+
+def moments(queued: float) -> Moments:
+    """Return the moments of a task that waited so long in the queue."""
+    started = 100.5 + queued
+    return {"scheduled": 100.0, "queued": 100.5, "started": started, "first_line": started + 0.25,
+            "first_result": started + 0.375, "ended": started + 0.5}
+
+
+def run(local: float, celery: float) -> Run:
+    """Return a DAG run of three tasks on each executor, of which the middle one waited so long."""
+    return {executor: [moments(queued + spread) for spread in (-0.25, 0.0, 4.0)]
+            for executor, queued in zip(EXECUTORS, (local, celery), strict=True)}
+
+
+def test_a_figure_is_the_median_of_a_runs_tasks_and_the_ratio_is_celerys_over_locals() -> None:
+    found = contrast([run(1.0, 2.0)] * 6, "queued to started")
+    assert found["runs"] == [[1.0, 2.0]] * 6
+    assert found["medians"] == [1.0, 2.0]
+    assert found["ratio"] == pytest.approx(2.0)
+    assert found["verdict"] == "higher"
+    assert sentence(found).endswith("Celery over Local 2.00 (2.00 to 2.00): higher")
+
+
+def test_the_parts_add_up_to_the_whole() -> None:
+    parts = [contrast([run(1.0, 2.0)], figure)["medians"][0] for figure in FIGURES]
+    assert sum(parts[:-1]) == pytest.approx(parts[-1])
+
+
+def test_with_fewer_than_six_runs_there_is_no_verdict() -> None:
+    found = contrast([run(1.0, 2.0)] * 5, "queued to started")
+    assert found["interval"] is None
+    assert sentence(found).endswith("Celery over Local 2.00: 5 of 6 DAG runs needed")
