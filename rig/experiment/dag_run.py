@@ -1,7 +1,8 @@
 """One DAG run of a cell: started, watched with a time limit, counted at the server, and recorded."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +27,15 @@ State = Literal["success", "failed", "hung", "error", "interrupted"]
 
 
 class CellRunner:
-    """Runs the cells of one comparison, one after the other, on a running stack."""
+    """Runs the cells of one comparison, one after the other, on a running stack.
+
+    ``tap`` returns how many connections the stack's tap has passed on so far; None if the stack has no tap.
+    """
 
     def __init__(self, stack: Stack, api: AirflowApi, probe: Probe, folder: Path, progress: Progress, *,
-                 observe: float) -> None:
+                 observe: float, tap: Callable[[], int] | None = None) -> None:
         self._stack = stack
+        self._tap = tap
         self._observe = observe
         self._api = api
         self._probe = probe
@@ -46,7 +51,8 @@ class CellRunner:
         try:
             cell = planned.cell
             nameless = cell.pattern in NAMELESS and cell.relay == "none"
-            with self._probe.window(planned.index, self._progress.sample, nameless=nameless) as window:
+            with self._probe.window(planned.index, self._progress.sample, nameless=nameless) as window, \
+                    self._tapped(attempt):
                 attempt.window = window
                 self._watched(attempt)
                 window.wait_until_closed(self._observe, since=time.time())
@@ -66,6 +72,15 @@ class CellRunner:
         attempt = _Attempt(planned)
         attempt.end("error", reason)
         return self._write(attempt)
+
+    @contextmanager
+    def _tapped(self, attempt: "_Attempt") -> Iterator[None]:
+        """Let the tap, where there is one, count what is opened in the block."""
+        before = self._tap() if self._tap else 0
+        try:
+            yield
+        finally:
+            attempt.tapped = self._tap() - before if self._tap else None
 
     def _watched(self, attempt: "_Attempt") -> None:
         dag_id, before = attempt.dag_id, self._machine()
@@ -116,6 +131,7 @@ class _Attempt:
         self.window = Window(planned.index)
         self.run_id: str | None = None
         self.machine: MachineShare | None = None
+        self.tapped: int | None = None      # connections that a tap has passed on
         self._started_at = time.time()
         self._clock_ahead = _clock_ahead()
         self._state: State = "error"
@@ -128,12 +144,13 @@ class _Attempt:
         self._reason = "; ".join(filter(None, [self._reason, reason]))
 
     def record(self) -> DagRunRecord:
-        opened = self.window.opened
+        opened = self.window.opened if self.tapped is None else self.window.opened.tapped(self.tapped)
         return DagRunRecord(
             index=self.planned.index, dag_id=self.dag_id, dag_run_id=self.run_id, state=self._state,
             reason=self._reason, started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
             last_id=opened.last_id, opened=opened.count, opened_exact=opened.exact, opened_reason=opened.reason,
-            sampler_reason=self.window.trouble, probe=self.window.share, machine=self.machine,
+            counted_by=opened.by, ids_opened=opened.by_ids, sampler_reason=self.window.trouble,
+            probe=self.window.share, machine=self.machine,
             others=len(self.window.others) if self.window.samples else None,
             clock_step=round(_clock_ahead() - self._clock_ahead, 3))
 

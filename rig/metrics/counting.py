@@ -8,8 +8,12 @@ from rig.records import DagRunRecord
 
 
 def ids_count(record: DagRunRecord) -> bool:
-    """Return whether this window's ids show how many connections were opened: nobody else was given any."""
-    return record.opened_exact and record.opened is not None and record.first_id is not None
+    """Return whether this window's ids show how many connections were opened: nobody else was given any.
+
+    With a tap this is true if the tap and the ids have the same count.
+    """
+    by_ids = record.ids_opened if record.counted_by == "tap" else record.opened
+    return record.opened_exact and by_ids is not None and by_ids == record.opened and record.first_id is not None
 
 
 def in_window(record: DagRunRecord) -> Callable[[int], bool]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from rig.metrics.intervals import Number
 from rig.metrics.missing import Missing
 from rig.metrics.raw import Repeat
-from rig.records import MachineShare
+from rig.records import TAP, MachineShare
 
 NOT_RECORDED = "processor times were not recorded"
 SERVICES = {
@@ -41,7 +41,10 @@ def _by_service(repeat: Repeat) -> Mapping[str, float]:
     found = share(repeat)
     if found.cpu_seconds is None:
         raise Missing(found.missing.get("cpu_seconds", NOT_RECORDED))
-    return found.cpu_seconds
+    services = dict(found.cpu_seconds)
+    if TAP in services:     # it measures, as the probe does
+        services["probe"] = services.get("probe", 0.0) + services.pop(TAP)
+    return services
 
 
 def _condition(name: str) -> Callable[[Repeat], Number]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from patterns.facts import Executor
 from rig.metrics.intervals import Interval, Number, Verdict
 from rig.metrics.registry import Between
-from rig.records import EXHIBIT, Relay
+from rig.records import EXHIBIT, CountedBy, Relay
 
 Family = Literal["primary", "secondary", "control"]
 
@@ -126,7 +126,8 @@ class DagRunSummary(Side):
 
     ``figures`` are its own, also where it failed, ``missing`` has the reasons of those that are null, and
     ``doubts`` has what does not fit together in them. ``others`` is how many connections of others were seen at the
-    server, None where nobody looked.
+    server, None where nobody looked; ``counted_by`` is how connections opened were counted, None where they were not,
+    or a run of an earlier rig did not record it.
     """
 
     index: int
@@ -142,6 +143,7 @@ class DagRunSummary(Side):
     task_failures: dict[str, int]
     doubts: list[str]
     others: int | None = None
+    counted_by: CountedBy | None = None
     sampler: SamplerShare
     figures: dict[str, Number | None]
     missing: dict[str, str]

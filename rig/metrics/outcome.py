@@ -1,7 +1,7 @@
 """The outcome of each DAG run: whether it counts as a measurement, and what failed in it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from statistics import median
 
 from rig.metrics import gauges, rows
@@ -36,7 +36,8 @@ def dag_run(repeat: Repeat, run: RunRecord, figures: Mapping[str, Figure]) -> Da
         tasks=cell.tasks, tasks_recorded=len(repeat.tasks), tasks_succeeded=succeeded(repeat),
         tasks_wrong=wrong(repeat), tasks_retried=sum(task.try_number > 1 for task in repeat.tasks),
         task_failures=_task_failures(repeat), doubts=_doubts(repeat, figures),
-        others=record.others if record else None, sampler=_sampler(repeat),
+        others=record.others if record else None, counted_by=record.counted_by if record else None,
+        sampler=_sampler(repeat),
         figures={name: figure.value for name, figure in figures.items()},
         missing={name: figure.reason for name, figure in figures.items() if figure.reason})
 
@@ -59,13 +60,24 @@ def _task_failures(repeat: Repeat) -> dict[str, int]:
 
 
 def _doubts(repeat: Repeat, figures: Mapping[str, Figure]) -> list[str]:
-    """Return contradictions between the tasks' reports and the server's count: each used driver has a connection."""
+    """Return contradictions: each used driver has a connection, and the tap and the ids have the same count."""
+    return [*_more_drivers(repeat, figures), *_past_the_tap(repeat)]
+
+
+def _more_drivers(repeat: Repeat, figures: Mapping[str, Figure]) -> Iterator[str]:
     drivers, opened = figures["drivers_created"].value, figures["connections_opened"]
     if repeat.cell.relay != "none" or drivers is None or opened.value is None or opened.at_least:
-        return []
-    if drivers <= opened.value:
-        return []
-    return [f"the tasks report {drivers} drivers, the server counted {opened.value} connections"]
+        return
+    if drivers > opened.value:
+        counter = "tap" if repeat.record and repeat.record.counted_by == "tap" else "server"
+        yield f"the tasks report {drivers} drivers, the {counter} counted {opened.value} connections"
+
+
+def _past_the_tap(repeat: Repeat) -> Iterator[str]:
+    record = repeat.record
+    if record and record.counted_by == "tap" and record.ids_opened not in {None, record.opened}:
+        yield (f"the tap counted {record.opened} connections, and by the server's ids it accepted {record.ids_opened}: "
+               "others connect to it past the tap, or not all that the tap has opened came to the server")
 
 
 def _sampler(repeat: Repeat) -> SamplerShare:

@@ -15,7 +15,6 @@ class Metric:
 
     ``better`` is the good direction, None if there is none. ``contrasts`` says between which cells a ratio of this
     metric is meaningful. ``of_failed_runs`` is set if the figure also counts for a DAG run that did not succeed.
-    ``counted_by_id`` is set if the figure becomes a lower bound when others share the server.
     """
 
     name: str
@@ -27,7 +26,6 @@ class Metric:
     definition: str
     contrasts: frozenset[Between] = frozenset()
     of_failed_runs: bool = False
-    counted_by_id: bool = False
 
 
 _BOTH: frozenset[Between] = frozenset({"patterns", "executors", "control"})
@@ -41,10 +39,10 @@ PRIMARY = ("connections_opened", "idle_connection_seconds_kept", "makespan_secon
 _DATABASE = (
     Metric("connections_opened", "opened", "database", "counter", "connections", "lower",
            "Bolt connections that the server accepted between the two marker connections, by their ids, less "
-           "the probe's own. A lower bound from sampling where other users share the server.", _BOTH,
-           counted_by_id=True),
+           "the probe's own. A lower bound from sampling where other users share the server. With --tap those that "
+           "tasks and driver hosts opened through the tap.", _BOTH),
     Metric("connections_closed", "closed", "database", "counter", "connections", None,
-           "Of the connections opened, those gone in the last sample.", counted_by_id=True),
+           "Of the connections opened, those gone in the last sample."),
     Metric("connections_peak", "open, peak", "database", "gauge", "connections", "lower",
            "The most connections open in any one sample.", _BOTH),
     Metric("connections_mean", "open, mean", "database", "gauge", "connections", "lower",
@@ -66,7 +64,7 @@ _DATABASE = (
     Metric("connections_left_30s", "left, 30\N{NO-BREAK SPACE}s", "database", "gauge", "connections", "lower",
            "Connections still open 30 s after the task that owns them ended.", _BOTH),
     Metric("connections_abandoned", "abandoned", "database", "counter", "connections", "lower",
-           "Connections that ended without GOODBYE, where a relay or a tap in front of the server sees it."),
+           "Connections that ended without GOODBYE, if something in front of the server records that."),
 )
 _TASKS = (
     Metric("drivers_created", "drivers created", "tasks", "counter", "drivers", "lower",
@@ -120,7 +118,7 @@ _MACHINE = (
     _cpu("cpu_postgres", "processor, Postgres", "Postgres", _BOTH),
     _cpu("cpu_redis", "processor, Redis", "Redis"),
     _cpu("cpu_flower", "processor, Flower", "Flower, which is in no sum"),
-    _cpu("cpu_probe", "processor, probe", "the rig itself, its probe and its polls, which are in no sum"),
+    _cpu("cpu_probe", "processor, probe", "the rig itself, its probe, its tap and its polls, which are in no sum"),
 )
 
 METRICS: tuple[Metric, ...] = _DATABASE + _TASKS + _EXECUTOR + _MACHINE

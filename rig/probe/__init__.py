@@ -157,12 +157,13 @@ class Probe:
             return Opened(None, False, "the server was restarted within the window", *ids)
         if not self._server.alone:
             return Opened(sum(id_ > first.id for id_ in window.connections), False,
-                          "a lower bound: connections that a sample saw; others use this server too", *ids)
+                          "a lower bound: connections that a sample saw; others use this server too", *ids,
+                          "samples")
         if window.others:
             return Opened(sum(id_ > first.id for id_ in window.connections), False,
-                          f"a lower bound: {others.seen(len(window.others))} on this server", *ids)
+                          f"a lower bound: {others.seen(len(window.others))} on this server", *ids, "samples")
         between = last.id - first.id - 1 - sum(first.id < number < last.id for number in own)
-        return Opened(between, True, None, *ids)
+        return Opened(between, True, None, *ids, "ids")
 
     def _connect(self, agent: str) -> neo4j.Driver:
         return neo4j.GraphDatabase.driver(

@@ -1,17 +1,18 @@
 """A window: what the probe saw between two moments of one DAG run."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from rig.records import Connection, ProbeShare, Sample
+from rig.records import Connection, CountedBy, ProbeShare, Sample
 
 
 @dataclass(frozen=True)
 class Opened:
     """How many connections the server accepted in a window. If ``count`` is None, ``reason`` says why.
 
-    If ``exact`` is False, the count is a lower bound. The ids are those of the marker connections.
+    If ``exact`` is False, the count is a lower bound. The ids are those of the marker connections. ``by`` is the way of
+    counting, None if there is no count. With a tap, ``by_ids`` is the count by the ids, None if that is not exact.
     """
 
     count: int | None
@@ -19,6 +20,12 @@ class Opened:
     reason: str | None
     first_id: int | None
     last_id: int | None
+    by: CountedBy | None = None
+    by_ids: int | None = None
+
+    def tapped(self, count: int) -> "Opened":
+        """Return it with what a tap has counted in the same window: exact, whoever else uses the server."""
+        return replace(self, count=count, exact=True, reason=None, by="tap", by_ids=self.count if self.exact else None)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from rig import others
-from rig.environment import OWN_NEO4J
+from rig.environment import OWN_NEO4J, is_tapped
 from rig.metrics.intervals import LEAST_BLOCKS
 from rig.metrics.model import Summary
 from rig.report import phrases
@@ -13,12 +13,12 @@ from rig.report import phrases
 def limitations(summary: Summary) -> list[str]:
     """Return one or two plain sentences for each limit."""
     return [*_sampling(summary), *_probe(summary), *_slots(summary), *_repeats(summary), *summary.unsaid,
-            *_bounds(summary), *_members(summary), *_retries(summary), *METHOD]
+            *_bounds(summary), *_tap(summary), *_members(summary), *_retries(summary), *METHOD]
 
 
 METHOD = (
-    "A connection that lives between two samples is in the counts, which come from the server's ids, and not in "
-    "the gauges: peaks are the highest value seen, the true peak can be higher.",
+    "A connection that lives between two samples is in the counts, and not in the gauges: peaks are the highest value "
+    "seen, the true peak can be higher.",
     "Opened less closed is what is open at that moment, not what leaked. A task process ends without closing its "
     "sockets properly, but they end with it. Connections left counts what outlives its task, a pool that is kept "
     "on purpose as well as a leak.",
@@ -26,7 +26,8 @@ METHOD = (
     "Latencies of tasks vary by a factor of two from DAG run to DAG run. They are not contrasted between patterns, "
     "and between executors only because there is no other way.",
     "Server, Airflow and tasks share one machine: what the tasks use is not available to the server.",
-    "Connections abandoned, without GOODBYE, cannot be seen without a relay or a tap in front of the server.",
+    "Connections abandoned, without GOODBYE, cannot be seen: nothing in front of the server records how a connection "
+    "ended.",
     "Where tasks go through a shared driver, its connections belong to no task: they stay open on purpose until their "
     "idle timeout, and count as left. A warm cell is the DAG run right after its cold one, on the same workers.",
 )
@@ -90,7 +91,16 @@ def _bounds(summary: Summary) -> Iterator[str]:
 def _members(summary: Summary) -> Iterator[str]:
     if summary.environment.get(OWN_NEO4J) is False:
         yield ("Connections were listed by one server. On a cluster or on Aura each member lists its own, and has ids "
-               "of its own: connections to other members are in no figure.")
+               "of its own: connections to other members are in no "
+               f"{'figure but those opened' if is_tapped(summary.environment) else 'figure'}.")
+
+
+def _tap(summary: Summary) -> Iterator[str]:
+    if is_tapped(summary.environment):
+        yield ("Connections opened were counted by a tap, a TCP proxy between the tasks and the server, and not by the "
+               "server's ids. Each connection takes one hop more, and its TLS, where the address asks for any, ends in "
+               "the tap: times are not those of a run without a tap. What connects to the server by itself is not "
+               "counted.")
 
 
 def _retries(summary: Summary) -> Iterator[str]:

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rig.capacity.tables import LABELS
+from rig.environment import is_tapped
 from rig.metrics import BY_NAME, CONDITIONS, METRICS
 from rig.metrics.contrasts import side
 from rig.metrics.intervals import LEAST_BLOCKS
@@ -85,7 +86,7 @@ def html(raw: RawRun, summary: Summary) -> str:
         contrasts=list(_contrasts(summary)), advice=advice(summary),
         failed=[run for run in summary.failures if run.was_run], not_run=not_run.most_common(),
         deployment=deployment(summary), ways=LABELS, limitations=limitations(summary),
-        environment=list(_flat(summary.environment)), **own_files())
+        environment=list(_flat(summary.environment)), tapped=is_tapped(summary.environment), **own_files())
     return page
 
 

@@ -31,7 +31,7 @@ BY_THEMSELVES = "tasks connect by themselves: "     # as worker_init logs it
 
 def connection(state: StackState) -> str:
     """Return the stack's Neo4j as Airflow's connection ``neo4j_default``, in JSON."""
-    parts = urlsplit(state.neo4j_uri)
+    parts = urlsplit(state.tasks_uri)
     scheme, _, tls = parts.scheme.partition("+")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname    # the hook does not add them
     extra = {"neo4j_scheme": scheme == "neo4j", "certs_self_signed": tls == "ssc", "certs_trusted_ca": tls == "s"}

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,15 +12,28 @@ from patterns.facts import STRESS_DAG, STRESS_POOL, Executor
 from rig import environment
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, ServiceDied
-from rig.records import Relay, relay_on
+from rig.records import TAP, Relay, relay_on
 from rig.settings import Settings
-from rig.stack import airflow, asking, drivers, inherited, lock, neo4j, neo4j_jars, ports, postgres, processes, redis
+from rig.stack import (
+    airflow,
+    asking,
+    drivers,
+    inherited,
+    lock,
+    neo4j,
+    neo4j_jars,
+    ports,
+    postgres,
+    processes,
+    redis,
+    tap,
+)
 from rig.stack import state as states
 from rig.stack.interface import OnStep, ServiceStatus
 from rig.stack.processes import MARK
 from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, Service, reasons
-from rig.stack.state import ServiceState, StackState
+from rig.stack.state import ServiceState, StackState, Tap
 
 DRIVER_HOST = ("worker-driver",)
 EXECUTOR_SERVICES = ("airflow-scheduler", "airflow-worker", "flower")
@@ -31,10 +44,14 @@ PATIENCE = 6.0          # seconds for a clean end when nothing is kept: a worker
 
 
 class NativeStack:
-    """The stack of one data folder. All methods except the questions need the folder's lock."""
+    """The stack of one data folder. All methods except the questions need the folder's lock.
 
-    def __init__(self, settings: Settings, on_step: OnStep = lambda *_: None) -> None:
+    If ``tap`` is set, the stack that it starts has a tap in front of Neo4j.
+    """
+
+    def __init__(self, settings: Settings, on_step: OnStep = lambda *_: None, *, tap: bool = False) -> None:
         self.settings = settings
+        self._tap = tap
         self.folder = settings.stack_dir
         self._on_step = on_step
 
@@ -181,7 +198,12 @@ class NativeStack:
             temporary=states.temporary_folder(), secrets=secrets, keeper=keeper, own_neo4j=own,
             neo4j_uri=settings.neo4j_uri or f"bolt://127.0.0.1:{chosen['neo4j']}",
             neo4j_username=settings.neo4j_username if not own else "neo4j",
-            neo4j_database=settings.neo4j_database if not own else "neo4j")
+            neo4j_database=settings.neo4j_database if not own else "neo4j",
+            tap=self._new_tap(chosen) if self._tap else None)
+
+    def _new_tap(self, chosen: Mapping[str, int]) -> Tap:
+        given = {*self.settings.set_ports.values(), *chosen.values()}
+        return tap.new(self.folder / TAP, ports.choose(0, variable="--tap", given=given))
 
     def _ports(self) -> dict[str, int]:
         settings = self.settings
@@ -215,6 +237,9 @@ class NativeStack:
             api.ensure_pool(STRESS_POOL, airflow.parallelism(self.settings, state.slots),
                             f"{STRESS_DAG} only")
         self._require_relay(state)
+        if state.tap:
+            neo4j.require(state.tasks_uri, state.neo4j_username, state.secrets.neo4j.get_secret_value(),
+                          state.neo4j_database)
 
     def _require_relay(self, state: StackState) -> None:
         drivers.require_relay(state, self.folder / "logs" / "airflow-worker.log")
@@ -247,6 +272,8 @@ class NativeStack:
         moved = state.postgres_dir if state.postgres_dir.exists() else None
         yield postgres.service(self.folder / "postgres", moved, state.ports["postgres"],
                                secrets.postgres.get_secret_value(), self._plain_env())
+        if state.tap:
+            yield tap.service(state.tap, state.neo4j_uri, self._plain_env(), since=_since(TAP, state))
         yield redis.service(self.folder / "redis", state.ports["redis"], secrets.redis.get_secret_value(),
                             self._plain_env())
 
@@ -260,10 +287,9 @@ class NativeStack:
 
     def _executor_services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
         env = self._env(state)
-        running = state.services.get("airflow-scheduler")
         yield airflow.scheduler({**env, **airflow.of_scheduler(self.settings, state), **drivers.of_scheduler(state)},
                                 self._home, api, state.executor,
-                                since=running.process.create_time if running else time.time())
+                                since=_since("airflow-scheduler", state))
         if state.executor == "CeleryExecutor":
             yield airflow.worker({**env, **drivers.of_worker(state)}, self._home, state)
             yield airflow.flower(env, self._home, self.settings, state)
@@ -355,6 +381,12 @@ class NativeStack:
 
     def _env(self, state: StackState) -> dict[str, str]:
         return {**self._plain_env(), **airflow.environment(self.settings, state, self._home),
-                "NEO4J_URI": state.neo4j_uri, "NEO4J_USERNAME": state.neo4j_username,
+                "NEO4J_URI": state.tasks_uri, "NEO4J_USERNAME": state.neo4j_username,
                 "NEO4J_PASSWORD": state.secrets.neo4j.get_secret_value(), "NEO4J_DATABASE": state.neo4j_database,
                 drivers.CONNECTION: drivers.connection(state)}
+
+
+def _since(name: str, state: StackState) -> float:
+    """Return when a service was started; now, where it is about to be."""
+    running = state.services.get(name)
+    return running.process.create_time if running else time.time()

@@ -42,6 +42,18 @@ class ServiceState(BaseModel):
     stop_timeout: float
 
 
+class Tap(BaseModel):
+    """A TCP proxy in front of Neo4j: where it listens, and the file with a line for each connection passed on."""
+
+    uri: str
+    port: int
+    file: Path
+
+    def opened(self) -> int:
+        """Return how many connections it has passed on since the stack was started, a restart of its own included."""
+        return self.file.read_bytes().count(b"\n")
+
+
 class StackState(BaseModel):
     """Everything that is needed to use a running stack, to switch it and to take it down."""
 
@@ -56,9 +68,15 @@ class StackState(BaseModel):
     neo4j_username: str
     neo4j_database: str
     own_neo4j: bool
+    tap: Tap | None = None          # what tasks and driver hosts connect to in place of the server
     temporary: Path                 # a folder with a short path outside the stack's own, removed together with it
     services: dict[str, ServiceState] = {}
     keeper: Started | None = None   # the `rig compare` that started it only for itself
+
+    @property
+    def tasks_uri(self) -> str:
+        """Where tasks and driver hosts find Neo4j. The rig itself goes to ``neo4j_uri``, past a tap."""
+        return self.tap.uri if self.tap else self.neo4j_uri
 
     @property
     def drivers_dir(self) -> Path:

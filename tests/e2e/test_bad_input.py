@@ -99,6 +99,12 @@ def test_a_neo4j_that_cannot_be_reached_is_named(rig: Rig, command: str) -> None
     rig.run(command, NEO4J_URI=uri, NEO4J_PASSWORD="anything").require_one_line(uri, "cannot be reached", "NEO4J_URI")
 
 
+def test_a_tap_at_a_routed_address_is_refused(rig: Rig) -> None:
+    line = rig.run("compare", "--tap", NEO4J_URI="neo4j://db.example", NEO4J_PASSWORD="anything").require_one_line(
+        "--tap cannot count at a neo4j:// address", "bolt in place of neo4j")
+    assert "anything" not in line
+
+
 def test_a_neo4j_without_a_password_is_refused(rig: Rig) -> None:
     rig.run("up", NEO4J_URI="bolt://127.0.0.1:7687").require_one_line("NEO4J_PASSWORD")
 

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.stack
 
 TINY = ("compare", "--profile", "quick", "--tasks", "6", "--hold", "0.5", "--calls", "2",
         "--executors", "local,celery", "--patterns", "problematic,improved")
+# What the ids say is recorded beside the tap's count, so that each is held against the other.
+TAPPED = (*TINY, "--tap")
 PATTERNS = ("problematic", "improved")
 RAW_FILES = {"run.json", "dag_runs.jsonl", "samples.jsonl", "connections.jsonl", "tasks.jsonl"}
 COMPARISON_LIMIT = 420      # seconds
@@ -89,7 +91,7 @@ class Interrupted(Ended):
 @pytest.fixture(scope="module")
 def interrupted(place: Rig, killed: tuple[Result, list[psutil.Process]]) -> Interrupted:
     """Look at its status in the first DAG run of the next comparison, press Ctrl-C in the second."""
-    running = place.start(*TINY)
+    running = place.start(*TAPPED)
     running.wait_for("1 of 4: ")
     # Not waited for: the DAG run may be over sooner, and the executor on its way to the next one.
     status = place.start("status", "--json")
@@ -175,6 +177,8 @@ def test_every_cell_succeeds_with_right_answers_and_nothing_left_open(resumed: E
 
 def test_the_connections_opened_are_counted_exactly(resumed: Ended) -> None:
     assert all(record.opened_exact for record in resumed.records)
+    assert [(record.counted_by, record.ids_opened) for record in resumed.records] == [
+        ("tap", record.opened) for record in resumed.records], "a run that is resumed counts as it began"
     for run in resumed.summary["dag_runs"]:
         assert _opened(run) == _expected(run) == run["figures"]["drivers_created"]
         assert run["figures"]["connections_closed"] == _expected(run)

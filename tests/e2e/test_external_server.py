@@ -113,6 +113,10 @@ def test_a_count_on_a_server_that_others_use_is_a_lower_bound_and_says_so(stack:
     assert "lower bound" in (stack.runs()[0] / "report.html").read_text(encoding="utf-8")
 
 
+def test_the_tasks_of_a_stack_that_is_up_would_go_past_a_tap(stack: Rig) -> None:
+    stack.run(*TINY, "--tap").require_one_line("--tap needs a stack that the comparison starts itself", "`rig down`")
+
+
 def test_a_user_who_may_not_list_connections_is_told_and_the_run_goes_on(refused: Compared) -> None:
     refused.result.require()
     assert "connections cannot be listed with this user" in refused.result.out

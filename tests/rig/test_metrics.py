@@ -261,6 +261,47 @@ def test_what_stays_idle_counts_for_five_seconds_after_the_last_task_however_lon
     assert seconds == [15, 15]      # queued at 1001, ended at 1011
 
 
+def test_the_processor_time_of_a_tap_is_the_probes_and_in_no_sum(tmp_path: Path) -> None:
+    spent = {**(builders.MACHINE.cpu_seconds or {}), records.TAP: 4}
+    summary = summarise(builders.tiny(tmp_path, machine=builders.MACHINE.model_copy(update={"cpu_seconds": spent})))
+
+    assert (of(summary, "cpu_probe").median, of(summary, "cpu_per_task").median) == (7, 10.5)
+
+
+def test_what_a_tap_counted_is_exact_beside_others_and_what_is_gone_a_lower_bound(tmp_path: Path) -> None:
+    summary = summarise(builders.tiny(tmp_path, opened=9, counted_by="tap"))
+
+    opened, closed = of(summary, "connections_opened"), of(summary, "connections_closed")
+    assert (opened.median, opened.lower_bound) == (9, False)
+    assert (closed.median, closed.lower_bound) == (3, True), "samples saw three come and go"
+    assert (summary.dag_runs[0].counted_by, summary.dag_runs[0].doubts) == ("tap", [])
+
+
+def test_where_tap_and_ids_agree_all_is_exact(tmp_path: Path) -> None:
+    summary = summarise(builders.tiny(tmp_path, counted_by="tap", ids_opened=4))
+
+    opened, closed = of(summary, "connections_opened"), of(summary, "connections_closed")
+    assert (opened.median, opened.lower_bound) == (4, False)
+    assert (closed.median, closed.lower_bound) == (4, False)
+    assert summary.dag_runs[0].doubts == []
+
+
+def test_where_tap_and_ids_differ_it_is_said(tmp_path: Path) -> None:
+    summary = summarise(builders.tiny(tmp_path, counted_by="tap", ids_opened=6))
+
+    assert of(summary, "connections_opened").median == 4
+    assert of(summary, "connections_closed").lower_bound
+    (doubt,) = summary.dag_runs[0].doubts
+    assert doubt.startswith("the tap counted 4 connections, and by the server's ids it accepted 6")
+    assert summary.failures == summary.dag_runs
+
+
+def test_more_drivers_than_the_tap_counted_is_a_doubt_about_the_tap(tmp_path: Path) -> None:
+    summary = summarise(builders.tiny(tmp_path, opened=3, counted_by="tap"))
+
+    assert summary.dag_runs[0].doubts == ["the tasks report 4 drivers, the tap counted 3 connections"]
+
+
 def test_more_drivers_than_connections_is_a_doubt(tmp_path: Path) -> None:
     summary = summarise(builders.tiny(tmp_path, opened=3, last_id=14))
 

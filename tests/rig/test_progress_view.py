@@ -132,6 +132,15 @@ def test_what_looks_like_markup_is_shown_as_it_is(plain: Screen) -> None:
     assert plain.lines[-1] == "  [bold] failed [/x]"
 
 
+@pytest.mark.parametrize(("by_ids", "words"), [
+    (None, "4 connections opened, counted by the tap"), (4, "4 connections opened, counted by the tap"),
+    (6, "4 connections opened, counted by the tap (6 by the ids of the server)")])
+def test_what_a_tap_counted_says_so_and_whether_the_ids_differ(by_ids: int | None, words: str, plain: Screen) -> None:
+    plain.view.planned(RUNS)
+    plain.view.ended(RUNS[0], builders.dag_run(counted_by="tap", ids_opened=by_ids))
+    assert plain.lines[-1].endswith(words)
+
+
 def test_connections_that_were_not_counted_say_why(plain: Screen) -> None:
     plain.view.planned(RUNS)
     plain.view.ended(RUNS[0], builders.dag_run(opened=None, opened_exact=False, opened_reason="it was away"))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from patterns.facts import Executor
 from rig import closing, metrics, records, report
-from rig.environment import OWN_NEO4J
+from rig.environment import BEHIND_A_TAP, OWN_NEO4J
 from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, summarise
 from rig.metrics.model import Contrast, Side
@@ -555,6 +555,17 @@ def test_what_a_cluster_hides_is_said_where_the_server_is_not_the_rigs_own(
     known = {} if own is None else {OWN_NEO4J: own}     # a run of an earlier rig does not say
     folder = changed(builders.tiny(tmp_path), environment={**builders.ENVIRONMENT, **known})
     assert ("connections to other members are in no figure" in " ".join(limitations(summarise(folder)))) is said
+
+
+@pytest.mark.parametrize("tapped", [True, False])
+def test_a_report_says_by_which_way_connections_were_counted(tapped: bool, tmp_path: Path) -> None:
+    more = {OWN_NEO4J: False} | ({BEHIND_A_TAP: True} if tapped else {})
+    folder = changed(builders.tiny(tmp_path, counted_by="tap" if tapped else "samples"),
+                     environment={**builders.ENVIRONMENT, **more})
+    said = " ".join(limitations(summarise(folder)))
+    page = report.write(folder).read_text(encoding="utf-8")
+    assert ("were counted by a tap" in said, "in no figure but those opened" in said) == (tapped, tapped)
+    assert ("counted by a tap in front of it" in page, "counted by its own ids" in page) == (tapped, not tapped)
 
 
 def test_the_limitations_have_the_runs_own_figures(summed: Summary, tmp_path: Path) -> None:

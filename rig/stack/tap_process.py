@@ -1,0 +1,98 @@
+"""The tap's own process: a TCP proxy in front of one Neo4j that writes down each connection that it passes on.
+
+``python -m rig.stack.tap_process --server bolt+s://db.example:7687 --port 20000 --opened FILE`` listens on 127.0.0.1.
+It touches FILE as soon as it listens, and appends a line with the time (epoch, s) for each connection that it has
+opened to the server. It knows nothing of Bolt. Where the server's address asks for TLS, TLS ends here: the certificate
+names the server's host, and no client that connects to 127.0.0.1 could check it.
+"""
+
+import argparse
+import asyncio
+import resource
+import ssl
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+DEFAULT_PORT = 7687
+BACKLOG = 4096      # hundreds of tasks may connect in one moment; the system's own limit holds as well
+CHUNK = 65_536      # bytes
+
+
+class TapServer:
+    """Passes connections on to a server. ``opened`` is the file that gets a line for each."""
+
+    def __init__(self, server: str, opened: Path) -> None:
+        parts = urlsplit(server)
+        self._host, self._port = parts.hostname or "", parts.port or DEFAULT_PORT
+        self._tls = tls_of(parts.scheme)
+        self._opened = opened
+
+    async def serve(self, port: int) -> None:
+        """Listen on a port of 127.0.0.1 until the process is ended. Raises OSError if the port cannot be opened."""
+        listener = await asyncio.start_server(self._pass_on, "127.0.0.1", port, backlog=BACKLOG)
+        self._opened.touch()
+        async with listener:
+            await listener.serve_forever()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+            self._write_down()
+        except OSError as error:
+            # Not counted: nobody could use it.
+            print(f"ERROR no connection to {self._host}:{self._port}: {error}", file=sys.stderr, flush=True)
+            writer.close()
+            return
+        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+
+    def _write_down(self) -> None:
+        """Count a connection before its first byte is passed on: whose answer has come is counted."""
+        with self._opened.open("a", encoding="ascii") as file:
+            file.write(f"{time.time():.6f}\n")
+
+
+def tls_of(scheme: str) -> ssl.SSLContext | None:
+    """Return how the official driver would speak TLS with an address of this scheme; None where it would not."""
+    _, _, tls = scheme.partition("+")
+    if not tls:
+        return None
+    context = ssl.create_default_context()
+    if tls == "ssc":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Pass bytes on until either side has ended the connection, then end it on the other side too."""
+    with suppress(OSError):
+        while data := await source.read(CHUNK):
+            sink.write(data)
+            await sink.drain()
+    sink.close()        # what was written before is still sent
+
+
+def _allow_many_files() -> None:
+    """Take all the open files that the system gives: each connection is two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError):      # macOS says "unlimited", and does not take it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def main() -> None:
+    """Read the options and serve."""
+    parser = argparse.ArgumentParser(prog="python -m rig.stack.tap_process", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", required=True, help="a bolt address")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--opened", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args()
+    _allow_many_files()
+    asyncio.run(TapServer(options.server, options.opened).serve(options.port))
+
+
+if __name__ == "__main__":
+    main()
