@@ -24,7 +24,7 @@ class Opened:
     by_ids: int | None = None
 
     def tapped(self, count: int) -> "Opened":
-        """Return it with what a tap has counted in the same window: exact, whoever else uses the server."""
+        """Return it with what a tap has counted in the same window: exact, whether others use the server or not."""
         return replace(self, count=count, exact=True, reason=None, by="tap", by_ids=self.count if self.exact else None)
 
 
