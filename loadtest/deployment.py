@@ -9,9 +9,9 @@ from rig.errors import BadInput
 
 
 def require_ready(target: Target, *, unpause: bool) -> None:
-    """Return where DAG runs can be started; with ``unpause`` the DAG is taken out of its pause.
+    """Return if DAG runs can be started. With ``unpause`` the DAG is unpaused.
 
-    Raises BadInput where the API does not answer or does not let us in, and where the DAG is missing or paused.
+    Raises BadInput if the API does not answer or refuses the login, or if the DAG is missing or paused.
     """
     try:
         with target.api() as api:

@@ -109,9 +109,10 @@ def problem_with(form: Mapping[str, str], options: Namespace) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Judge the arguments of a test before anything is started for it. Returns 2 after one line where they will not do.
+    """Check the arguments of a test before anything is started for it. Returns 2, after one line, if one is wrong.
 
-    Only what needs no deployment is judged. A separate program, since Locust patches the standard library on import.
+    Only what needs no deployment is checked. This is a separate program, since Locust patches the standard library on
+    import.
     """
     from locust.argument_parser import get_parser  # noqa: PLC0415 - the locustfile has it already
 

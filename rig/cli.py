@@ -41,7 +41,7 @@ app = typer.Typer(
 
 
 def _of_today(relays: str | None) -> str | None:
-    """Return the relays that an option names as they are called today, and say so where one had another name."""
+    """Return the relays that an option names under their present names, and print each earlier name that was used."""
     names = relays.split(",") if relays else []
     for name in names:
         if name.strip() in EARLIER_RELAYS:
@@ -166,7 +166,7 @@ def compare(
     config = settings_module.load()
     wanted = _changed(profiles.named(profile), executors=executors, patterns=patterns, relays=relays, tasks=tasks,
                       calls=calls, hold=hold, repeats=repeats)
-    profiles.cells(wanted)      # says now where nothing is left
+    profiles.cells(wanted)      # reports now if nothing is left
     folder = runs.find(config.data_dir, resume) if resume else None
     if folder:
         tap = _tap_of(folder, asked_for=tap)

@@ -148,9 +148,9 @@ class PlannedRun(Record):
 
 
 class RunRecord(Record):
-    """The run as a whole. ``status`` is ``running`` until the rig has ended it, also after a crash.
+    """The run as a whole. ``status`` is ``running`` until the rig has ended it, and stays so after a crash.
 
-    ``idle_timeout`` is how long a shared driver keeps a connection that nobody uses, None in runs of schema 1.
+    ``idle_timeout`` is how many seconds a shared driver keeps an unused connection; None in runs of schema 1.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -181,12 +181,12 @@ class ProbeShare(Record):
 
 
 class MachineShare(Record):
-    """What a DAG run took of the machine, from just before it was started until it had ended.
+    """What a DAG run used of the machine, from just before its start until its end.
 
-    ``cpu_seconds`` is by service, ``unattributed`` what the machine spent beside them: other programs, the kernel, and
-    processes that ended without being waited for. ``pressure`` is the share of the time in which something waited for
-    a processor (PSI), ``steal`` the share of the processors' time that other guests of the host took, ``load`` the
-    mean of the load average over a minute at both ends. ``missing`` has the reason of each that is None.
+    ``cpu_seconds`` is by service. ``unattributed`` is what the machine used besides: other programs, the kernel, and
+    processes that ended without being waited for. ``pressure`` is the share of the time in which something waited for a
+    processor (PSI). ``steal`` is the share of the processors' time that other guests of the host used. ``load`` is the
+    mean of the one-minute load averages at both ends. ``missing`` has the reason for each value that is None.
     """
 
     seconds: float
@@ -201,14 +201,14 @@ class MachineShare(Record):
 class DagRunRecord(Record):
     """One DAG run: its window at the server, and how it ended.
 
-    ``opened`` is the number of connections that the server accepted between the two marker
-    connections, less the probe's own. It is None if it is not available; ``opened_reason`` then
-    says why. With ``opened_exact`` False it is a lower bound from sampling. ``counted_by`` is the way of counting, None
-    if there is no count, and in earlier runs: there it is the ids if the count is exact. With a tap, ``opened`` is what
-    tasks and driver hosts opened through it, and ``ids_opened`` is the count by the ids, None if that is not exact.
-    ``sampler_reason`` says why samples are missing, if they are. ``others`` is how many connections of others a sample
-    saw, None where nobody looked. ``clock_step`` is by how many seconds the wall clock was set forward in it, or the
-    machine was suspended; None in earlier runs.
+    ``opened`` is the number of connections that the server accepted between the two marker connections, without the
+    probe's own. It is None if it is not available; ``opened_reason`` then says why. If ``opened_exact`` is False, it is
+    a lower bound from sampling. ``counted_by`` is the way of counting; None if there is no count, and in earlier runs,
+    whose exact counts are by the ids. With a tap, ``opened`` is what tasks and driver hosts opened through it, and
+    ``ids_opened`` is the count by the ids; None if that is not exact. ``sampler_reason`` says why samples are missing,
+    if they are. ``others`` is how many connections of others a sample saw; None if nobody looked. ``clock_step`` is by
+    how many seconds the wall clock was set forward during the DAG run, or the machine was suspended; None in earlier
+    runs.
     """
 
     index: int
@@ -255,8 +255,8 @@ class Connection(Record):
 class TaskRecord(Record):
     """One mapped task: Airflow's times, and the row that the task itself returned.
 
-    ``row`` is the dictionary that :func:`patterns.workload.run_task` returns, None where the task
-    returned none; ``reason`` then says why.
+    ``row`` is the dictionary that :func:`patterns.workload.run_task` returns. It is None if the task returned none;
+    ``reason`` then says why.
     """
 
     index: int
@@ -287,10 +287,10 @@ def append(path: Path, records: Iterable[Record]) -> None:
 
 
 def read(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
-    """Yield a raw file's records; a file that is not there has none.
+    """Yield a raw file's records; a missing file has none.
 
-    Raises BadInput where a line is not a record, except a last line that was cut off in the middle:
-    the rig was killed while it wrote it.
+    Raises BadInput if a line is not a record. An exception is a last line that was cut off in the middle, because the
+    rig was killed while it wrote it.
     """
     # As bytes: a line may have been cut off in the middle of a character.
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
@@ -322,7 +322,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def require_known_schema(path: Path, text: bytes, known: int) -> None:
-    """Raise BadInput where a record says that a newer rig has written it; what is no JSON is not judged here."""
+    """Raise BadInput if a record was written by a newer rig. Text that is not JSON is not judged here."""
     with suppress(ValueError, TypeError, KeyError):
         if (schema := int(json.loads(text)["schema_version"])) > known:
             raise BadInput(f"{path} is of a newer rig (schema {schema}, this one reads up to {known})",

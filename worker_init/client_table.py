@@ -68,7 +68,7 @@ class Event(IntEnum):
     TELEMETRY = auto()
     ROUTE = auto()
     QUERY = auto()          # RUN or BEGIN, passed on as it comes
-    READ_QUERY = auto()     # RUN or BEGIN that has to be read first: the upstream is routed, or the client has filters
+    READ_QUERY = auto()     # RUN or BEGIN that must be read first: the upstream is routed, or the client has filters
     MORE = auto()           # PULL, DISCARD, COMMIT or ROLLBACK
     PROPOSED = auto()       # its versions are here, and the server's are not known
     OFFERED = auto()        # its versions are here, the server's are known, and it can choose
@@ -79,8 +79,8 @@ class Event(IntEnum):
     RIGHT = auto()          # its credentials are right
     WRONG = auto()          # they are not, or too many were wrong recently
     DELAY_OVER = auto()     # wrong credentials have waited for their answer
-    READ = auto()           # the query that has to be read is here and has been read
-    EXCESS = auto()         # the query that has to be read is larger than it may be
+    READ = auto()           # the query that must be read is here and has been read
+    EXCESS = auto()         # the query that must be read is larger than it may be
     GRANTED = auto()        # the pool lends a connection that speaks the client's version
     NEWER = auto()          # the pool lends one of a newer version: another pool has the client's
     UNFIT = auto()          # the pool lends one of an older version

@@ -149,7 +149,7 @@ def is_refusing(folder: Path) -> bool:
 def find_folders(parent: Path) -> list[Path]:
     """Return the runtime folders of this user's workers."""
     try:
-        names = sorted(os.listdir(parent))  # noqa: PTH208 - a glob would look behind the names that others have made
+        names = sorted(os.listdir(parent))  # noqa: PTH208 - a glob would look into folders that others have created
     except OSError:
         return []
     prefix = f"{_FOLDER_PREFIX}{os.getuid()}-"

@@ -19,13 +19,13 @@ class State(Enum):
     """Where the host is in its life."""
 
     NEW = "new"                 # none was asked for yet
-    STARTING = "starting"       # its process has to get ready
+    STARTING = "starting"       # its process is getting ready
     SLOW = "slow"               # it is not ready in time; it may still be
     SERVING = "serving"
     ENDING = "ending"           # it should end, and is killed if it does not
     DEAD = "dead"               # it has ended; the next one starts after a pause
     DOWN = "down"               # several could not start; the next one is tried after a pause
-    TRYING = "trying"           # the next one has to get ready, while tasks are refused
+    TRYING = "trying"           # the next one is getting ready, while tasks are refused
     DROPPED = "dropped"         # it should end, while tasks are refused
     UNFIT = "unfit"             # its self-test ran and failed: no other host would serve
     BROKEN = "broken"           # the supervisor itself has failed
@@ -54,7 +54,7 @@ class Event(Enum):
 
 
 class Action(Enum):
-    """What the supervisor has to do. Each may be done twice."""
+    """What the supervisor must do. Each action may be done twice."""
 
     SPAWN = "spawn"
     INTRODUCE = "send settings and endpoints"

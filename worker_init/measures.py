@@ -1,4 +1,4 @@
-"""What a host measures of its shared drivers, as values: no I/O, and nothing that has to be installed.
+"""What a host measures of its shared drivers, as plain values: no I/O, and no other package is needed.
 
 The names are those of OpenTelemetry's semantic conventions for database client connections; :mod:`worker_init.metrics`
 exports them. Each series belongs to a slot and an upstream. The number of series is bounded, whatever tasks ask for.

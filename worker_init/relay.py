@@ -106,7 +106,7 @@ class Relay:
          Command.RESUME: self.pool.resume}[command]()
 
     def version_for(self, version: Version) -> Version | None:
-        """Return what a client's connections have to speak; None: no member speaks anything newer."""
+        """Return the version that a client's connections must speak; None if no member speaks anything newer."""
         newest = self._known.newest
         return None if newest is None or newest <= version else version
 

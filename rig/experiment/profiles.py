@@ -25,10 +25,10 @@ MOST_REPEATS = 100
 class Profile:
     """What a comparison runs.
 
-    ``hold`` is in seconds; ``slots`` None takes the setting. ``relays`` are tried with the patterns that can
-    be behind one, each cold and, those of ``warm``, a second time on the same scheduler and workers. Those of
-    ``control`` are run cold twice in each block. What is in ``once`` is not repeated, what is in ``left_out`` is not
-    run. For ``observe`` seconds after its last task a DAG run is looked at for connections that are left.
+    ``hold`` is in seconds. If ``slots`` is None, the setting is used. ``relays`` are tried with the patterns that can
+    use one: each of them cold, and those in ``warm`` a second time on the same scheduler and workers. Cells in
+    ``control`` are run cold twice in each block. Those in ``once`` are not repeated, and those in ``left_out`` are not
+    run. A DAG run is watched for remaining connections for ``observe`` seconds after its last task.
     """
 
     name: str
@@ -109,10 +109,10 @@ def cells(profile: Profile) -> list[Cell]:
 
 
 def plan(profile: Profile, seed: int) -> list[PlannedRun]:
-    """Return the DAG runs in order: a block for each repeat, each block all the cells in a shuffled order.
+    """Return the DAG runs in order: a block for each repeat, each block with all cells in a shuffled order.
 
-    A warm cell comes right after its cold one, on the same workers. The order depends on the seed alone, so
-    that a run can be repeated. Raises BadInput where there is no cell.
+    A warm cell comes directly after its cold one, on the same workers. The order depends only on the seed, so that a
+    run can be repeated. Raises BadInput if there is no cell.
     """
     cells(profile)
     shuffle = random.Random(seed)       # noqa: S311 - an order, not a secret
@@ -127,7 +127,7 @@ def plan(profile: Profile, seed: int) -> list[PlannedRun]:
 
 
 def _groups(profile: Profile, block: int) -> Iterator[list[Cell]]:
-    """Yield the cells of a block, those together that have to follow each other."""
+    """Yield the cells of a block; cells that must follow each other are together."""
     skipped = {*profile.left_out, *(profile.once if block else ())}
     for executor, pattern, driver in product(profile.executors, profile.patterns, profile.drivers):
         if (pattern, executor) in skipped or (driver == "async" and pattern in SYNC_ONLY):

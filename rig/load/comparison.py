@@ -87,7 +87,7 @@ def _left(record: LoadComparison, done: Sequence[CellTestRecord]) -> Iterator[tu
 
 
 def _next_held(record: LoadPlan, of_cell: Sequence[CellTestRecord]) -> float | None:
-    """Return the rate that a cell has to hold next: the last of its steps, then one below it; None where it is done."""
+    """Return the rate that a cell must hold next: the last of its steps, then one below it; None if it is done."""
     (found,) = (one.held for one in of_cell if one.phase == "knee")
     tried = [one for one in of_cell if one.phase == "held"]
     if found is None or any(one.held is not None for one in tried):

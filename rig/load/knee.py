@@ -48,9 +48,9 @@ def step(runs: Sequence[LoadRun], stages: Sequence[Stage], number: int, started_
          seed: int | None = None) -> Step:
     """Judge the step ``number``, which has ended, by all runs so far; ``started_at`` is the test's start (epoch, s).
 
-    More runs are in flight at a higher rate even where all is well: as many more as the rate has grown by, times the
-    time that a run takes where there is no queue. What goes beyond that, and beyond chance, is a queue that grows.
-    ``seed`` is that of random arrivals, whose chance is larger.
+    At a higher rate, more runs are in flight even without a queue: as many more as the rate has grown by, times the
+    time that a run takes without a queue. Anything beyond that, and beyond chance, is a growing queue. ``seed`` is the
+    seed of random arrivals, which vary more.
     """
     begun = started_at + sum(stage.seconds for stage in stages[:number])
     ended, stage = begun + stages[number].seconds, stages[number]

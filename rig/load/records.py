@@ -43,12 +43,12 @@ class Load(Record):
 
 
 class LoadRun(Record):
-    """One DAG run of a load test, from the moment it was due (epoch, s).
+    """One DAG run of a load test, from the time it was due (epoch, s).
 
-    ``late`` is how much later than due the call was begun, ``trigger`` when the call was answered, ``queued`` when the
-    first task of the workload started, ``run`` when the run ended: all in seconds since ``due``, None where it did
-    not come so far. ``task_median`` is the median of the tasks' durations, ``task_tail`` their 95th percentile, of
-    fewer than 20 tasks the longest.
+    All other times are in seconds since ``due``, and None if the run did not get that far: the call was begun at
+    ``late`` and answered at ``trigger``, the first task of the workload started at ``queued``, and the run ended at
+    ``run``. ``task_median`` is the median of the tasks' durations, ``task_tail`` their 95th percentile; with fewer than
+    20 tasks, the longest.
     """
 
     run_id: str
@@ -224,9 +224,9 @@ class LoadComparison(LoadPlan):
 
 
 class CellTestRecord(Record):
-    """One load test of a comparison: of which cell (by its place), in which phase, and where its folder is.
+    """One load test of a comparison: its cell (by its place), its phase, and its folder.
 
-    ``held`` is the rate that held in it, None where none did.
+    ``held`` is the rate that held in it; None if none did.
     """
 
     cell: int

@@ -16,7 +16,7 @@ class Request(LoadPlan):
 
 
 def require_bounds(request: Request) -> None:
-    """Raise BadInput, one line that names the option, where a DAG run cannot be asked for that."""
+    """Raise BadInput, one line that names the option, if no DAG run can have these values."""
     for what, value, most in (("--tasks", request.tasks, MOST_TASKS), ("--calls", request.calls, MOST_CALLS)):
         profiles.within(what, value, 1, most)
     profiles.within("--hold", request.hold, 0, LONGEST_HOLD)

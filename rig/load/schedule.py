@@ -54,10 +54,10 @@ def stages_of(load: Load) -> list[Stage]:
 
 
 def arrivals(of: Sequence[Stage], seed: int | None = None) -> Iterator[float]:
-    """Yield the moments of all arrivals, in seconds since the start.
+    """Yield the times of all arrivals, in seconds since the start.
 
-    Without a seed they are evenly spaced within a stage, the first at 0. With one they are a Poisson process of the
-    stages' rates: where its rate is 1 the gaps between them are exponential, and time is stretched by the rate.
+    Without a seed they are evenly spaced within a stage, the first one at 0. With a seed they are a Poisson process
+    with the stages' rates: exponential gaps with the mean 1, divided by the rate.
     """
     begun = before = 0.0        # when this stage begins, and how many arrivals are due before it
     places = _even() if seed is None else _at_random(seed)

@@ -54,7 +54,7 @@ def _knee(test: LoadTestRecord, runs: list[LoadRun], series: Sequence[LoadSample
 
 
 def _kept_up(test: LoadTestRecord, runs: list[LoadRun]) -> dict[str, Any] | None:
-    """Judge a constant rate over its whole time as a step of ``find-the-knee`` is; None where it was no such test."""
+    """Judge a constant rate over its whole time like a step of ``find-the-knee``; None for any other test."""
     load = test.load
     if (load.users is not None or load.shape not in {schedule.STEADY, schedule.SOAK} or test.status != "complete"
             or load.seconds < load.step_seconds):

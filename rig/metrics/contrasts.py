@@ -109,7 +109,7 @@ def _by_block(baseline: CellSummary, contender: CellSummary, metric: str) -> lis
 
 def _verdict(baseline: MetricSummary, contender: MetricSummary, pairs: Sequence[Pair], ends: Interval | None,
              level: float) -> tuple[Said | None, str | None]:
-    """Return what can be said, or why nothing can; where a value is 0 the differences have to do."""
+    """Return the verdict, or why there is none; if a value is 0, it is based on differences."""
     if baseline.median is None or contender.median is None or baseline.lower_bound or contender.lower_bound:
         return None, _why_not(baseline, contender)
     if ends is not None:

@@ -78,11 +78,12 @@ class CellSummary(Side):
 class Contrast(Part):
     """One metric of two cells, compared block by block.
 
-    ``ratio`` is the contender over the baseline: the geometric mean of the ratios of the ``blocks`` in which both were
-    measured, that of the medians where a value is 0. ``range`` is the lowest and the highest of these ratios. ``ci95``
-    is the interval of ``ratio``, from six blocks on, at the ``level`` at which 95 % hold for the whole ``family`` of
-    ``family_size`` contrasts; ``verdict`` is what it lets one say of the contender, ``at_most`` the largest difference
-    that it leaves, as a share of 1. ``noise_floor`` is how far a cell differed from itself in a block, as a share of 1.
+    ``ratio`` is the contender divided by the baseline: the geometric mean of the ratios of the ``blocks`` in which both
+    were measured, or the ratio of the medians if a value is 0. ``range`` has the lowest and the highest of the blocks'
+    ratios. From six blocks on, ``ci95`` is the interval of ``ratio``, at the ``level`` at which 95 % hold for the whole
+    ``family`` of ``family_size`` contrasts. ``verdict`` is what this interval says about the contender, and ``at_most``
+    the largest difference that it does not rule out, as a share of 1. ``noise_floor`` is how much a cell differed from
+    itself in a block, as a share of 1.
     """
 
     metric: str
@@ -122,12 +123,12 @@ class SamplerShare(Part):
 
 
 class DagRunSummary(Side):
-    """One DAG run of the plan and what became of it.
+    """One DAG run of the plan, and its outcome.
 
-    ``figures`` are its own, also where it failed, ``missing`` has the reasons of those that are null, and
-    ``doubts`` has what does not fit together in them. ``others`` is how many connections of others were seen at the
-    server, None where nobody looked; ``counted_by`` is how connections opened were counted, None where they were not,
-    or a run of an earlier rig did not record it.
+    ``figures`` are this DAG run's own, even if it failed. ``missing`` has the reasons for those that are null, and
+    ``doubts`` has contradictions between them. ``others`` is how many connections of others were seen at the server;
+    None if nobody looked. ``counted_by`` is how connections opened were counted; None if they were not, or if an
+    earlier rig did not record it.
     """
 
     index: int

@@ -20,7 +20,7 @@ Figures = Mapping[int, dict[str, Figure]]
 
 
 def summarise(folder: Path) -> Summary:
-    """Return the summary of a run's folder. Raises BadInput where the folder holds no readable run."""
+    """Return the summary of a run's folder. Raises BadInput if the folder contains no readable run."""
     return summary_of(load(folder))
 
 

@@ -43,7 +43,7 @@ def headline(found: dict[str, Any]) -> str:
 
 
 def latencies(tasks: int) -> Iterator[tuple[str, str, str]]:
-    """Yield for each of the summary's latencies its key, what it is called, and what it means, with so many tasks."""
+    """Yield, for each latency in the summary of a test with ``tasks`` tasks, its key, its name and its meaning."""
     yield "trigger", "trigger", "the call that starts a DAG run, answered"
     yield "queued", "queued", "the first task of the workload at work"
     yield "run", "run", "the DAG run's end"

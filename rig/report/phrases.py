@@ -43,7 +43,7 @@ def bound(value: Number | None, lower_bound: bool) -> str:
 
 
 def tail(value: Number | None, count: int) -> str:
-    """Return the 95th percentile of so many values, as "at most n" where it is the maximum of too few for one."""
+    """Return the 95th percentile of ``count`` values; with too few for one, the maximum, as "at most n"."""
     return f"at most {number(value)}" if value is not None and count < least_for(95) else number(value)
 
 

@@ -83,11 +83,11 @@ class Stack(Protocol):
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
            keeper: Started | None = None) -> StackState:
-        """Bring the whole stack up. With ``keeper`` it belongs to that process and is stale without it.
+        """Start the whole stack. With ``keeper``, it belongs to that process and is stale without it.
 
-        Raises BadInput where something is there already or does not allow a start, ServiceDied or
-        Hung where a service does not come up, RelayMissing where tasks would not go through the relay; whatever was
-        started is stopped again then.
+        Raises BadInput if something is already there or prevents a start, ServiceDied or Hung if a service does not
+        come up, RelayMissing if tasks would not go through the relay. In that case everything that was started is
+        stopped again.
         """
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:

@@ -11,10 +11,10 @@ from rig.stack.service import Check
 
 def until_all_serve(checks: Mapping[str, Check], *, limit: float, every: float, log_command: str,
                     ready: Callable[[str], None]) -> None:
-    """Ask each service every so many seconds until it serves; ``ready`` is told its name then.
+    """Ask each service every ``every`` seconds until it serves, then call ``ready`` with its name.
 
-    What a check raises is raised at once. Raises Hung after ``limit`` seconds; ``log_command`` shows a service's
-    log, with its name for ``{}``.
+    Exceptions of a check are raised at once. Raises Hung after ``limit`` seconds; ``log_command`` shows a service's
+    log, with the service's name for ``{}``.
     """
     def wait_for(name: str) -> None:
         asking = Retrying(retry=retry_if_result(bool), stop=stop_after_delay(limit), wait=wait_fixed(every))
