@@ -17,8 +17,8 @@ from testing.waiting import wait_until
 from worker_init.preload import imported_since
 
 app = Celery("worker_init_tests", broker=os.environ.get("TEST_BROKER"), backend=os.environ.get("TEST_RESULTS"))
-app.conf.update(imports=["worker_init.hooks"], worker_prefetch_multiplier=1, task_acks_late=True,
-                broker_connection_retry_on_startup=True, worker_pool_restarts=True)
+app.conf.update(imports=[os.environ.get("TEST_HOOKS", "worker_init.hooks")], worker_prefetch_multiplier=1,
+                task_acks_late=True, broker_connection_retry_on_startup=True, worker_pool_restarts=True)
 
 
 _looks_into_queues: set[Callable[[], None]] = set()

@@ -16,9 +16,7 @@ from typing import Any
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-from worker_init.errors import BadSetting
-from worker_init.preload import preload
-from worker_init.settings import Settings
+from worker_init.preload import preload_as_set
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +27,8 @@ class _AtTheStart:
     @hookimpl
     def on_starting(self, component: Any) -> None:  # noqa: ARG002 - it does not know its job yet
         """Airflow: import what tasks need if this process is the scheduler."""
-        if sys.argv[1:2] != ["scheduler"]:
-            return
-        try:
-            settings = Settings.from_environment(os.environ)
-        except BadSetting as error:
-            log.warning("nothing is preloaded: %s", error)
-            return
-        if not settings.disabled:
-            for note in preload(settings.preload):
+        if sys.argv[1:2] == ["scheduler"]:
+            for note in preload_as_set(os.environ):
                 log.warning("%s", note)
 
 

@@ -10,9 +10,12 @@ import gc
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from worker_init.errors import BadSetting
+from worker_init.settings import Settings
 
 NONE = "none"
 # The modules that tasks of Airflow 3.3 imported by themselves, each time. Found by `python -m benchmarks.task_start`,
@@ -45,6 +48,17 @@ MODULES = (
 """Imported unless ``WORKER_INIT_PRELOAD`` is ``none``, if their packages are installed."""
 
 _before: frozenset[str] | None = None
+
+
+def preload_as_set(environment: Mapping[str, str]) -> Iterator[str]:
+    """Preload as ``WORKER_INIT_PRELOAD`` and ``WORKER_INIT_DISABLED`` say; yield a line for each that went wrong."""
+    try:
+        settings = Settings.from_environment(environment)
+    except BadSetting as error:
+        yield f"nothing is preloaded: {error}"
+        return
+    if not settings.disabled:
+        yield from preload(settings.preload)
 
 
 def preload(own: Sequence[str]) -> Iterator[str]:

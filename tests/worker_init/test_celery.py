@@ -185,6 +185,15 @@ def test_preloading_can_be_turned_off(worker: StartWorker) -> None:
         assert running.run(running.tasks.imported, ["airflow.dag_processing.dagbag"]) == [True]
 
 
+def test_a_worker_can_preload_and_have_no_driver_host(worker: StartWorker) -> None:
+    settings = {"TEST_HOOKS": "worker_init.preload_hooks", "WORKER_INIT_PRELOAD": "nowhere.to_be_found"}
+    with worker("-c", "1", **settings) as running:
+        wait_until(lambda: "WORKER_INIT_PRELOAD: nowhere.to_be_found cannot be imported" in running.log, "it is said")
+        assert running.run(running.tasks.imported, ["airflow.dag_processing.dagbag"]) == [False]
+        assert running.run(running.tasks.forked, [1])[0]["uri"] is None
+        assert not find_folders(running.folder)
+
+
 def test_without_an_upstream_the_worker_works_as_ever(worker: StartWorker) -> None:
     with worker("-c", "1", NEO4J_URI="") as running:
         assert running.stats() == {"state": "off"}
