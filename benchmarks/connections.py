@@ -76,7 +76,8 @@ def measure(stack: NativeStack, executors: Sequence[Executor], tasks: int) -> No
 
 def measure_case(stack: NativeStack, executor: Executor, relay: Relay, case: str, tasks: int) -> None:
     """Switch to an executor with or without the package, and run both DAGs."""
-    state = stack.switch(executor, relay)
+    # As the hooks do unless they are told otherwise; nothing preloads beside LocalExecutor but a plugin.
+    state = stack.switch(executor, relay, preload=relay != "none" and executor == "CeleryExecutor")
     with stack.api(state) as api:
         for client, dag in DAGS.items():
             with api.paused(dag, False):
@@ -98,7 +99,6 @@ def main() -> int:
     executors = [options.executor] if options.executor else [*reversed(get_args(Executor))]
     for name in [name for name in os.environ if name in OWN or name.startswith(PREFIX)]:
         del os.environ[name]
-    os.environ["WORKER_INIT_PRELOAD"] = ""      # its default, which the rig would set to none
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AIRFLOW_PROJ_DIR"] = str(project_with(Path(folder)))
 

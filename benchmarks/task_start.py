@@ -1,8 +1,7 @@
 """What Airflow does between the start of a task and the task's first line, with and without preloaded modules.
 
-DAG runs alternate between a worker that has imported what tasks need (``WORKER_INIT_PRELOAD``, its default) and one
-that has not (``none``). The worker is restarted before each run, and a first run, for which nothing is warm, is not
-counted::
+DAG runs alternate between a worker that has imported what tasks need and one that has not. The worker is restarted
+before each run, and a first run, for which nothing is warm, is not counted::
 
     python -m benchmarks.task_start --runs 3 --tasks 100
 
@@ -21,16 +20,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks.on_airflow import Configured, console, keep, on_a_stack, project_with, run_dag
+from benchmarks.on_airflow import console, keep, on_a_stack, project_with, run_dag
 from patterns.facts import Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
 
 DAG = "benchmark_task_start"
 TASK = "start"
-VARIABLE = "WORKER_INIT_PRELOAD"
-PLUGIN = "from worker_init.airflow_plugin import PreloadPlugin  # noqa: F401\n"
-CASES = {"preload on": "", "preload off": "none"}
+CASES = {"preload on": True, "preload off": False}
 FIGURES = {
     "wall time to the first line": ("start_seconds", "s", 1),
     "processor time to the first line": ("processor_seconds", "s", 1),
@@ -45,8 +42,7 @@ Rows = list[dict[str, Any]]
 
 def run_once(stack: NativeStack, executor: Executor, case: str, tasks: int) -> Rows:
     """Restart the worker or the scheduler, run the DAG twice, and return the second run's rows."""
-    os.environ[VARIABLE] = Configured.extra[VARIABLE] = CASES[case]
-    state = stack.switch(executor, "process")
+    state = stack.switch(executor, "process", preload=CASES[case])
     with stack.api(state) as api, api.paused(DAG, False):
         run_dag(stack, api, DAG, {"tasks": stack.state().slots * 2})
         run_id = run_dag(stack, api, DAG, {"tasks": tasks})
@@ -59,6 +55,7 @@ def run_once(stack: NativeStack, executor: Executor, case: str, tasks: int) -> R
 
 def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -> None:
     """Alternate between the cases, print the figures, and write every row to a file."""
+    stack.require_preload()
     found: dict[str, list[Rows]] = {case: [] for case in CASES}
     for number in range(options.runs):
         for case in CASES:
@@ -100,12 +97,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AIRFLOW_PROJ_DIR"] = str(project_with(Path(folder)))
-        if options.executor == "LocalExecutor":
-            plugins = Path(folder) / "plugins"
-            plugins.mkdir()
-            (plugins / "preload.py").write_text(PLUGIN, encoding="utf-8")
-            Configured.extra["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(plugins)
-        return on_a_stack("task_start", lambda stack, config: measure(stack, config, options), kind=Configured)
+        return on_a_stack("task_start", lambda stack, config: measure(stack, config, options))
 
 
 if __name__ == "__main__":

@@ -141,6 +141,8 @@ def compare(
     relays: Annotated[str | None, typer.Option(callback=_of_today, help="One or more of none,process,shared, "
                                                                         "for patterns that can use one (worker, hook).")
                       ] = None,
+    preload: Annotated[str | None, typer.Option(help="One or both of off,on: whether the worker, or LocalExecutor's "
+                                                     "scheduler, imports before its fork what tasks need.")] = None,
     tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run, up to 10000.")] = None,
     calls: Annotated[int | None, typer.Option(help="Database calls in each task.")] = None,
     hold: Annotated[float | None, typer.Option(help="Seconds for which a task holds its driver, after its calls.")
@@ -164,8 +166,8 @@ def compare(
     from rig import runs  # noqa: PLC0415 - as above
 
     config = settings_module.load()
-    wanted = _changed(profiles.named(profile), executors=executors, patterns=patterns, relays=relays, tasks=tasks,
-                      calls=calls, hold=hold, repeats=repeats)
+    wanted = _changed(profiles.named(profile), executors=executors, patterns=patterns, relays=relays,
+                      preload=preload, tasks=tasks, calls=calls, hold=hold, repeats=repeats)
     profiles.cells(wanted)      # reports now if nothing is left
     folder = runs.find(config.data_dir, resume) if resume else None
     if folder:
@@ -594,7 +596,7 @@ def _preflight(config: Settings, on: str) -> None:
 
 
 def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str | None, relays: str | None,
-             **numbers: float | None) -> profiles.Profile:
+             preload: str | None, **numbers: float | None) -> profiles.Profile:
     limits = {"tasks": MOST_TASKS, "calls": MOST_CALLS, "hold": LONGEST_HOLD, "repeats": profiles.MOST_REPEATS}
     given = {name: value for name, value in numbers.items() if value is not None}
     for name, value in given.items():
@@ -606,6 +608,8 @@ def _changed(profile: profiles.Profile, *, executors: str | None, patterns: str 
         choices |= {"patterns": profiles.patterns(patterns), "once": (), "left_out": ()}
     if relays is not None:
         choices["relays"] = choices["hook_relays"] = profiles.relays(relays)
+    if preload is not None:
+        choices["preloads"] = profiles.preloads(preload)
     return replace(profile, **given, **choices)     # type: ignore[arg-type]
 
 

@@ -61,6 +61,7 @@ class Comparison:
         """
         slots = request.profile.slots or self._settings.slots
         planned = profiles.plan(request.profile, request.seed)
+        self._require_preload(planned)
         with lock.hold(self._settings.data_dir, request.command), self._stack_for(planned, slots) as state:
             _require_tap(state, wanted=request.tap)
             folder = runs.new_folder(self._settings.data_dir, request.profile.name)
@@ -83,6 +84,7 @@ class Comparison:
         if not left:
             raise BadInput(f"{record.run} is complete: all of its {len(done)} DAG runs are done",
                            "`rig report` makes its report again")
+        self._require_preload(left)
         with lock.hold(self._settings.data_dir, command), self._stack_for(left, record.slots) as state:
             _require_tap(state, wanted=environment.is_tapped(record.environment))
             _require_same_versions(record, self._environment(state))
@@ -90,6 +92,10 @@ class Comparison:
             return self._go(folder, record, state, left)
 
     # --- parts ---------------------------------------------------------------------------------
+
+    def _require_preload(self, todo: Sequence[PlannedRun]) -> None:
+        if any(planned.cell.preload for planned in todo):
+            self._stack.require_preload()
 
     def _stack_for(self, todo: Sequence[PlannedRun], slots: int) -> AbstractContextManager[StackState]:
         needed = {WARM_UP_DAG, *(DAG_OF_PATTERN[planned.cell.pattern] for planned in todo)}
@@ -168,7 +174,8 @@ class Comparison:
         if cell.warm and self._warmed == cold:
             return
         # Even if the executor stays the same: every cold DAG run is the first of its scheduler and its worker.
-        self._stack.switch(cell.executor, cell.relay, exhibit=cell.pattern == records.EXHIBIT)
+        self._stack.switch(cell.executor, cell.relay, exhibit=cell.pattern == records.EXHIBIT,
+                           preload=cell.preload)
         if cell.warm:       # its cold run was in another session, or failed
             self._uncounted(api, DAG_OF_PATTERN[cell.pattern], conf_of(cold))
 
@@ -180,7 +187,7 @@ class Comparison:
         leave_idle(api)
         self._warmed = None
         state = self._stack.state()
-        self._stack.switch(state.executor, state.relay)
+        self._stack.switch(state.executor, state.relay, preload=state.preload)
 
     def _environment(self, state: StackState) -> dict[str, Any]:
         return environment.describe(self._server_version(state), self._stack.versions(), own_neo4j=state.own_neo4j,

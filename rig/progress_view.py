@@ -30,7 +30,8 @@ def cell_name(cell: Cell) -> str:
     driver = "" if cell.driver == "sync" else f" ({cell.driver})"
     relay = "" if cell.relay == "none" else f" via {cell.relay} relay"
     more = ", warm" if cell.warm else ", again" if cell.control else ""
-    return f"{cell.executor} · {cell.pattern}{driver}{relay}{more}"
+    preload = ", preloaded" if cell.preload else ""
+    return f"{cell.executor} · {cell.pattern}{driver}{relay}{preload}{more}"
 
 
 def clock(seconds: float) -> str:

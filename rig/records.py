@@ -116,7 +116,8 @@ class Cell(Record):
     ``relay`` is the scope of the shared drivers through which the tasks reach the server: ``none`` (they use only
     drivers of their own), ``process`` (one for each pool process), ``shared`` (one for the whole worker). ``warm`` is
     set for the DAG run that follows a cold one on the same scheduler and workers; all others find these just started.
-    ``control`` is set for the second of two identical cells: the difference between them is noise.
+    ``control`` is set for the second of two identical cells: the difference between them is noise. ``preload`` is set
+    if the worker, or LocalExecutor's scheduler, imports before its fork what tasks need.
     """
 
     executor: Executor
@@ -128,6 +129,7 @@ class Cell(Record):
     driver: Literal["sync", "async"] = "sync"
     warm: bool = False
     control: bool = False
+    preload: bool = False
 
     @property
     def purpose(self) -> str:
@@ -136,6 +138,8 @@ class Cell(Record):
             return "the same cell a second time: how far a cell differs from itself"
         if self.pattern == EXHIBIT:
             return "what breaks with a driver that tasks inherit"
+        if self.preload:
+            return "what a DAG run costs whose tasks find their modules imported"
         return "what a DAG run costs from the second one on" if self.warm else "what the first DAG run costs"
 
 

@@ -30,4 +30,4 @@ def switch(stack: Stack, executor: Executor, relay: Relay, *, drain: bool, tell:
         if left := until_idle(api, stack.settings.drain_timeout):
             raise Hung(f"still in progress after {stack.settings.drain_timeout:g} s: {', '.join(left)}",
                        "pause their DAGs, or give them more time with RIG_DRAIN_TIMEOUT")
-    stack.switch(executor, relay)
+    stack.switch(executor, relay, preload=state.preload)

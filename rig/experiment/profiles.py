@@ -18,6 +18,7 @@ RELAYS_OF_PATTERN: dict[str, tuple[Relay, ...]] = {
     "worker": ("process", "shared"), "hook": RELAYS}
 SYNC_ONLY = ("hook", EXHIBIT)
 NAMELESS = ("hook",)            # its connections do not name their owner, unless a shared driver opens them
+PRELOADS = {"off": False, "on": True}
 MOST_REPEATS = 100
 
 
@@ -27,8 +28,9 @@ class Profile:
 
     ``hold`` is in seconds. If ``slots`` is None, the setting is used. ``relays`` are tried with the patterns that can
     use one: each of them cold, and those in ``warm`` a second time on the same scheduler and workers. Cells in
-    ``control`` are run cold twice in each block. Those in ``once`` are not repeated, and those in ``left_out`` are not
-    run. A DAG run is watched for remaining connections for ``observe`` seconds after its last task.
+    ``control`` are run cold twice in each block. All of this is run for each of ``preloads``: with modules preloaded,
+    or not. Cells in ``once`` are not repeated, and those in ``left_out`` are not run. A DAG run is watched for
+    remaining connections for ``observe`` seconds after its last task.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Profile:
     left_out: tuple[Where, ...] = ()
     hook_relays: tuple[Relay, ...] = RELAYS     # the relays that are tried with the stock hook
     drivers: tuple[Driver, ...] = ("sync",)
+    preloads: tuple[bool, ...] = (False,)
     observe: float = 6.0
 
 
@@ -67,6 +70,9 @@ PROFILES = {profile.name: profile for profile in (
             hook_relays=("none", "process"), observe=31.0),
     Profile("async", "the async driver beside the sync one, 3 repeats", patterns=(*_PLAIN, "worker"), warm=(),
             drivers=("sync", "async")),
+    Profile("preload", "what importing modules before the fork saves: 6 repeats of 60 tasks, with and without; about "
+            "25 minutes", tasks=60, hold=1.0, repeats=6, patterns=("improved", "worker"), warm=(),
+            left_out=(("worker", "LocalExecutor"),), preloads=(False, True)),
 )}
 
 
@@ -97,6 +103,12 @@ def relays(names: str) -> tuple[Relay, ...]:
     """Return the relays of a list like ``none,process``. Raises BadInput for an unknown one."""
     chosen = _listed(names, RELAYS, "relay")
     return tuple(relay for relay in RELAYS if relay in chosen)
+
+
+def preloads(names: str) -> tuple[bool, ...]:
+    """Return whether modules are preloaded, of a list like ``on,off``. Raises BadInput for a word that is neither."""
+    chosen = _listed(names, list(PRELOADS), "way to preload")
+    return tuple(preload for name, preload in PRELOADS.items() if name in chosen)
 
 
 def cells(profile: Profile) -> list[Cell]:
@@ -132,9 +144,9 @@ def _groups(profile: Profile, block: int) -> Iterator[list[Cell]]:
     for executor, pattern, driver in product(profile.executors, profile.patterns, profile.drivers):
         if (pattern, executor) in skipped or (driver == "async" and pattern in SYNC_ONLY):
             continue
-        for relay in _relays(executor, pattern, _asked(profile, pattern)):
+        for relay, preload in product(_relays(executor, pattern, _asked(profile, pattern)), profile.preloads):
             cold = Cell(executor=executor, pattern=pattern, relay=relay, tasks=profile.tasks, calls=profile.calls,
-                        hold=profile.hold, driver=driver)
+                        hold=profile.hold, driver=driver, preload=preload)
             is_warmed = (pattern, executor) in profile.warm
             yield [cold, cold.model_copy(update={"warm": True})] if is_warmed else [cold]
             if (pattern, executor) in profile.control:

@@ -1,10 +1,11 @@
-"""Contrasts of cells: each pattern with ``problematic``, CeleryExecutor with LocalExecutor, a cell with itself.
+"""Contrasts of cells: each pattern with ``problematic``, CeleryExecutor with LocalExecutor, preloaded or not, itself.
 
-Cold cells are contrasted with cold ones and warm cells with warm ones, block by block.
+Cold cells are contrasted with cold ones and warm cells with warm ones, block by block. Preloaded cells are contrasted
+with each other, and with their twins that are not; else what preloading saves would be credited to something else.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from patterns.facts import Executor
@@ -39,21 +40,35 @@ def contrasts(cells: Sequence[CellSummary]) -> list[Contrast]:
                for metric in METRICS if between in metric.contrasts]
     sizes = Counter(one.family for one in planned)
     found = [_contrast(one, sizes[one.family]) for one in planned]
-    floors = {(one.metric, one.baseline.executor): one.range for one in found if one.between == "control"}
+    floors = {(one.metric, *_place(one.baseline)): one.range for one in found if one.between == "control"}
     return [one.model_copy(update={"noise_floor": _floor(one, floors)}) for one in found]
 
 
 def _pairs(cells: Sequence[CellSummary]) -> Iterator[tuple[Between, CellSummary, CellSummary]]:
-    alike = [(a, b) for a in cells for b in cells if a is not b and _work(a) == _work(b) and not a.control]
-    for a, b in alike:
-        if a.executor == b.executor and not b.control and (a.pattern, a.relay) == (BASELINE_PATTERN, "none"):
-            yield "patterns", a, b
-    for a, b in alike:
-        if _way(a) == _way(b) and not b.control and a.executor == BASELINE_EXECUTOR != b.executor:
-            yield "executors", a, b
-    for a, b in alike:
-        if _way(a) == _way(b) and b.control and a.executor == b.executor:
-            yield "control", a, b
+    pairs = [(a, b) for a in cells for b in cells if a is not b and _work(a) == _work(b) and not a.control]
+    for between, is_meant in _CONTRASTED.items():
+        yield from ((between, a, b) for a, b in pairs if is_meant(a, b))
+
+
+def _are_patterns(a: CellSummary, b: CellSummary) -> bool:
+    return _place(a) == _place(b) and not b.control and _way(a) == (BASELINE_PATTERN, "none")
+
+
+def _are_executors(a: CellSummary, b: CellSummary) -> bool:
+    return (_way(a) == _way(b) and a.preload == b.preload and not b.control
+            and a.executor == BASELINE_EXECUTOR != b.executor)
+
+
+def _are_preload(a: CellSummary, b: CellSummary) -> bool:
+    return _way(a) == _way(b) and a.executor == b.executor and not b.control and b.preload and not a.preload
+
+
+def _are_control(a: CellSummary, b: CellSummary) -> bool:
+    return _way(a) == _way(b) and _place(a) == _place(b) and b.control
+
+
+_CONTRASTED: Mapping[Between, Callable[[CellSummary, CellSummary], bool]] = {
+    "patterns": _are_patterns, "executors": _are_executors, "preload": _are_preload, "control": _are_control}
 
 
 def _way(cell: CellSummary) -> tuple[object, ...]:
@@ -65,10 +80,11 @@ def _work(cell: CellSummary) -> tuple[object, ...]:
 
 
 def _family(metric: Metric, between: Between, contender: CellSummary) -> Family:
-    if between == "control":
-        return "control"
+    if between in {"preload", "control"}:
+        return between
     is_usual = contender.executor == BASELINE_EXECUTOR or contender.relay != "shared"
-    named = between == "patterns" and _way(contender) in PRIMARY_WAYS and is_usual and contender.driver == "sync"
+    named = between == "patterns" and _way(contender) in PRIMARY_WAYS and is_usual and contender.driver == "sync" \
+        and not contender.preload
     return "primary" if named and metric.name in PRIMARY else "secondary"
 
 
@@ -92,7 +108,7 @@ def _contrast(planned: Planned, size: int) -> Contrast:
 def side(cell: CellSummary) -> Side:
     """Return the description of a cell as a side of a contrast."""
     return Side(executor=cell.executor, pattern=cell.pattern, relay=cell.relay,
-                driver=cell.driver, warm=cell.warm, control=cell.control)
+                driver=cell.driver, warm=cell.warm, control=cell.control, preload=cell.preload)
 
 
 def known(raw: Sequence[Number | None]) -> list[Number]:
@@ -120,9 +136,13 @@ def _verdict(baseline: MetricSummary, contender: MetricSummary, pairs: Sequence[
     return intervals.verdict_of_difference(difference), None
 
 
-def _floor(one: Contrast, floors: Mapping[tuple[str, Executor], Interval | None]) -> float | None:
-    """Return the larger of both executors' floors: the largest factor between a cell and itself, less 1."""
-    ranges = [floors.get((one.metric, executor)) for executor in {one.baseline.executor, one.contender.executor}]
+def _place(cell: Side) -> tuple[Executor, bool]:
+    return cell.executor, cell.preload
+
+
+def _floor(one: Contrast, floors: Mapping[tuple[str, Executor, bool], Interval | None]) -> float | None:
+    """Return the larger of both sides' floors: the largest factor between a cell and itself, less 1."""
+    ranges = [floors.get((one.metric, *place)) for place in {_place(one.baseline), _place(one.contender)}]
     of_each = [max(high, 1 / low) - 1 for low, high in filter(None, ranges)]
     return round(max(of_each), 4) if len(of_each) == len(ranges) else None
 

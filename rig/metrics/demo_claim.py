@@ -50,7 +50,7 @@ def _level(of: Mapping[str, CellSummary], metric: str) -> ClaimLevel:
 
 def _compared(cells: Sequence[CellSummary]) -> list[CellSummary]:
     return [cell for cell in cells if cell.pattern in _PATTERNS and cell.relay == "none"
-            and not cell.warm and not cell.control]
+            and not cell.warm and not cell.control and not cell.preload]
 
 
 def _why_not(of: Mapping[str, CellSummary]) -> str:

@@ -102,6 +102,14 @@ def _scheduled_seconds(repeat: Repeat) -> list[float]:
     return _seconds(repeat, lambda t: t.scheduled_at, "scheduled time", lambda t: t.started_at, "start")
 
 
+def _start_seconds(repeat: Repeat) -> list[float]:
+    return _seconds(repeat, lambda t: t.started_at, "start", _first_line, "first line")
+
+
+def _first_line(task: TaskRecord) -> float | None:
+    return task.row.get("started") if task.row else None
+
+
 def _kept(repeat: Repeat) -> Number:
     return gauges.idle_seconds_kept(repeat, leaks.kept_by_a_shared_driver(repeat))
 
@@ -164,6 +172,7 @@ _MEASURES: Mapping[str, Callable[[Repeat], Number]] = {
     "connections_left_30s": lambda repeat: leaks.left(repeat, 30),
     "connections_abandoned": _abandoned,
     "drivers_created": lambda repeat: sum(rows.numbers(repeat, "drivers_created")),
+    "start_seconds": _over(median, _start_seconds),
     "first_result_seconds": _over(median, _first_results),
     "first_result_seconds_p90": _over(_tail, _first_results),
     "call_seconds": _over(median, rows.later_calls),

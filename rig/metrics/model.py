@@ -9,7 +9,7 @@ from rig.metrics.intervals import Interval, Number, Verdict
 from rig.metrics.registry import Between
 from rig.records import EXHIBIT, CountedBy, Relay
 
-Family = Literal["primary", "secondary", "control"]
+Family = Literal["primary", "secondary", "preload", "control"]
 
 
 class Part(BaseModel):
@@ -47,6 +47,7 @@ class Side(Part):
     driver: Literal["sync", "async"]
     warm: bool = False
     control: bool = False
+    preload: bool = False
 
     @property
     def is_exhibit(self) -> bool:
@@ -214,6 +215,11 @@ class Summary(Part):
     dag_runs: list[DagRunSummary]
     unsaid: list[str]
     seed_claim: SeedClaim
+
+    @property
+    def is_preloaded(self) -> bool:
+        """Whether modules are preloaded in every cell. Else what is told of the run is of the cells without."""
+        return all(cell.preload for cell in self.cells)
 
     @property
     def failures(self) -> list[DagRunSummary]:

@@ -30,8 +30,8 @@ def dag_run(repeat: Repeat, run: RunRecord, figures: Mapping[str, Figure]) -> Da
     reason = record.reason if record else failure(repeat, run)
     return DagRunSummary(
         executor=cell.executor, pattern=cell.pattern, relay=cell.relay, driver=cell.driver, warm=cell.warm,
-        control=cell.control,         index=repeat.planned.index, block=repeat.planned.block,
-        dag_run_id=record.dag_run_id if record else None,
+        control=cell.control, preload=cell.preload, index=repeat.planned.index,
+        block=repeat.planned.block, dag_run_id=record.dag_run_id if record else None,
         state=record.state if record else "not run", reason=text(reason) if reason else None,
         tasks=cell.tasks, tasks_recorded=len(repeat.tasks), tasks_succeeded=succeeded(repeat),
         tasks_wrong=wrong(repeat), tasks_retried=sum(task.try_number > 1 for task in repeat.tasks),

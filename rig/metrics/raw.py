@@ -54,11 +54,11 @@ AnyIndexed = TypeVar("AnyIndexed", bound=_Indexed)
 _PATTERNS = tuple(PATTERNS)
 
 
-def cell_order(cell: Cell) -> tuple[int, int, str, int, bool, bool, bool, str]:
+def cell_order(cell: Cell) -> tuple[int, int, str, int, bool, bool, bool, bool, str]:
     """Return a sort key: LocalExecutor first, the pattern that all others are compared with first."""
     known = _PATTERNS.index(cell.pattern) if cell.pattern in _PATTERNS else len(_PATTERNS)
     return (EXECUTORS.index(cell.executor), known, cell.pattern, RELAYS.index(cell.relay), cell.driver != "sync",
-            cell.warm, cell.control, cell.model_dump_json())
+            cell.preload, cell.warm, cell.control, cell.model_dump_json())
 
 
 def load(folder: Path) -> RawRun:

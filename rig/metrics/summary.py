@@ -45,7 +45,8 @@ def _cell(cell: Cell, repeats: Sequence[Repeat], run: RunRecord, found: Figures)
     conditions = {metric.name: _metric(metric, repeats, run, found) for metric in CONDITIONS}
     return CellSummary(
         executor=cell.executor, pattern=cell.pattern, relay=cell.relay, driver=cell.driver, warm=cell.warm,
-        control=cell.control, purpose=cell.purpose, blocks=[repeat.planned.block for repeat in repeats],
+        control=cell.control, preload=cell.preload, purpose=cell.purpose,
+        blocks=[repeat.planned.block for repeat in repeats],
         tasks=cell.tasks, calls_per_task=cell.calls, hold_seconds=cell.hold, repeats=len(repeats),
         repeats_measured=sum(failure(repeat, run) is None for repeat in repeats),
         tasks_succeeded=sum(map(succeeded, repeats)), tasks_wrong=sum(map(wrong, repeats)),

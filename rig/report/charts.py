@@ -13,6 +13,7 @@ from rig.report.plot import Axis, Line, Panel
 DASHES = {"none": "", "process": "6,3", "shared": "2,2", "none-async": "9,3,2,3", "process-async": "6,3,2,2",
           "shared-async": "12,3", "none-warm": "1,3", "process-warm": "3,6", "shared-warm": "2,6",
           "none-warm-async": "1,6", "process-warm-async": "9,6", "shared-warm-async": "2,3,6,3"}
+DASHES |= {f"{stroke}-preloaded": f"{dash or '12,2'},1,2" for stroke, dash in DASHES.items()}
 SECONDS = "seconds since the DAG run was started"
 
 

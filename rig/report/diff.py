@@ -153,7 +153,7 @@ def _style(change: Change) -> str:
 
 
 def _by_key(summary: Summary) -> dict[tuple[object, ...], CellSummary]:
-    return {(cell.executor, cell.pattern, cell.relay, cell.driver, cell.warm, cell.control, cell.tasks,
+    return {(cell.executor, cell.pattern, cell.relay, cell.driver, cell.warm, cell.control, cell.preload, cell.tasks,
              cell.calls_per_task, cell.hold_seconds): cell for cell in summary.cells if not cell.is_exhibit}
 
 

@@ -85,17 +85,18 @@ def lifelines(raw: RawRun, summary: Summary) -> Lifelines | None:
 
 def _chosen(raw: RawRun, summary: Summary) -> tuple[str, list[tuple[CellSummary, Repeat]]]:
     """Return the executor and the strips to draw: the headline's executor if it has any, else the first that has."""
-    found = _drawable(raw, summary.cells)
+    found = _drawable(raw, summary)
     executor = headline.executor_of(summary)
     return next(((name, found[name][:_MOST_STRIPS]) for name in (executor, *found) if name in found), ("", []))
 
 
-def _drawable(raw: RawRun, cells: Sequence[CellSummary]) -> dict[str, list[tuple[CellSummary, Repeat]]]:
+def _drawable(raw: RawRun, summary: Summary) -> dict[str, list[tuple[CellSummary, Repeat]]]:
     """Return what can be drawn, by executor: the typical repeat of each pattern's cold cell."""
     found: dict[str, list[tuple[CellSummary, Repeat]]] = {}
     for wanted in _STRIPS:
-        for cell, repeats in zip(cells, raw.cells().values(), strict=True):
-            if (cell.pattern, cell.relay) != wanted or cell.warm or cell.control or cell.driver != "sync":
+        for cell, repeats in zip(summary.cells, raw.cells().values(), strict=True):
+            if (cell.pattern, cell.relay, cell.warm, cell.control, cell.driver, cell.preload) != (
+                    *wanted, False, False, "sync", summary.is_preloaded):
                 continue
             number = charts.typical([number for number, repeat in enumerate(repeats) if _lives(repeat)], cell)
             if number is not None:

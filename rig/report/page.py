@@ -37,6 +37,7 @@ _GROUPS = {"database": "At the database", "tasks": "In the tasks", "executor": "
            "machine": "On the machine", "conditions": "Conditions reached"}
 _BETWEEN: Mapping[Between, str] = {
     "patterns": "Patterns: each against problematic", "executors": "Executors: CeleryExecutor against LocalExecutor",
+    "preload": "Preloading: modules imported before the fork, against each task importing them",
     "control": "Noise: a cell against itself"}
 
 
@@ -139,14 +140,15 @@ def _range(shares: Sequence[float]) -> str:
 
 
 def _contrasts(summary: Summary) -> Iterator[Contrasts]:
-    """Yield the contrasts between patterns and between executors, grouped by pair of cells."""
+    """Yield the contrasts of each kind, grouped by pair of cells."""
     cells = {side(cell): cell for cell in summary.cells}
     for between, title in _BETWEEN.items():
         pairs: dict[tuple[Side, Side], dict[str, Verdict]] = {}
         for one in summary.contrasts:
             if one.between == between:
                 pairs.setdefault((one.baseline, one.contender), {})[one.metric] = _verdict(one, cells)
-        metrics = [metric for metric in METRICS if between in metric.contrasts and metric.name in _CONTRASTED]
+        metrics = [metric for metric in METRICS if between in metric.contrasts
+                   and (metric.name in _CONTRASTED or between == "preload")]
         if pairs:
             yield Contrasts(title, metrics, [Pair(*sides, verdicts) for sides, verdicts in pairs.items()])
 

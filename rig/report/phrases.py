@@ -79,8 +79,9 @@ def direction(better: str | None) -> str:
 
 def variant(cell: Side) -> str:
     """Return a cell's variant, without its executor."""
-    more = [*([] if cell.relay == "none" else [_RELAYS[cell.relay]]), *(["warm"] if cell.warm else []),
-            *([] if cell.driver == "sync" else ["async"]), *(["control"] if cell.control else [])]
+    more = [*([] if cell.relay == "none" else [_RELAYS[cell.relay]]), *(["preloaded"] if cell.preload else []),
+            *(["warm"] if cell.warm else []), *([] if cell.driver == "sync" else ["async"]),
+            *(["control"] if cell.control else [])]
     return f"{cell.pattern} ({', '.join(more)})" if more else cell.pattern
 
 
@@ -101,7 +102,8 @@ def hue(cell: Side) -> str:
 
 def stroke(cell: Side) -> str:
     """Return the name of the line's dash pattern, which distinguishes cells of the same hue in a chart."""
-    return "-".join([cell.relay, *(["warm"] if cell.warm else []), *([] if cell.driver == "sync" else ["async"])])
+    return "-".join([cell.relay, *(["warm"] if cell.warm else []), *([] if cell.driver == "sync" else ["async"]),
+                     *(["preloaded"] if cell.preload else [])])
 
 
 def moment(seconds: float | None) -> str:

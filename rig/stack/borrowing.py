@@ -84,5 +84,9 @@ def _give_back(stack: Stack, before: StackState) -> None:
     if not stack.is_there():        # it was taken down meanwhile
         return
     state = stack.state()
-    if (state.executor, state.relay, state.exhibit) != (before.executor, before.relay, before.exhibit):
-        stack.switch(before.executor, before.relay, exhibit=before.exhibit)
+    if _way(state) != _way(before):
+        stack.switch(before.executor, before.relay, exhibit=before.exhibit, preload=before.preload)
+
+
+def _way(state: StackState) -> tuple[object, ...]:
+    return state.executor, state.relay, state.exhibit, state.preload

@@ -204,6 +204,11 @@ class ComposeStack:
         problem, takes_nothing = self._worker_finding()
         return problem if takes_nothing else None
 
+    def require_preload(self) -> None:
+        """Raise BadInput: containers have no switch for it."""
+        raise BadInput("containers cannot be measured with preloaded modules and without",
+                       "use --stack native for that, or leave --preload out")
+
     # --- up, switch, down ----------------------------------------------------------------------
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
@@ -227,8 +232,11 @@ class ComposeStack:
             self._bring_up(wanted)
         return self.state()
 
-    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False,
+               preload: bool = False) -> StackState:
         """Restart the scheduler on an executor, with or without worker, Flower and driver host. It must be idle."""
+        if preload:
+            self.require_preload()
         state = self.state()
         self._remove(OF_EXECUTOR)
         self._compose.remove_volume(QUEUE)      # the stack is idle, so nobody needs what is in it

@@ -1,4 +1,4 @@
-"""Shared drivers in the stack: how ``worker_init`` joins the Celery worker, and LocalExecutor's driver host."""
+"""``worker_init`` in the stack: how it joins the Celery worker, LocalExecutor's driver host, and what is preloaded."""
 
 import json
 import os
@@ -11,15 +11,22 @@ from urllib.parse import urlsplit
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from rig.environment import users_settings
-from rig.errors import RelayMissing
+from rig.errors import BadInput, RelayMissing
 from rig.stack.service import Service
 from rig.stack.state import StackState
+from rig.whole_file import write_whole
+from worker_init import settings as relay_settings
 from worker_init.control import find_folders, read_status
-from worker_init.errors import WorkerInitError
+from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.pool_states import OFF
+from worker_init.preload import NONE
 
 COMMAND = Path(sys.executable).parent / "worker-driver"
 HOOKS = "worker_init.hooks"
+PRELOAD_HOOKS = "worker_init.preload_hooks"     # for a worker without HOOKS, which preload too
+PRELOAD = "WORKER_INIT_PRELOAD"
+PLUGINS_FOLDER = "AIRFLOW__CORE__PLUGINS_FOLDER"
+PLUGIN = "from worker_init.airflow_plugin import PreloadPlugin  # noqa: F401\n"
 EXHIBIT = "patterns.inherited_hooks"
 IMPORTS = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
 CONNECTION = "AIRFLOW_CONN_NEO4J_DEFAULT"
@@ -42,8 +49,9 @@ def connection(state: StackState) -> str:
 
 
 def of_worker(state: StackState) -> dict[str, str]:
-    """Return the additional variables for a Celery worker, which give its pool processes drivers."""
-    modules = [HOOKS] * (state.relay != "none") + [EXHIBIT] * state.exhibit
+    """Return the additional variables for a Celery worker, which give its pool processes drivers and modules."""
+    own = [HOOKS] if state.relay != "none" else [PRELOAD_HOOKS] * state.preload
+    modules = own + [EXHIBIT] * state.exhibit
     return {IMPORTS: json.dumps({"imports": modules}), **_settings(state)} if modules else {}
 
 
@@ -51,6 +59,40 @@ def of_scheduler(state: StackState) -> dict[str, str]:
     """Return the additional variables for a scheduler: the address of the driver host beside it, if there is one."""
     file = _environment_file(state)
     return _read(file) if has_host(state) and file.exists() else {}
+
+
+def of_preloading_scheduler(state: StackState) -> dict[str, str]:
+    """Return the variables that make a scheduler preload if it forks the tasks.
+
+    They do not override a plugins folder of the user's (:func:`require_preload`).
+    """
+    if not state.preload or state.executor != "LocalExecutor":
+        return {}
+    return {PLUGINS_FOLDER: str(state.plugins_dir), PRELOAD: _preload(state)}
+
+
+def write_plugin(state: StackState) -> None:
+    """Write the plugin that preloads into the folder where the scheduler looks for it."""
+    state.plugins_dir.mkdir(exist_ok=True)
+    write_whole(state.plugins_dir / "preload.py", PLUGIN)
+
+
+def is_preload_set(environ: Mapping[str, str]) -> bool:
+    """Return whether the user has set what is preloaded: then a stack preloads as soon as it is up."""
+    return environ.get(PRELOAD, NONE).strip() != NONE
+
+
+def require_preload(environment: Mapping[str, str]) -> None:
+    """Raise BadInput if the user's settings, or those in the services' ``environment``, make preloading impossible."""
+    try:
+        modules = relay_settings.Settings.from_environment(users_settings(os.environ)).preload
+    except BadSetting as error:
+        raise BadInput(f"nothing would be preloaded: {error}", "correct the setting, or leave --preload out") from error
+    if modules == (NONE,):
+        raise BadInput(f"{PRELOAD}={NONE} leaves nothing to preload", "unset it, or leave --preload out")
+    if PLUGINS_FOLDER in environment:
+        raise BadInput(f"{PLUGINS_FOLDER} is in RIG_INHERIT, and preloading needs a folder of plugins of its own",
+                       "take it out of RIG_INHERIT, or leave --preload out")
 
 
 def has_host(state: StackState) -> bool:
@@ -96,10 +138,14 @@ def _reason(log: Path) -> str:
 
 
 def _settings(state: StackState) -> dict[str, str]:
-    # Only cells with a relay have the hooks, so the effect of preloading would be credited to the relay.
-    return {"WORKER_INIT_PRELOAD": "none", **users_settings(os.environ),
+    return {**users_settings(os.environ), PRELOAD: _preload(state),
             "WORKER_INIT_SCOPE": "shared" if state.relay == "shared" else "process",
             "WORKER_INIT_RUNTIME_DIR": str(state.drivers_dir)}
+
+
+def _preload(state: StackState) -> str:
+    # The hooks of a relay would preload by themselves: what that saves would be credited to the relay.
+    return os.environ.get(PRELOAD, "") if state.preload else NONE
 
 
 def _environment_file(state: StackState) -> Path:

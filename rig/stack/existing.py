@@ -82,14 +82,22 @@ class ExistingStack:
         """Return None: its broker cannot be asked from here."""
         return None
 
+    def require_preload(self) -> None:
+        """Raise BadInput: the rig never changes it."""
+        raise BadInput("an existing deployment is never changed: what it preloads cannot be switched",
+                       "leave --preload out")
+
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
            keeper: Started | None = None) -> StackState:
         """Raise BadInput: the rig does not start it."""
         raise BadInput("the rig does not start an existing deployment", NOT_OURS)
 
-    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False,
+               preload: bool = False) -> StackState:
         """Leave the deployment as it is. Raises BadInput if it would have to be changed."""
         state = self.state()
+        if preload:
+            self.require_preload()
         if executor != state.executor or exhibit:
             raise BadInput(f"the deployment runs on {state.executor} and cannot be switched from here", NOT_OURS)
         return state.model_copy(update={"relay": relay})

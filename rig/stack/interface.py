@@ -79,6 +79,9 @@ class Stack(Protocol):
         Also returns None if this cannot be found out, or if there is no worker. It takes some seconds.
         """
 
+    def require_preload(self) -> None:
+        """Raise BadInput if a switch cannot make the stack preload modules."""
+
     # --- up, switch, down ----------------------------------------------------------------------
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
@@ -90,9 +93,11 @@ class Stack(Protocol):
         stopped again.
         """
 
-    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False,
+               preload: bool = False) -> StackState:
         """Restart the scheduler on an executor, with or without worker, Flower and driver host. The stack must be idle.
 
+        With ``preload``, the worker or LocalExecutor's scheduler imports before its fork what tasks need.
         Raises RelayMissing if tasks would not go through the relay; the stack is left running then.
         """
 

@@ -109,6 +109,9 @@ class NativeStack:
         finding = airflow.worker_finding(state)
         return finding.problem if finding.takes_nothing else None
 
+    def require_preload(self) -> None:
+        drivers.require_preload(self._plain_env())
+
     # --- up, switch, down ----------------------------------------------------------------------
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
@@ -126,15 +129,16 @@ class NativeStack:
             states.save(self.folder, state)
         return state
 
-    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False,
+               preload: bool = False) -> StackState:
         state = self.state()
         self._stop(EXECUTOR_SERVICES, state)
         self._stop(DRIVER_HOST, state)
         state = state.model_copy(update={"executor": executor, "relay": relay_on(executor, relay),
-                                         "exhibit": exhibit})
+                                         "exhibit": exhibit, "preload": preload})
         states.save(self.folder, state)
         with self.api(state) as api:
-            self._start_host(state)
+            self._prepare_executor(state)
             self._start(list(self._executor_services(state, api)), state)
         self._require_relay(state)
         return state
@@ -195,6 +199,7 @@ class NativeStack:
         (self.folder / "logs").mkdir()
         return StackState(
             executor=executor, relay=relay_on(executor, relay), slots=slots, ports=chosen,
+            preload=drivers.is_preload_set(os.environ),
             temporary=states.temporary_folder(), secrets=secrets, keeper=keeper, own_neo4j=own,
             neo4j_uri=settings.neo4j_uri or f"bolt://127.0.0.1:{chosen['neo4j']}",
             neo4j_username=settings.neo4j_username if not own else "neo4j",
@@ -230,7 +235,7 @@ class NativeStack:
             self._wait([service for service in stores if service.name == "postgres"], state)
             self._migrate(state)
             # The scheduler must know the host's address, which only exists once the host serves.
-            self._start_host(state)
+            self._prepare_executor(state)
             rest = [*self._airflow_services(state, api), *self._executor_services(state, api)]
             self._launch(rest, state)
             self._wait([*stores, *rest], state)
@@ -287,7 +292,8 @@ class NativeStack:
 
     def _executor_services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
         env = self._env(state)
-        yield airflow.scheduler({**env, **airflow.of_scheduler(self.settings, state), **drivers.of_scheduler(state)},
+        yield airflow.scheduler({**drivers.of_preloading_scheduler(state), **env,
+                                 **airflow.of_scheduler(self.settings, state), **drivers.of_scheduler(state)},
                                 self._home, api, state.executor,
                                 since=_since("airflow-scheduler", state))
         if state.executor == "CeleryExecutor":
@@ -298,8 +304,9 @@ class NativeStack:
         self._launch(services, state)
         self._wait(services, state)
 
-    def _start_host(self, state: StackState) -> None:
+    def _prepare_executor(self, state: StackState) -> None:
         drivers.forget_host(state)
+        drivers.write_plugin(state)
         self._start(list(self._driver_hosts(state)), state)
 
     def _launch(self, services: Sequence[Service], state: StackState) -> None:

@@ -60,6 +60,7 @@ class StackState(BaseModel):
     executor: Executor
     relay: Relay = "none"
     exhibit: bool = False           # its workers open a driver that tasks inherit, to show what breaks
+    preload: bool = False           # its worker, or LocalExecutor's scheduler, imports modules before it forks
     slots: int
     created_at: float = Field(default_factory=time.time)
     ports: dict[str, int]
@@ -82,6 +83,11 @@ class StackState(BaseModel):
     def drivers_dir(self) -> Path:
         """The folder for the sockets of driver hosts. The path of a Unix socket has at most 107 characters."""
         return self.temporary / "drivers"
+
+    @property
+    def plugins_dir(self) -> Path:
+        """Where LocalExecutor's scheduler finds the plugin that preloads modules."""
+        return self.temporary / "plugins"
 
     @property
     def postgres_dir(self) -> Path:

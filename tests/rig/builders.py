@@ -99,9 +99,9 @@ def write(folder: Path, record: RunRecord, *, dag_runs: Iterable[DagRunRecord] =
 
 def tiny_tasks(index: int = 0) -> list[TaskRecord]:
     """Return two tasks whose makespan window is 1001 to 1011."""
-    return [task(0, 1001, 1002, 1006, index=index, row=row(11)),
+    return [task(0, 1001, 1002, 1006, index=index, row=row(11, started=1002.5)),
             task(1, 1002, 1004, 1011, index=index,
-                 row=row(12, parent_pid=2, first_result_seconds=0.4, call_seconds=[0.2, 0.6]))]
+                 row=row(12, started=1005.0, parent_pid=2, first_result_seconds=0.4, call_seconds=[0.2, 0.6]))]
 
 
 def tiny_samples(index: int = 0) -> list[Sample]:

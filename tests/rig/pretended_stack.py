@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 
 from patterns.facts import STRESS_DAG, Executor
 from rig.airflow_api import AirflowApi
-from rig.errors import ServiceDied
+from rig.errors import BadInput, ServiceDied
 from rig.records import Relay
 from rig.stack.interface import Stack
 from rig.stack.processes import Started
@@ -64,6 +64,7 @@ class PretendedStack:
         self._folder, self._dead = folder, dead or []
         self.settings = PlainSettings(data_dir=folder)
         self.idle: list[str | None] = []    # what is wrong with the Celery worker, one for each question
+        self.preload_problem: str | None = None
         self.airflow = PretendedApi({STRESS_DAG} if dags is None else dags, busy or [])
 
     @property
@@ -100,9 +101,15 @@ class PretendedStack:
         self.running = state_of(self._folder, executor=executor, relay=relay, slots=slots, keeper=keeper)
         return self.running
 
-    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
+    def require_preload(self) -> None:
+        if self.preload_problem:
+            raise BadInput(self.preload_problem)
+
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False,
+               preload: bool = False) -> StackState:
         self.asked.append(("switch", executor, relay))
-        self.running = self.state().model_copy(update={"executor": executor, "relay": relay, "exhibit": exhibit})
+        self.running = self.state().model_copy(
+            update={"executor": executor, "relay": relay, "exhibit": exhibit, "preload": preload})
         return self.running
 
     def down(self) -> None:

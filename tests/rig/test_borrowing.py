@@ -48,21 +48,24 @@ def test_a_running_stack_is_used_as_it_is_and_stays(tmp_path: Path) -> None:
     assert stack.asked == []
 
 
-@pytest.mark.parametrize("changed", [("LocalExecutor", "none", False), ("CeleryExecutor", "shared", False),
-                                     ("CeleryExecutor", "process", True)])
+@pytest.mark.parametrize("changed", [("LocalExecutor", "none", {}), ("CeleryExecutor", "shared", {}),
+                                     ("CeleryExecutor", "process", {"exhibit": True}),
+                                     ("CeleryExecutor", "process", {"preload": True})])
 def test_a_running_stack_is_left_on_the_executor_that_it_was_found_on(
-        changed: tuple[Any, Any, bool], tmp_path: Path) -> None:
+        changed: tuple[Any, Any, dict[str, bool]], tmp_path: Path) -> None:
     stack = PretendedStack(tmp_path, state_of(tmp_path, relay="process"))
-    executor, relay, exhibit = changed
+    executor, relay, more = changed
 
     def interrupted() -> None:
         with borrowed(stack.seen_as, START, NEEDS):
-            stack.switch(executor, relay, exhibit=exhibit)
+            stack.switch(executor, relay, **more)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert stack.asked[1:] == [("switch", "CeleryExecutor", "process")]
+    assert not stack.state().exhibit
+    assert not stack.state().preload
 
 
 def test_a_running_stack_that_was_taken_down_meanwhile_is_not_put_back(tmp_path: Path) -> None:

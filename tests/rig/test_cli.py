@@ -26,6 +26,10 @@ def rig(folder: Path, *arguments: str, by: tuple[str, ...] = (RIG,)) -> "subproc
     ("compare --executors kubernetes", ("no executor 'kubernetes'", "local,celery")),
     ("compare --executors ,", ("no executor is named", "local,celery")),
     ("compare --patterns worst", ("no pattern 'worst'", "problematic,improved")),
+    ("compare --preload maybe", ("no way to preload 'maybe'", "off,on")),
+    ("compare --preload ,", ("no way to preload is named", "off,on")),
+    ("compare --airflow-url http://127.0.0.1:1 --token t --executors celery --relays none --preload on --patterns hook",
+     ("what it preloads cannot be switched", "leave --preload out")),
     ("compare --tasks 0", ("--tasks is 0", "from 1 to 10000")),
     ("compare --tasks 10001", ("--tasks is 10001", "from 1 to 10000")),
     ("compare --tasks many", ("'--tasks'", "integer")),
@@ -119,8 +123,8 @@ def test_the_help_of_every_command_can_be_read(tmp_path: Path, command: str) -> 
 
 def test_the_help_of_compare_explains_profiles_options_and_ctrl_c(tmp_path: Path) -> None:
     shown = " ".join(rig(tmp_path, "compare", "--help").stdout.replace("│", " ").split())
-    for word in ("quick:", "default:", "seed:", "full:", "--executors", "--patterns", "--tasks", "--calls", "--hold",
-                 "--repeats", "--resume", "Ctrl-C"):
+    for word in ("quick:", "default:", "seed:", "full:", "--executors", "--patterns", "--preload", "--tasks", "--calls",
+                 "--hold", "--repeats", "--resume", "Ctrl-C"):
         assert word in shown, word
 
 

@@ -1,5 +1,6 @@
 """What a comparison does with a cell that cannot be run as it is meant."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,13 +9,14 @@ import pytest
 from patterns.facts import Executor
 from rig import records
 from rig.airflow_api import AirflowApi
-from rig.compare import Comparison
-from rig.errors import RelayMissing
-from rig.experiment import dag_run
+from rig.compare import Comparison, Request
+from rig.errors import BadInput, RelayMissing
+from rig.experiment import dag_run, profiles
 from rig.experiment.dag_run import CellRunner
 from rig.experiment.progress import Progress
 from rig.probe import Probe
 from rig.records import Cell, DagRunRecord, PlannedRun, Relay
+from rig.stack.compose import ComposeStack
 from rig.stack.state import StackState
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.pretended_stack import PretendedStack
@@ -24,8 +26,9 @@ from tests.rig.test_drivers import stack
 class WithoutDrivers(PretendedStack):
     """A stack whose Celery worker has given its shared drivers up."""
 
-    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False) -> StackState:
-        super().switch(executor, relay, exhibit=exhibit)
+    def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False,
+               preload: bool = False) -> StackState:
+        super().switch(executor, relay, exhibit=exhibit, preload=preload)
         raise RelayMissing("the Celery worker has no shared drivers (relay process): WORKER_INIT_MAX_SIZE is 'abc'")
 
 
@@ -50,3 +53,28 @@ def test_a_cell_whose_relay_is_not_there_has_failed_with_the_reason_and_runs_no_
     assert record.clock_step == 30
     assert (record.index, record.state, record.dag_run_id, record.opened) == (3, "error", None, None)
     assert record.reason == "the Celery worker has no shared drivers (relay process): WORKER_INIT_MAX_SIZE is 'abc'"
+
+
+def test_where_preloading_cannot_be_switched_nothing_is_started(tmp_path: Path) -> None:
+    pretended = PretendedStack(tmp_path)
+    pretended.preload_problem = "containers have no switch for it"
+    wanted = replace(profiles.PROFILES["preload"], patterns=("improved",))
+    comparison = Comparison(PlainSettings(data_dir=tmp_path), cast("Progress", Silent()), pretended.seen_as)
+    with pytest.raises(BadInput, match="containers have no switch for it"):
+        comparison.start(Request(wanted, 1, "rig compare"))
+    assert pretended.asked == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_containers_say_where_preloading_is_measured(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="use --stack native for that, or leave --preload out"):
+        ComposeStack(PlainSettings(data_dir=tmp_path)).require_preload()
+
+
+def test_each_cell_is_run_with_modules_preloaded_or_not_as_it_says(tmp_path: Path) -> None:
+    pretended = PretendedStack(tmp_path, stack(tmp_path))
+    comparison = Comparison(PlainSettings(data_dir=tmp_path), cast("Progress", Silent()), pretended.seen_as)
+    for preload in (True, False):
+        comparison._prepare(cast("AirflowApi", None), Cell(
+            executor="CeleryExecutor", pattern="improved", tasks=4, calls=1, hold=0.0, preload=preload))
+        assert pretended.state().preload is preload

@@ -11,7 +11,7 @@ import pytest
 
 from patterns.facts import Executor
 from rig.environment import users_settings
-from rig.errors import RelayMissing
+from rig.errors import BadInput, RelayMissing
 from rig.records import Relay, relay_on
 from rig.stack import drivers, state
 from rig.stack.state import StackState
@@ -61,13 +61,66 @@ def test_the_users_settings_of_the_drivers_reach_the_worker_but_not_those_that_t
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKER_INIT_MAX_SIZE", "2")
     monkeypatch.setenv("WORKER_INIT_SCOPE", "process")
+    monkeypatch.setenv("WORKER_INIT_PRELOAD", "pandas")
     env = drivers.of_worker(stack(tmp_path, relay="shared"))
     assert (env["WORKER_INIT_MAX_SIZE"], env["WORKER_INIT_SCOPE"]) == ("2", "shared")
+    assert env["WORKER_INIT_PRELOAD"] == "none"
     assert users_settings(os.environ)["WORKER_INIT_MAX_SIZE"] == "2"
 
 
 def test_without_a_relay_a_worker_is_as_airflow_makes_it(tmp_path: Path) -> None:
     assert drivers.of_worker(stack(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(("relay", "module"), [("none", "worker_init.preload_hooks"), ("process", "worker_init.hooks")])
+@pytest.mark.parametrize("modules", [None, "pandas"])
+def test_a_worker_preloads_with_a_relay_as_without(relay: Relay, module: str, modules: str | None, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    if modules:
+        monkeypatch.setenv("WORKER_INIT_PRELOAD", modules)
+    env = drivers.of_worker(stack(tmp_path, relay=relay, preload=True))
+    assert json.loads(env["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"]) == {"imports": [module]}
+    assert env["WORKER_INIT_PRELOAD"] == (modules or "")
+    assert drivers.of_preloading_scheduler(stack(tmp_path, relay=relay, preload=True)) == {}
+
+
+def test_on_local_executor_the_scheduler_preloads_by_a_plugin_that_no_other_process_is_given(tmp_path: Path) -> None:
+    made = stack(tmp_path, executor="LocalExecutor", preload=True)
+    drivers.write_plugin(made)
+    env = drivers.of_preloading_scheduler(made)
+    assert env == {"AIRFLOW__CORE__PLUGINS_FOLDER": str(made.plugins_dir), "WORKER_INIT_PRELOAD": ""}
+    found = in_a_scheduler(tmp_path, env)
+    assert found == [True, True]
+    assert drivers.of_preloading_scheduler(stack(tmp_path, executor="LocalExecutor")) == {}
+
+
+def in_a_scheduler(folder: Path, env: dict[str, str]) -> list[bool]:
+    """Return whether a process that is Airflow's scheduler to Airflow has the driver and the DAG files' parser."""
+    script = ("import json, sys; sys.argv[1:] = ['scheduler']; from airflow.jobs.job import Job; Job(); "
+              "print(json.dumps([name in sys.modules for name in ('neo4j', 'airflow.dag_processing.dagbag')]))")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=240,
+                          env={**os.environ, "AIRFLOW_HOME": str(folder), **env})
+    found: list[bool] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize(("modules", "environment", "words"), [
+    ("none", {}, "WORKER_INIT_PRELOAD=none leaves nothing to preload — unset it"),
+    ("./etl.py", {}, "nothing would be preloaded: WORKER_INIT_PRELOAD='./etl.py' cannot be used"),
+    ("", {"AIRFLOW__CORE__PLUGINS_FOLDER": "/plugins"}, "AIRFLOW__CORE__PLUGINS_FOLDER is in RIG_INHERIT")])
+def test_where_nothing_could_be_preloaded_it_is_said_with_what_to_change(
+        modules: str, environment: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_INIT_PRELOAD", modules)
+    with pytest.raises(BadInput, match=words):
+        drivers.require_preload(environment)
+    monkeypatch.setenv("WORKER_INIT_PRELOAD", "pandas")
+    drivers.require_preload({})
+
+
+@pytest.mark.parametrize(("modules", "expected"), [(None, False), ("none", False), ("", True), ("pandas", True)])
+def test_a_stack_that_is_brought_up_preloads_where_the_user_has_said_what(
+        modules: str | None, expected: bool) -> None:
+    assert drivers.is_preload_set({} if modules is None else {"WORKER_INIT_PRELOAD": modules}) is expected
 
 
 def test_the_exhibit_is_loaded_only_where_it_is_asked_for(tmp_path: Path) -> None:

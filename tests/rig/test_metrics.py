@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from patterns.facts import EXECUTORS
 from rig import metrics, records
 from rig.errors import BadInput
 from rig.metrics import METRICS, Summary, summarise
@@ -45,6 +46,7 @@ def with_run(folder: Path, **changes: Any) -> Path:
     ("connections_left_30s", 0),
     ("connections_abandoned", None),
     ("drivers_created", 4),
+    ("start_seconds", 0.75),                # 0.5 and 1
     ("first_result_seconds", 0.3),
     ("first_result_seconds_p90", None),     # of two tasks it is the maximum
     ("call_seconds", 0.25),                 # of 0.1, 0.2, 0.3, 0.6
@@ -554,6 +556,49 @@ def test_cold_is_compared_with_cold_and_warm_with_warm(tmp_path: Path) -> None:
     assert [(c.baseline.warm, c.contender.warm, c.contender.pattern) for c in found] == [
         (False, False, "improved"), (True, True, "improved")]
     assert [c.ratio for c in found] == [3, 2]
+
+
+def preloaded_or_not(folder: Path, repeats: int = 6) -> Summary:
+    """Return the summary of two patterns on both executors, preloaded and not, with a control cell of either kind."""
+    cells = [builders.cell(pattern, executor, preload=preload) for executor in EXECUTORS
+             for pattern in ("problematic", "improved") for preload in (False, True)]
+    cells += [builders.cell(preload=preload, control=True) for preload in (False, True)]
+    planned = builders.plan(*(cells * repeats))
+    return summarise(builders.write(folder, builders.run(planned), dag_runs=[
+        builders.dag_run(run.index) for run in planned]))
+
+
+def test_what_preloading_saves_is_credited_to_preloading_alone(tmp_path: Path) -> None:
+    found = preloaded_or_not(tmp_path).contrasts
+    alike = [c for c in found if c.between != "preload"]
+    preload = [c for c in found if c.between == "preload"]
+
+    assert {c.between for c in alike} == {"patterns", "executors", "control"}
+    assert all(c.baseline.preload == c.contender.preload for c in alike)
+    assert {c.metric for c in preload} == {"start_seconds", "makespan_seconds", "cpu_per_task", "cpu_tasks"}
+    assert all((c.baseline.preload, c.contender.preload) == (False, True) for c in preload)
+    assert all(c.baseline == c.contender.model_copy(update={"preload": False}) for c in preload)
+    assert len(preload) == 4 * 4
+
+
+def test_the_contrasts_of_preloading_are_a_family_of_their_own(tmp_path: Path) -> None:
+    found = preloaded_or_not(tmp_path).contrasts
+    assert {(c.family, c.family_size) for c in found if c.between == "preload"} == {("preload", 16)}
+    primary = [c for c in found if c.family == "primary"]
+    assert {c.family_size for c in primary} == {8}      # four metrics of improved, on either executor
+    assert not any(c.contender.preload for c in primary)
+
+
+def test_the_noise_floor_of_preloading_is_that_of_both_sides(tmp_path: Path) -> None:
+    found = [c for c in preloaded_or_not(tmp_path).contrasts if c.between == "preload" and c.metric == "cpu_tasks"]
+    assert {c.baseline.executor: c.noise_floor for c in found} == {LOCAL: 0, CELERY: None}
+
+
+def test_a_preloaded_cell_is_none_of_the_seeds(tmp_path: Path) -> None:
+    summary = summarise(builders.write(tmp_path, builders.run(builders.plan(
+        builders.cell("problematic", preload=True), builders.cell("improved")))))
+    (claim,) = summary.seed_claim.executors
+    assert claim.reason == "problematic is not part of this run"
 
 
 def test_a_cell_against_itself_gives_the_noise_floor_of_every_other_contrast(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from rig.errors import BadInput, ServiceDied
 from rig.stack import ports, processes
 from rig.stack import state as states
 from rig.stack.native import NativeStack
-from rig.stack.state import ServiceState
+from rig.stack.service import Service
+from rig.stack.state import ServiceState, StackState
 from testing.waiting import eventually
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack
@@ -99,3 +100,29 @@ def test_a_free_port_is_none_that_the_user_has_set_for_another_service(
     monkeypatch.setattr(ports, "choose", choose)
     NativeStack(PlainSettings(data_dir=tmp_path, neo4j_port=25_000))._ports()
     assert all(25_000 in others for others in given)
+
+
+def test_what_a_switch_has_preloaded_is_preloaded_after_a_restart_too(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[str, Service] = {}
+
+    def start(_: NativeStack, services: Sequence[Service], __: StackState) -> None:
+        started.update({service.name: service for service in services})
+    monkeypatch.setattr(NativeStack, "_start", start)
+    native = NativeStack(PlainSettings(data_dir=tmp_path))
+    native.folder.mkdir(parents=True)
+    ports_of = dict.fromkeys(("airflow", "flower", "postgres", "redis", "neo4j"), 1)
+    states.save(native.folder, stack(tmp_path, ports=ports_of, own_neo4j=False))
+
+    def imports() -> str | None:
+        return started["airflow-worker"].env.get("AIRFLOW__CELERY__EXTRA_CELERY_CONFIG")
+    native.switch("CeleryExecutor", preload=True)
+    assert imports() == '{"imports": ["worker_init.preload_hooks"]}'
+    started.clear()
+    native.restart(["airflow-worker"])
+    assert imports() == '{"imports": ["worker_init.preload_hooks"]}'
+    native.switch("CeleryExecutor")
+    assert imports() is None
+    native.switch("LocalExecutor", preload=True)
+    plugins = Path(started["airflow-scheduler"].env["AIRFLOW__CORE__PLUGINS_FOLDER"])
+    assert "PreloadPlugin" in (plugins / "preload.py").read_text("utf-8")

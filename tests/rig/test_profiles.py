@@ -85,6 +85,26 @@ def test_a_warm_cell_comes_right_after_its_cold_one() -> None:
     assert all(cold == warm.model_copy(update={"warm": False}) for cold, warm in before_warm)
 
 
+def test_a_preloaded_cell_is_warmed_by_its_own_cold_one() -> None:
+    both = [run.cell for run in profiles.plan(replace(MANY, preloads=(False, True)), seed=3)]
+    warm = [(both[place - 1], cell) for place, cell in enumerate(both) if cell.warm]
+    assert {cell.preload for _, cell in warm} == {False, True}
+    assert all(cold == cell.model_copy(update={"warm": False}) for cold, cell in warm)
+
+
+def test_the_profile_preload_has_each_cell_with_and_without_and_enough_of_them_for_a_verdict() -> None:
+    preload = PROFILES["preload"]
+    cells = profiles.cells(preload)
+    assert [(cell.executor, cell.pattern, cell.relay) for cell in cells if cell.preload] == [
+        ("LocalExecutor", "improved", "none"), ("CeleryExecutor", "improved", "none"),
+        ("CeleryExecutor", "worker", "process")]
+    assert [cell.model_copy(update={"preload": False}) for cell in cells if cell.preload] == [
+        cell for cell in cells if not cell.preload]
+    assert preload.repeats == intervals.LEAST_BLOCKS
+    others = [profile for profile in PROFILES.values() if profile is not preload]
+    assert not any(cell.preload for profile in others for cell in profiles.cells(profile))
+
+
 def test_what_has_no_async_driver_is_run_with_the_sync_one_alone() -> None:
     both = replace(PROFILES["full"], drivers=("sync", "async"))
     drivers = {(cell.pattern, cell.driver) for cell in profiles.cells(both)}
@@ -177,6 +197,15 @@ def test_relays_are_taken_in_their_own_order() -> None:
     assert profiles.relays("shared,none") == ("none", "shared")
     with pytest.raises(BadInput, match=r"no relay 'pool' — choose from none,process,shared"):
         profiles.relays("pool")
+
+
+def test_off_comes_before_on() -> None:
+    assert profiles.preloads("on, off") == (False, True)
+    assert profiles.preloads("on") == (True,)
+    with pytest.raises(BadInput, match=r"no way to preload 'yes' — choose from off,on"):
+        profiles.preloads("yes")
+    with pytest.raises(BadInput, match="no way to preload is named — choose from off,on"):
+        profiles.preloads(" , ")
 
 
 def test_a_bad_list_of_patterns_is_told_what_there_is() -> None:

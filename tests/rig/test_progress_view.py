@@ -293,5 +293,7 @@ def test_a_cell_is_named_by_what_sets_it_apart() -> None:
     assert progress_view.cell_name(cell) == "LocalExecutor · problematic"
     assert progress_view.cell_name(cell.model_copy(update={"driver": "async", "relay": "shared"})) == (
         "LocalExecutor · problematic (async) via shared relay")
+    assert progress_view.cell_name(cell.model_copy(update={"preload": True, "warm": True})) == (
+        "LocalExecutor · problematic, preloaded, warm")
     assert progress_view.cell_name(cell.model_copy(update={"warm": True})) == "LocalExecutor · problematic, warm"
     assert progress_view.cell_name(cell.model_copy(update={"control": True})) == "LocalExecutor · problematic, again"

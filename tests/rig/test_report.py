@@ -446,10 +446,39 @@ def test_a_cold_and_a_warm_run_are_told_apart(tmp_path: Path) -> None:
     assert len({phrases.stroke(cell) for cell in summary.cells}) == 2
 
 
-def test_every_stroke_has_a_dash() -> None:
-    for relay, warm, driver in product(("none", "process", "shared"), (False, True), ("sync", "async")):
-        side = Side(executor="LocalExecutor", pattern="worker", relay=relay, driver=driver, warm=warm)
+def test_every_stroke_has_a_dash_that_no_other_has() -> None:
+    for relay, warm, driver, preload in product(("none", "process", "shared"), (False, True), ("sync", "async"),
+                                                (False, True)):
+        side = Side(executor="LocalExecutor", pattern="worker", relay=relay, driver=driver, warm=warm, preload=preload)
         assert phrases.stroke(side) in charts.DASHES
+    assert len(set(charts.DASHES.values())) == len(charts.DASHES)
+
+
+def test_preloaded_cells_have_a_section_of_their_own_and_are_in_no_sentence(tmp_path: Path) -> None:
+    cells = [builders.cell("problematic", preload=True, tasks=100),
+             *(builders.cell("improved", preload=preload, tasks=100) for preload in (True, False))]
+    summary = opened(tmp_path, dict(zip(cells, (300, 7, 100), strict=True)))
+    assert headline.headline(summary) == "100 tasks opened 100 connections with improved."
+    assert headline.subtitle(summary) == "Connections that the server accepted in one DAG run, on LocalExecutor."
+    assert [figure.value for figure in headline.figures(summary)] == ["100"]
+    assert next(one.effect for one in advice(summary) if one.advice == "Cache one driver per process") is None
+    assert "  preloaded" in shown(summary)
+    page_ = report.write(tmp_path).read_text("utf-8")
+    assert "Preloading: modules imported before the fork" in page_
+    assert "improved (preloaded)" in page_
+
+
+def test_the_longest_name_of_a_preloaded_cell_leaves_room_for_its_figures(tmp_path: Path) -> None:
+    text = shown(opened(tmp_path, {builders.cell("worker", "CeleryExecutor", "process", preload=True, warm=True): 16}))
+    assert "worker/process/warm" in text
+    assert "…" not in text
+
+
+def test_a_run_of_preloaded_cells_alone_tells_of_them(tmp_path: Path) -> None:
+    summary = opened(tmp_path, {builders.cell("problematic", preload=True): 6,
+                                builders.cell("improved", preload=True): 2})
+    assert headline.headline(summary).startswith("2 tasks opened 6 connections; ")
+    assert next(one.effect for one in advice(summary) if one.advice == "Cache one driver per process")
 
 
 # Sentences from figures
