@@ -16,6 +16,7 @@ from rich.console import Console
 
 from rig.errors import BadInput
 from rig.metrics.model import CellSummary, Contrast, MetricSummary, Side, Summary
+from rig.plural import plural
 from rig.report import phrases, terminal
 from rig.report.verdicts import verdict
 from rig.settings import PROJECT
@@ -78,7 +79,7 @@ def conditions(summary: Summary) -> str:
     wrong = sum(cell.tasks_wrong for cell in summary.cells)
     repeats = sorted({cell.repeats for cell in summary.cells})
     return (f"`{summary.command}` on {phrases.moment(summary.started_at)[:10]}: {first.tasks} tasks in a DAG run, "
-            f"{phrases.plural(first.calls_per_task, 'call')} in a task, at most {summary.slots} tasks at once, "
+            f"{plural(first.calls_per_task, 'call')} in a task, at most {summary.slots} tasks at once, "
             f"{' or '.join(map(str, repeats))} of each DAG run. "
             f"{summary.environment['cpu']['cores']} cores, Airflow {versions['airflow']}, Celery {versions['celery']}, "
             f"Neo4j {versions['neo4j server']}, driver {versions['neo4j driver']}, Python {versions['python']}. "

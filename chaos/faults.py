@@ -14,7 +14,7 @@ import psutil
 from chaos import disk
 from chaos.ground import Ground
 from patterns.facts import Executor
-from rig.report.phrases import plural
+from rig.plural import plural
 from testing.alive import is_alive
 from testing.waiting import comes_true, wait_until
 
@@ -117,7 +117,7 @@ def _strike_network(ground: Ground, kind: Kind, seconds: float, while_it_lasts: 
     if kind == "cut":
         cut = proxy.cut()
         while_it_lasts()
-        return _unless_none(cut, f"{cut} connections were cut")
+        return _unless_none(cut, f"{plural(cut, 'connection')} {'was' if cut == 1 else 'were'} cut")
     before = proxy.touched
     proxy.delay, proxy.silent = (DELAY, False) if kind == "delayed" else (0.0, True)
     try:

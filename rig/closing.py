@@ -17,6 +17,7 @@ from rig.load import records as load_records
 from rig.load import summary as load_summary
 from rig.load.run import Ended
 from rig.metrics import Summary
+from rig.plural import plural
 from rig.records import REPORT_FILE, RunRecord
 from rig.report import load_comparison, load_terminal
 from rig.settings import Settings
@@ -46,8 +47,8 @@ def failures(summary: Summary) -> str:
     wrong = sum(cell.tasks_wrong for cell in cells)
     runs = ", ".join(f"{count} {state}" for state, count in ended.items())
     return ", ".join(part for part in (f"DAG runs that did not succeed: {runs}" if ended else "",
-                                       f"{failed} tasks did not succeed" if failed else "",
-                                       f"{wrong} tasks got a wrong answer" if wrong else "") if part)
+                                       f"{plural(failed, 'task')} did not succeed" if failed else "",
+                                       f"{plural(wrong, 'task')} got a wrong answer" if wrong else "") if part)
 
 
 def of_loads(folder: Path) -> None:

@@ -1,11 +1,11 @@
 """Connections of others at the server that is counted: the words for them, the same in every place."""
 
+from rig.plural import plural
+
 
 def seen(count: int | None) -> str | None:
     """Return how many connections of others were seen at the server, as a clause; None if there were none."""
-    if not count:
-        return None
-    return "1 connection of others was seen" if count == 1 else f"{count:,} connections of others were seen"
+    return f"{plural(count, 'connection')} of others {'was' if count == 1 else 'were'} seen" if count else None
 
 
 def why_lower_bound(count: int | None) -> str:

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rig.plural import plural
 from rig.records import Cell, DagRunRecord, PlannedRun, Sample
 from rig.stack.interface import Step
 
@@ -124,7 +125,7 @@ class ProgressView:
         self._total, self._done = len(runs), 0
         self._estimate.plan(runs)
         seconds = self._estimate.seconds()
-        self.note(f"{len(runs)} DAG runs, about {clock(seconds)}: until {at(seconds)}")
+        self.note(f"{plural(len(runs), 'DAG run')}, about {clock(seconds)}: until {at(seconds)}")
 
     def started(self, run: PlannedRun) -> None:
         self._run, self._tasks, self._now = run, (0, 0), None
@@ -203,7 +204,7 @@ def _verdict(run: PlannedRun, record: DagRunRecord) -> Text:
 def _opened(record: DagRunRecord) -> str:
     if record.opened is None:
         return f"connections not counted: {record.opened_reason}"
-    said = f"{'' if record.opened_exact else 'at least '}{record.opened} connections opened"
+    said = f"{'' if record.opened_exact else 'at least '}{plural(record.opened, 'connection')} opened"
     if record.counted_by != "tap":
         return said
     differs = record.ids_opened not in {None, record.opened}

@@ -26,6 +26,7 @@ from rich.text import Text
 from patterns import identity
 from rig.console import console
 from rig.errors import BadInput, RigError
+from rig.plural import plural
 from rig.server_errors import SERVER_ERRORS, one_line
 from rig.settings import Settings, neo4j_address
 from rig.stack.state import StackState
@@ -249,8 +250,8 @@ def shown(look: Look) -> Group:
 
 def _headline(look: Look) -> str:
     halves = "" if look["running"] is None else f" ({look['idle']} idle, {look['running']} in a transaction)"
-    return (f"{look['server']}: {look['open']} connections open{halves}, {look['seen']} seen since the start; "
-            f"{time.strftime('%H:%M:%S', time.localtime(look['at']))}")
+    return (f"{look['server']}: {plural(look['open'], 'connection')} open{halves}, {look['seen']} seen since the "
+            f"start; {time.strftime('%H:%M:%S', time.localtime(look['at']))}")
 
 
 def _agent(client: Client) -> str:

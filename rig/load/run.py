@@ -18,6 +18,7 @@ from rig import runs
 from rig.airflow_api import AirflowApi
 from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, BadInput, RigError
 from rig.experiment.progress import Notes
+from rig.plural import plural
 from rig.records import SERIES_FILE, Relay
 from rig.settings import PROJECT, Settings, one_port_twice
 from rig.stack import airflow, inherited, lock, ports, processes
@@ -218,7 +219,7 @@ class _Teller:
 
 
 def _progress(sample: dict[str, Any]) -> str:
-    return (f"{sample['triggered']} DAG runs started, {sample['ended']} ended, {sample['failed']} failed; "
+    return (f"{plural(sample['triggered'], 'DAG run')} started, {sample['ended']} ended, {sample['failed']} failed; "
             f"{_known(sample['open'])} connections open, {_known(sample['opened'])} opened")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rig.metrics.model import CellSummary, Summary
+from rig.plural import plural
 from rig.records import EXHIBIT
 from rig.report import headline, phrases
 
@@ -92,7 +93,7 @@ def _before_the_fork(summary: Summary) -> str | None:
         return None
     tasks, wrong = sum(run.tasks for run in runs), sum(run.tasks_wrong for run in runs)
     failed = tasks - wrong - sum(run.tasks_succeeded for run in runs)
-    return f"it breaks: of {phrases.plural(tasks, 'task')} {wrong:,} got a wrong answer and {failed:,} more failed"
+    return f"it breaks: of {plural(tasks, 'task')} {wrong:,} got a wrong answer and {failed:,} more failed"
 
 
 _ALL: Sequence[_Tried] = (

@@ -20,6 +20,7 @@ from rig.errors import BadInput
 from rig.metrics import BY_NAME
 from rig.metrics.intervals import Number
 from rig.metrics.model import CellSummary, Summary
+from rig.plural import plural
 from rig.report import phrases
 from rig.report.page import PRICE
 
@@ -82,7 +83,7 @@ class Diff(NamedTuple):
         if not self.clear:
             return f"Nothing clearly differs {where}."
         verb = "differs" if len(self.clear) == 1 else "differ"
-        return f"{phrases.plural(len(self.clear), 'figure')} clearly {verb} {where}."
+        return f"{plural(len(self.clear), 'figure')} clearly {verb} {where}."
 
 
 def diff(before: Summary, after: Summary) -> Diff:

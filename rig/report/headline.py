@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from rig.metrics.demo_claim import LEAST_REDUCTION
 from rig.metrics.model import CellSummary, ExecutorClaim, Summary
+from rig.plural import plural
 from rig.records import EXHIBIT
 from rig.report import phrases
 
@@ -90,9 +91,9 @@ def outcome(summary: Summary) -> str:
     succeeded = sum(run.state == "success" for run in runs)
     tasks, done = sum(run.tasks for run in runs), sum(run.tasks_succeeded for run in runs)
     wrong = sum(run.tasks_wrong for run in runs)
-    return (f"{succeeded} of {phrases.plural(len(runs), 'DAG run')} succeeded, {done:,} of "
-            f"{phrases.plural(tasks, 'task')}; "
-            f"{phrases.plural(wrong, 'task') if wrong else 'no task'} got a wrong answer.")
+    return (f"{succeeded} of {plural(len(runs), 'DAG run')} succeeded, {done:,} of "
+            f"{plural(tasks, 'task')}; "
+            f"{plural(wrong, 'task') if wrong else 'no task'} got a wrong answer.")
 
 
 def alarms(summary: Summary) -> list[str]:
@@ -100,7 +101,7 @@ def alarms(summary: Summary) -> list[str]:
     wrong = sum(run.tasks_wrong for run in summary.dag_runs if not run.is_exhibit)
     found = [] if summary.status == "complete" else [_state(summary)]
     if wrong:
-        found.append(f"{phrases.plural(wrong, 'task')} got a wrong answer: the run fails, whatever its figures.")
+        found.append(f"{plural(wrong, 'task')} got a wrong answer: the run fails, whatever its figures.")
     return found
 
 
@@ -112,9 +113,9 @@ def exhibit(summary: Summary) -> str | None:
     tasks, wrong = sum(run.tasks for run in runs), sum(run.tasks_wrong for run in runs)
     failed = tasks - wrong - sum(run.tasks_succeeded for run in runs)
     hung = sum(run.state == "hung" for run in runs)
-    return (f"The exhibit, {EXHIBIT}: of {phrases.plural(tasks, 'task')} that used a driver inherited through the "
+    return (f"The exhibit, {EXHIBIT}: of {plural(tasks, 'task')} that used a driver inherited through the "
             f"fork, {wrong:,} got a wrong answer and {failed:,} more did not succeed; "
-            f"{phrases.plural(hung, 'DAG run')} of {len(runs)} never ended. "
+            f"{plural(hung, 'DAG run')} of {len(runs)} never ended. "
             "The exhibit is there to show this; the run has not failed.")
 
 
@@ -220,4 +221,4 @@ def _idle(cell: CellSummary) -> str:
 
 
 def _tasks(cell: CellSummary) -> str:
-    return phrases.plural(cell.tasks, "task")
+    return plural(cell.tasks, "task")

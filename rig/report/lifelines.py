@@ -11,6 +11,7 @@ from patterns import identity
 from rig.metrics.counting import in_window
 from rig.metrics.model import CellSummary, Summary
 from rig.metrics.raw import RawRun, Repeat
+from rig.plural import plural
 from rig.records import Connection
 from rig.report import charts, headline, phrases, plot
 from rig.report.plot import UNITS, Axis
@@ -78,7 +79,7 @@ def lifelines(raw: RawRun, summary: Summary) -> Lifelines | None:
     found = [(cell, repeat, _lives(repeat)) for cell, repeat in chosen]
     x = plot.from_zero(max(life.end for _, _, lives in found for life in lives), SECONDS, room=1.0)
     strips = [_strip(cell, repeat, lives, x) for cell, repeat, lives in found]
-    about = "; ".join(f"{strip.pattern}: {strip.opened} connections in {phrases.plural(len(strip.rows), 'row')}"
+    about = "; ".join(f"{strip.pattern}: {strip.opened} connections in {plural(len(strip.rows), 'row')}"
                       f"{f', {strip.kept} kept open' if strip.kept else ''}" for strip in strips)
     return Lifelines(executor, x, strips, f"The life of every connection of one DAG run on {executor}. {about}.")
 
@@ -130,7 +131,7 @@ def _strip(cell: CellSummary, repeat: Repeat, lives: Sequence[Life], x: Axis) ->
     top, made = _GAP / 2, []
     for (name, row), count in zip(rows, lanes, strict=True):
         path = "".join(_stroke(life, x, top + (lane + 0.5) * pitch) for lane, life in row)
-        made.append(Row(path, f"{name}: {phrases.plural(len(row), 'connection')}"))
+        made.append(Row(path, f"{name}: {plural(len(row), 'connection')}"))
         top += count * pitch + _GAP
     opened = repeat.record.opened if repeat.record else None
     words = WORDS["shared"] if cell.relay == "shared" else WORDS.get(cell.pattern, cell.pattern)

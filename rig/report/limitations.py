@@ -7,6 +7,7 @@ from rig import others
 from rig.environment import OWN_NEO4J, is_tapped
 from rig.metrics.intervals import LEAST_BLOCKS
 from rig.metrics.model import Summary
+from rig.plural import plural
 from rig.report import phrases
 
 
@@ -55,10 +56,10 @@ def _probe(summary: Summary) -> Iterator[str]:
     shares = [run.sampler for run in summary.dag_runs if run.sampler.connections is not None]
     if shares:
         yield (f"The probe is not part of the figures, but it is load: "
-               f"{phrases.plural(sum(share.connections or 0 for share in shares), 'connection')}, "
+               f"{plural(sum(share.connections or 0 for share in shares), 'connection')}, "
                f"{sum(share.queries or 0 for share in shares):,} queries and "
                f"{phrases.number(round(sum(share.cpu_seconds or 0 for share in shares), 1))} s of CPU time in "
-               f"{phrases.plural(len(shares), 'DAG run')}.")
+               f"{plural(len(shares), 'DAG run')}.")
 
 
 def _slots(summary: Summary) -> Iterator[str]:
@@ -72,7 +73,7 @@ def _slots(summary: Summary) -> Iterator[str]:
     else:
         yield f"Every cell had {summary.slots} slots, and at some moment all were in use{_mean(summary)}."
     if reached and (unknown := len(summary.cells) - len(reached)):
-        yield f"How many tasks ran at once is not known of {phrases.plural(unknown, 'cell')}."
+        yield f"How many tasks ran at once is not known of {plural(unknown, 'cell')}."
 
 
 def _repeats(summary: Summary) -> Iterator[str]:
@@ -105,4 +106,4 @@ def _tap(summary: Summary) -> Iterator[str]:
 
 def _retries(summary: Summary) -> Iterator[str]:
     if retried := sum(run.tasks_retried for run in summary.dag_runs):
-        yield f"Airflow tried {phrases.plural(retried, 'task')} more than once; their times are of the last try."
+        yield f"Airflow tried {plural(retried, 'task')} more than once; their times are of the last try."

@@ -10,6 +10,7 @@ from rig.load.figures import counted
 from rig.load.records import LoadRun, LoadSample, LoadTestRecord, Resources
 from rig.load.schedule import stages_of
 from rig.percentile import tail_name
+from rig.plural import plural
 from rig.report import phrases, plot
 from rig.report.headline import Figure
 from rig.report.page import own_files, templates
@@ -38,7 +39,7 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
 def headline(found: dict[str, Any]) -> str:
     """Return the test's result in one sentence."""
     outcome = found["outcome"]
-    return (f"{outcome['succeeded']} of {phrases.plural(outcome['arrivals'], 'DAG run')} succeeded, and Neo4j accepted "
+    return (f"{outcome['succeeded']} of {plural(outcome['arrivals'], 'DAG run')} succeeded, and Neo4j accepted "
             f"{phrases.at_least(outcome['connections_opened'], outcome['connections_lower_bound'])} connections.")
 
 
@@ -57,7 +58,7 @@ def subtitle(found: dict[str, Any]) -> str:
     """Return what was driven, where and how."""
     load = found["load"]
     how = f"{phrases.number(load['rate'])} DAG runs per second" if load["users"] is None else \
-        phrases.plural(load["users"], "user")
+        plural(load["users"], "user")
     at_random = "" if load["seed"] is None else f" at random (Poisson, seed {load['seed']})"
     where = found["deployment"]["executor"] or found["deployment"]["airflow"]
     return f"{load['pattern']} on {where}, {load['shape']}, {how}{at_random}."

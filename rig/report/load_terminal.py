@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rig import others
+from rig.plural import plural
 from rig.report import phrases
 
 
@@ -13,7 +14,7 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
     run, queued = outcome["latencies"]["run"], outcome["latencies"]["queued"]
     lower = outcome["connections_lower_bound"]
     lines = [
-        f"{outcome['arrivals']} DAG runs: {outcome['succeeded']} succeeded, {outcome['failed']} failed"
+        f"{plural(outcome['arrivals'], 'DAG run')}: {outcome['succeeded']} succeeded, {outcome['failed']} failed"
         + (f", {outcome['interrupted']} were stopped" if outcome["interrupted"] else ""),
         f"run: median {_seconds(run['median'])}, {_tail(run)}   queued: median {_seconds(queued['median'])}, "
         f"{_tail(queued)}",
@@ -26,11 +27,12 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
     if lower:
         lines.insert(3, f"{others.why_lower_bound(outcome['others'])}.")
     if (users := summary["load"]["users"]) is not None:
-        lines.append(f"throughput with {phrases.plural(users, 'DAG run')} in flight all the time: "
+        lines.append(f"throughput with {plural(users, 'DAG run')} in flight all the time: "
                      f"{_number(outcome['throughput'])} DAG runs per second")
     if (kept_up := summary["kept_up"]) and not kept_up["holds"]:
-        lines.append(f"the rate did not hold: {kept_up['failures']} DAG runs failed, {kept_up['in_flight_after']} were "
-                     f"in flight at its end, {_number(kept_up['allowed'])} at most where no queue grows")
+        lines.append(f"the rate did not hold: {plural(kept_up['failures'], 'DAG run')} failed, "
+                     f"{kept_up['in_flight_after']} were in flight at its end, "
+                     f"{_number(kept_up['allowed'])} at most where no queue grows")
     if knee := summary["knee"]:
         held = knee["last_rate_that_held"]
         lines.append("the first rate did not hold" if held is None else

@@ -16,6 +16,7 @@ from rig.metrics.intervals import LEAST_BLOCKS
 from rig.metrics.model import CellSummary, Contrast, Side, Summary
 from rig.metrics.raw import RawRun
 from rig.metrics.registry import Between, Metric
+from rig.plural import plural
 from rig.report import charts, distributions, headline, phrases, task_time
 from rig.report.advice import advice
 from rig.report.deployment import deployment
@@ -100,7 +101,7 @@ def templates() -> Environment:
         "bound": phrases.bound, "interval": phrases.interval, "tail": phrases.tail, "latency": phrases.latency,
         "percent": phrases.percent, "direction": phrases.direction, "variant": phrases.variant, "label": phrases.label,
         "executor": phrases.executor, "hue": phrases.hue, "stroke": phrases.stroke, "moment": phrases.moment,
-        "plural": phrases.plural})
+        "plural": plural})
     environment.globals.update({"metric": BY_NAME, "dashes": charts.DASHES})
     return environment
 

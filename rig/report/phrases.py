@@ -114,8 +114,3 @@ def moment(seconds: float | None) -> str:
 def enumerate_words(words: list[str]) -> str:
     """Return "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
-
-
-def plural(count: int, word: str) -> str:
-    """Return "1 task" or "2 tasks"."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

@@ -51,5 +51,5 @@ def test_a_closed_loop_has_a_throughput() -> None:
 def test_a_rate_that_did_not_hold_is_said() -> None:
     kept_up = {"holds": False, "failures": 1, "in_flight_after": 30, "allowed": 12.9}
     (*_, last) = sentences({**SUMMARY, "kept_up": kept_up})
-    assert last == ("the rate did not hold: 1 DAG runs failed, 30 were in flight at its end, "
+    assert last == ("the rate did not hold: 1 DAG run failed, 30 were in flight at its end, "
                     "12.9 at most where no queue grows")
