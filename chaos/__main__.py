@@ -148,7 +148,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, help="tasks of each DAG run")
     parser.add_argument("--slots", type=int, default=4, help="tasks at once (default: %(default)s)")
     parser.add_argument("--hold", type=float, help="seconds that each task stays in a transaction")
-    parser.add_argument("--seconds", type=float, help="seconds that a fault lasts, where it ends by itself")
+    parser.add_argument("--seconds", type=float, help="seconds that a fault lasts, if it ends by itself")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for a DAG run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="seed of everything random")
     parser.add_argument("--out", type=Path, default=Settings().data_dir / "chaos.json", help="file for the results")

@@ -86,7 +86,7 @@ def strike(ground: Ground, fault: Fault, seconds: float, chance: random.Random, 
     """
     if fault.kind == "calm":
         while_it_lasts()
-        return "nothing is to be hit"
+        return "nothing should be hit"
     busy = len(ground.tasks_in_a_transaction())
     if not busy:
         raise MissedError("no task was within a transaction")

@@ -578,7 +578,7 @@ def _view(config: Settings, on: str, *, tap: bool = False) -> Iterator[tuple["St
 
 
 def _tap_of(folder: Path, *, asked_for: bool) -> bool:
-    """Return whether a run that is resumed counts by a tap, as it began. Raises BadInput where it is asked for now."""
+    """Return whether a resumed run counts by a tap, as at its start. Raises BadInput if --tap is only given now."""
     from rig.environment import is_tapped  # noqa: PLC0415 - as above
 
     began_so = is_tapped(read_run(folder).environment)

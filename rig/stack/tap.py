@@ -11,7 +11,7 @@ from rig.stack.state import Tap
 
 
 def require_one_server(uri: str | None) -> None:
-    """Raise BadInput where an address is a routed one: clients would go past the tap. None is the rig's own server."""
+    """Raise BadInput for a routed address, because clients would go past the tap. None is the rig's own server."""
     if uri and uri.startswith("neo4j"):
         raise BadInput("NEO4J_URI: --tap cannot count at a neo4j:// address: its routing table names the members, and "
                        "clients connect to these past the tap",
@@ -20,15 +20,15 @@ def require_one_server(uri: str | None) -> None:
 
 
 def new(folder: Path, port: int) -> Tap:
-    """Return a tap that listens on this port of 127.0.0.1 and writes into this folder; it is made."""
+    """Return a tap that listens on this port of 127.0.0.1, and create its ``folder``."""
     folder.mkdir(exist_ok=True)
     return Tap(uri=f"bolt://127.0.0.1:{port}", port=port, file=folder / "opened")
 
 
 def service(tap: Tap, server: str, env: Mapping[str, str], *, since: float) -> Service:
-    """Return the tap's process; ready when it has touched its file since then (epoch, s), as it does once it listens.
+    """Return the tap's process. It is ready when it has touched its file after ``since`` (epoch, s).
 
-    A connection would tell too, and be counted.
+    It does so as soon as it listens. A connection would show this too, but would be counted.
     """
     return Service(
         name=TAP, cwd=tap.file.parent, env=env, url=tap.uri,

@@ -1,9 +1,9 @@
-"""The tap's own process: a TCP proxy in front of one Neo4j that writes down each connection that it passes on.
+"""The tap's own process: a TCP proxy in front of one Neo4j that records each connection that it forwards.
 
 ``python -m rig.stack.tap_process --server bolt+s://db.example:7687 --port 20000 --opened FILE`` listens on 127.0.0.1.
-It touches FILE as soon as it listens, and appends a line with the time (epoch, s) for each connection that it has
-opened to the server. It knows nothing of Bolt. Where the server's address asks for TLS, TLS ends here: the certificate
-names the server's host, and no client that connects to 127.0.0.1 could check it.
+It touches FILE as soon as it listens, and appends a line with the time (epoch, s) for each connection that it opens to
+the server. It knows nothing about Bolt. If the server's address asks for TLS, TLS ends here: the certificate names the
+server's host, so no client that connects to 127.0.0.1 could verify it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ CHUNK = 65_536      # bytes
 
 
 class TapServer:
-    """Passes connections on to a server. ``opened`` is the file that gets a line for each."""
+    """Forwards connections to a server. ``opened`` is the file that gets a line for each."""
 
     def __init__(self, server: str, opened: Path) -> None:
         parts = urlsplit(server)
@@ -42,20 +42,20 @@ class TapServer:
             far_reader, far_writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
             self._write_down()
         except OSError as error:
-            # Not counted: nobody could use it.
+            # Not counted, because nobody could use it.
             print(f"ERROR no connection to {self._host}:{self._port}: {error}", file=sys.stderr, flush=True)
             writer.close()
             return
         await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
 
     def _write_down(self) -> None:
-        """Count a connection before its first byte is passed on: whose answer has come is counted."""
+        """Count a connection before its first byte is forwarded, so a client with an answer is always counted."""
         with self._opened.open("a", encoding="ascii") as file:
             file.write(f"{time.time():.6f}\n")
 
 
 def tls_of(scheme: str) -> ssl.SSLContext | None:
-    """Return how the official driver would speak TLS with an address of this scheme; None where it would not."""
+    """Return the TLS settings that the official driver would use for this scheme; None if it would use no TLS."""
     _, _, tls = scheme.partition("+")
     if not tls:
         return None
@@ -67,7 +67,7 @@ def tls_of(scheme: str) -> ssl.SSLContext | None:
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Pass bytes on until either side has ended the connection, then end it on the other side too."""
+    """Forward bytes until one side has ended the connection, then end it on the other side too."""
     with suppress(OSError):
         while data := await source.read(CHUNK):
             sink.write(data)
@@ -76,9 +76,9 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 def _allow_many_files() -> None:
-    """Take all the open files that the system gives: each connection is two."""
+    """Raise the limit of open files as far as the system allows: each connection takes two."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError):      # macOS says "unlimited", and does not take it
+    with suppress(ValueError):      # macOS says "unlimited", but does not accept it
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 

@@ -78,6 +78,6 @@ def test_the_table_says_what_was_tried_what_was_hit_what_held_and_what_did_not()
 
 def test_a_fault_that_has_struck_nothing_in_any_trial_is_named() -> None:
     redis, calm = Fault("kill -9", "redis"), Fault("calm")
-    assert never_hit([outcome(calm, hit="nothing is to be hit"), outcome(redis, missed="it had ended")]) == [
+    assert never_hit([outcome(calm, hit="nothing should be hit"), outcome(redis, missed="it had ended")]) == [
         "kill -9 redis on CeleryExecutor"]
     assert never_hit([outcome(redis, missed="it had ended"), outcome(redis, hit="it is dead")]) == []
