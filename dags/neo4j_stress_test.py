@@ -15,7 +15,8 @@ answer is wrong fails.
 
 # The words dag and airflow must be in this file: Airflow's DAG discovery skips files without them.
 from patterns.airflow_tasks import mapped_workload, neo4j_dag, patterns_param, workload_params
+from patterns.facts import MOST_STRESS_RUNS
 
 with neo4j_dag("neo4j_stress_test", __doc__, workload_params(tasks=50) | patterns_param("problematic"),
-               pool="neo4j_stress_test", max_active_runs=16) as dag:
+               pool="neo4j_stress_test", max_active_runs=MOST_STRESS_RUNS) as dag:
     mapped_workload()

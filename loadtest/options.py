@@ -22,8 +22,9 @@ CHOICES = {"pattern": tuple(name for name in PATTERNS if name != "inherited"), "
            "load_model": MODELS, "arrivals": schedule.ARRIVALS}
 # Name: lowest, highest value.
 BOUNDS: dict[str, tuple[float, float]] = {
-    "tasks": (1, MOST_TASKS), "calls": (1, MOST_CALLS), "hold": (0, LONGEST_HOLD), "arrival_rate": (0.001, 1000),
-    "duration": (1, 86_400), "step_time": (5, 3600), "run_limit": (5, 86_400),
+    "tasks": (1, MOST_TASKS), "calls": (1, MOST_CALLS), "hold": (0, LONGEST_HOLD), "first_rate": (0, 1000),
+    "arrival_rate": (schedule.LOWEST_RATE, 1000), "duration": (1, 86_400), "step_time": (5, 3600),
+    "run_limit": (5, 86_400),
     "seed": (0, schedule.HIGHEST_SEED)}
 MOST_ARRIVALS = 100_000
 
@@ -44,6 +45,8 @@ def add(parser: Any) -> None:
                              "know nothing of each other (open model)")
     for flag, number in {
             "--arrival-rate": {"type": float, "default": 0.2, "help": "DAG runs per second, of the open model"},
+            "--first-rate": {"type": float, "default": 0.0,
+                             "help": "DAG runs per second of the first step of find-the-knee; 0: the arrival rate"},
             "--duration": {"type": float, "default": 60.0, "help": "seconds in which DAG runs arrive"},
             "--tasks": {"type": int, "default": 5, "help": "mapped tasks in each DAG run"},
             "--calls": {"type": int, "default": 3, "help": "queries in each task"},
@@ -77,7 +80,7 @@ def load_of(options: Namespace, users: int) -> Load:
     load = Load(
         tag=f"load-{uuid.uuid4().hex[:8]}", pattern=values["pattern"], tasks=values["tasks"], calls=values["calls"],
         hold=values["hold"], shape=values["shape"], rate=values["arrival_rate"], seconds=values["duration"],
-        step_seconds=values["step_time"], run_limit=values["run_limit"],
+        step_seconds=values["step_time"], first_rate=values["first_rate"] or None, run_limit=values["run_limit"],
         users=max(1, users) if values["load_model"] == CLOSED else None,
         seed=values["seed"] if values["arrivals"] == schedule.POISSON else None)
     _require_sense(load)

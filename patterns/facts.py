@@ -29,3 +29,4 @@ MONITOR_PATTERN = "monitor"     # what the monitor's connection gives as its pat
 MOST_TASKS = 10_000
 MOST_CALLS = 1000
 LONGEST_HOLD = 3600     # seconds
+MOST_STRESS_RUNS = 16   # of the stress DAG at once: its others wait in Airflow

@@ -18,7 +18,7 @@ import typer
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from patterns.facts import DAG_OF_PATTERN, LONGEST_HOLD, MOST_CALLS, MOST_TASKS, Executor
+from patterns.facts import DAG_OF_PATTERN, LONGEST_HOLD, MOST_CALLS, MOST_STRESS_RUNS, MOST_TASKS, Executor
 from rig import settings as settings_module
 from rig.console import console, errors
 from rig.errors import BROKEN, INTERRUPTED, BadInput, RigError
@@ -203,6 +203,11 @@ def compare_load(
     step_time: Annotated[float, typer.Option(help="Seconds for which each rate is tried.", min=5, max=3600)] = 45,
     held_time: Annotated[float, typer.Option(help="Seconds for which the highest rate that held is tried again.",
                                              min=5, max=86_400)] = 180,
+    repeats: Annotated[int, typer.Option(help="Searches for each cell's knee, the later ones near it. From 6 on there "
+                                              "is an interval of 95 %, with fewer the range.")] = 3,
+    saturated_time: Annotated[float, typer.Option(
+        help=f"Seconds of a closed loop of {MOST_STRESS_RUNS} DAG runs beside each search; 0: none, and no test at "
+             "80 % of what it reached.")] = 90,
     arrivals: Annotated[str, typer.Option(help="even or poisson: DAG runs come at equal intervals, or at random.")
                         ] = "even",
     seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order and of random arrivals. "
@@ -221,8 +226,8 @@ def compare_load(
     request = asking.Request(
         executors=profiles.executors(executors), patterns=asking.patterns(patterns), tasks=tasks, calls=calls,
         hold=hold, step=rate, steps=steps, step_seconds=step_time, held_seconds=held_time,
-        arrivals=asking.arrivals(arrivals), seed=secrets.randbelow(2**31) if seed is None else seed,
-        command=command_line())
+        repeats=repeats, saturated_seconds=saturated_time, arrivals=asking.arrivals(arrivals),
+        seed=secrets.randbelow(2**31) if seed is None else seed, command=command_line())
     asking.require_bounds(request)
     folder = runs.find(config.data_dir, resume) if resume else None
 

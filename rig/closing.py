@@ -54,7 +54,8 @@ def failures(summary: Summary) -> str:
 def of_loads(folder: Path) -> None:
     """Print the result of a comparison of loads."""
     written = reporting.write(folder)
-    console.print(load_comparison.table(folder))
+    for table in load_comparison.tables(folder):
+        console.print(table)
     console.print(f"Report: {written}", soft_wrap=True)
     record = load_records.read_comparison(folder)
     if record.status == "interrupted":

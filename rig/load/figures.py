@@ -121,6 +121,28 @@ def opened_by_run(run: LoadRun, series: Sequence[LoadSample]) -> float | None:
     return total
 
 
+class Saturated(Record):
+    """What a closed loop reached: so many DAG runs in flight all the time, and how many per second ended.
+
+    Counted from the moment when as many have ended as are in flight, so that the pipeline is full and they no longer go
+    in step, to the last moment at which one may start: for ``seconds``. None where that leaves nothing.
+    """
+
+    users: int
+    seconds: float | None
+    throughput: float | None
+
+
+def saturated(runs: Sequence[LoadRun], users: int, until: float) -> Saturated:
+    """Return what a closed loop reached in which DAG runs were started until a moment (epoch, s)."""
+    ended = sorted(run.due + run.run for run in runs if run.state == "success" and run.run is not None)
+    begun = ended[users - 1] if len(ended) >= users else until
+    if begun >= until:
+        return Saturated(users=users, seconds=None, throughput=None)
+    seconds = until - begun
+    return Saturated(users=users, seconds=seconds, throughput=sum(begun < end <= until for end in ended) / seconds)
+
+
 class Window(Record):
     """A part of a test with the runs that were due in it. Latencies are in seconds; ended and opened are per second.
 

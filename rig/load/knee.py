@@ -8,6 +8,7 @@ overload.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from statistics import median_low
 from typing import NamedTuple
 
 from rig.load import schedule
@@ -16,6 +17,7 @@ from rig.load.schedule import Stage
 
 SLACK_RUNS = 2          # that may pile up by chance, whatever the step's length
 LOOKS = 60              # at the backlog, evenly spaced over the second half of a step
+NEAR = 2                # steps below the lowest knee so far at which the next search begins
 SETTLED = 10.0          # seconds after a step's end by which every run that ended in it is known
 
 
@@ -100,6 +102,31 @@ def last_that_held(steps: Sequence[Step]) -> float | None:
             return held
         held = one.rate
     return held
+
+
+def as_rates(searches: Sequence[float | None]) -> list[float]:
+    """Return what searches found, in DAG runs per second; one in which no rate held counts as 0.
+
+    That is lower than its knee may be, and so no interval is too narrow for it.
+    """
+    return [held or 0.0 for held in searches]
+
+
+def first_rate_of_next(searches: Sequence[float | None], step: float) -> float:
+    """Return where the next search begins: the first time at ``step``, later near what was found.
+
+    That is NEAR steps below the lowest of the searches, so that a knee a little lower is found too.
+    """
+    lowest = min(as_rates(searches), default=0.0)
+    return round(max(step, lowest - NEAR * step), 9)
+
+
+def rate_to_hold(searches: Sequence[float | None]) -> float | None:
+    """Return the rate that is to be held for long: the median of the searches, of two in the middle the lower one.
+
+    None if that is no rate.
+    """
+    return median_low(as_rates(searches)) or None if searches else None
 
 
 def _unloaded(runs: Sequence[LoadRun], before: float, by: float) -> float:

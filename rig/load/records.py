@@ -17,7 +17,9 @@ from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE,
 SCHEMA = 1
 NOT_STARTED: Literal["not started"] = "not started"
 State = Literal["success", "failed", "unfinished", "not started", "interrupted"]
-Phase = Literal["knee", "held"]
+Phase = Literal["knee", "saturated", "held", "below"]
+"""A search for the knee; a closed loop that is never without work; the rate that held, for long; and 80 % of what the
+closed loop reached, as long."""
 Arrivals = Literal["even", "poisson"]
 
 
@@ -25,7 +27,8 @@ class Load(Record):
     """What a load test was asked to do. ``rate`` is in DAG runs per second; durations are in seconds.
 
     ``users`` is None for open arrivals, which come at their rate whether earlier runs have ended or not. ``seed`` is
-    the seed of random arrivals (a Poisson process); None if they are evenly spaced.
+    the seed of random arrivals (a Poisson process); None if they are evenly spaced. ``first_rate`` is where
+    find-the-knee begins; None for ``rate``.
     """
 
     tag: str
@@ -40,6 +43,7 @@ class Load(Record):
     run_limit: float
     users: int | None = None
     seed: int | None = None
+    first_rate: float | None = None
 
 
 class LoadRun(Record):
@@ -195,7 +199,8 @@ class LoadCell(Record):
 class LoadPlan(Record):
     """How each cell is driven; ``step`` is the first rate and the difference between two, in DAG runs per second.
 
-    Durations are in seconds. ``seed`` is that of the cells' order, and of random ``arrivals``.
+    ``repeats`` is how often the knee is searched. Durations are in seconds; ``saturated_seconds`` is that of the closed
+    loop beside each search, 0 where there is none. ``seed`` is that of the cells' order, and of random ``arrivals``.
     """
 
     seed: int
@@ -208,6 +213,8 @@ class LoadPlan(Record):
     held_seconds: float
     command: str
     arrivals: Arrivals = "even"
+    repeats: int = 1
+    saturated_seconds: float = 0.0
 
 
 class LoadComparison(LoadPlan):
@@ -226,13 +233,15 @@ class LoadComparison(LoadPlan):
 class CellTestRecord(Record):
     """One load test of a comparison: its cell (by its place), its phase, and its folder.
 
-    ``held`` is the rate that held in it; None if none did.
+    ``held`` is the rate that held in it; None if none did. ``throughput`` is what a closed loop reached, in DAG runs
+    per second; None if it was too short to say.
     """
 
     cell: int
     phase: Phase
     folder: str
     held: float | None
+    throughput: float | None = None
 
 
 def read_test(folder: Path) -> LoadTestRecord:

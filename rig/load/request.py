@@ -20,6 +20,9 @@ def require_bounds(request: Request) -> None:
     for what, value, most in (("--tasks", request.tasks, MOST_TASKS), ("--calls", request.calls, MOST_CALLS)):
         profiles.within(what, value, 1, most)
     profiles.within("--hold", request.hold, 0, LONGEST_HOLD)
+    profiles.within("--repeats", request.repeats, 1, profiles.MOST_REPEATS)
+    if request.saturated_seconds:
+        profiles.within("--saturated-time", request.saturated_seconds, 5, 3600)
 
 
 def arrivals(name: str) -> Arrivals:

@@ -17,6 +17,7 @@ EVEN: Arrivals = "even"
 POISSON: Arrivals = "poisson"
 ARRIVALS = (EVEN, POISSON)
 HIGHEST_SEED = 2**31
+LOWEST_RATE = 0.001         # arrivals per second
 STEPS = 4                   # of the shape step: each a quarter of the time, the last at the whole rate
 SPIKE_FACTOR = 3            # of the shape spike, for the middle fifth of the time
 _ROUNDING = 1e-9            # of an arrival: rounding errors in a sum must not add an arrival
@@ -29,11 +30,12 @@ class Stage(NamedTuple):
     rate: float
 
 
-def stages(shape: str, rate: float, seconds: float, step_seconds: float) -> list[Stage]:
+def stages(shape: str, rate: float, seconds: float, step_seconds: float, first_rate: float | None = None,
+           ) -> list[Stage]:
     """Return the stages of a shape at ``rate`` arrivals per second, ``seconds`` long in all.
 
-    ``step_seconds`` is for ``find-the-knee``, whose rate rises by ``rate`` after each step. Raises ValueError for an
-    unknown shape.
+    ``step_seconds`` and ``first_rate`` are for ``find-the-knee``: it begins there (None: at ``rate``), and its rate
+    rises by ``rate`` after each step. Raises ValueError for an unknown shape.
     """
     if shape in {STEADY, SOAK}:
         return [Stage(seconds, rate)]
@@ -44,13 +46,14 @@ def stages(shape: str, rate: float, seconds: float, step_seconds: float) -> list
     if shape == KNEE:
         steps = max(1, int(seconds / step_seconds + _ROUNDING))
         # Rounded: a rate is a name too, and 0.6000000000000001 is none.
-        return [Stage(step_seconds, round(rate * number, 9)) for number in range(1, steps + 1)]
+        first = rate if first_rate is None else first_rate
+        return [Stage(step_seconds, round(first + rate * number, 9)) for number in range(steps)]
     raise ValueError(f"there is no shape {shape!r}: expected one of {', '.join(SHAPES)}")
 
 
 def stages_of(load: Load) -> list[Stage]:
     """Return the stages of what a load test was asked to do."""
-    return stages(load.shape, load.rate, load.seconds, load.step_seconds)
+    return stages(load.shape, load.rate, load.seconds, load.step_seconds, load.first_rate)
 
 
 def arrivals(of: Sequence[Stage], seed: int | None = None) -> Iterator[float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rig.errors import BadInput
 from rig.load import growth, knee, schedule
-from rig.load.figures import counted, outcome, steady_figures, window
+from rig.load.figures import counted, outcome, saturated, steady_figures, window
 from rig.load.records import Load, LoadRun, LoadSample, LoadTestRecord, read_runs, read_series, read_test
 from rig.load.schedule import stages_of
 from rig.load.verdict import broken
@@ -25,7 +25,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     return {
         **test.model_dump(), "outcome": figures.model_dump(),
         "broken": broken(figures, test.thresholds, test.lost_processes, test.processes),
-        "knee": _knee(test, runs, series),
+        "knee": _knee(test, runs, series), "saturated": _saturated(test, runs),
         "kept_up": _kept_up(test, runs), "soak": _soak(test.load, runs, series),
         "polls_per_run": test.polls / len(runs) if runs else None}
 
@@ -51,6 +51,13 @@ def _knee(test: LoadTestRecord, runs: list[LoadRun], series: Sequence[LoadSample
             "found": bool(steps) and not steps[-1].holds,
             "steps": [{**step._asdict(), "holds": step.holds,
                        **window(runs, series, step.begun, step.ended).model_dump()} for step in steps]}
+
+
+def _saturated(test: LoadTestRecord, runs: list[LoadRun]) -> dict[str, Any] | None:
+    """Return what a closed loop reached; None where it was none, or was stopped."""
+    if test.load.users is None or test.status != "complete":
+        return None
+    return saturated(runs, test.load.users, test.started_at + test.load.seconds).model_dump()
 
 
 def _kept_up(test: LoadTestRecord, runs: list[LoadRun]) -> dict[str, Any] | None:

@@ -1,19 +1,24 @@
 """The page of a comparison of loads: throughput and latency, connections, and each cell's highest rate that holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from patterns.facts import MOST_STRESS_RUNS
 from rig import others
-from rig.load import records, summary
-from rig.load.records import LoadCell
+from rig.load import knee, records, summary
+from rig.load.records import CellTestRecord, LoadCell
+from rig.metrics import intervals
 from rig.report import phrases, plot
 from rig.report.page import own_files, templates
 from rig.report.plot import Line, Panel
 
+BRACKETS = ("In brackets: of six repeats and more an interval that holds their median with 95 %, of fewer the lowest "
+            "and the highest.")
 DASHES = {"LocalExecutor": "", "CeleryExecutor": "6,3"}
 
 
@@ -21,30 +26,57 @@ def report(folder: Path) -> tuple[dict[str, Any], str]:
     """Return a comparison's summary and its page. Raises BadInput if the folder cannot be read."""
     found = summarise(folder)
     page: str = templates().get_template("load_comparison.html.j2").render(
-        summary=found, headline=headline(found), found=panels(found), bounds=list(bounds(found)), **own_files())
+        summary=found, headline=headline(found), found=panels(found), knee_of=knee_of, near=knee.NEAR,
+        at_once=MOST_STRESS_RUNS, brackets=BRACKETS, bounds=list(bounds(found)), **own_files())
     return found, page
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Return, for each cell, its steps, the rate that ``holds`` and the figures of the long test at that rate.
+    """Return, for each cell, its searches, its closed loops, the rate that ``holds`` and the figures of its long tests.
 
-    Before its long test, a cell's rate is the one from its steps.
+    ``knee`` is the first search. Before its long test, a cell's rate is the one from its searches.
     """
     record, tests = records.read_comparison(folder), records.read_tests(folder)
-    cells = []
-    for number, cell in enumerate(record.cells):
-        of_cell = [test for test in tests if test.cell == number]
-        # Of several long tests the last one counts: those before it did not hold.
-        of_phase = {test.phase: summary.summarise(folder / test.folder) for test in of_cell}
-        knee, held = of_phase.get("knee"), of_phase.get("held")
-        cells.append({
-            **cell.model_dump(), "holds": of_cell[-1].held if of_cell else None, "knee": knee and knee["knee"],
-            "held": held and {
-                "rate": held["load"]["rate"], "seconds": held["load"]["seconds"], "status": held["status"],
-                "kept_up": held["kept_up"], "share": held["share"], **held["outcome"]},
-            "tests": [test.model_dump(include={"phase", "folder", "held"}) for test in of_cell]})
+    cells = [_cell(folder, cell, [test for test in tests if test.cell == number])
+             for number, cell in enumerate(record.cells)]
     return {**record.model_dump(exclude={"cells"}), "cells": sorted(cells, key=lambda one: (
         one["executor"], one["pattern"]))}
+
+
+def _cell(folder: Path, cell: LoadCell, tests: Sequence[CellTestRecord]) -> dict[str, Any]:
+    of_phase: dict[str, list[dict[str, Any]]] = {}
+    for test in tests:
+        of_phase.setdefault(test.phase, []).append(summary.summarise(folder / test.folder))
+    knees = [found["knee"] for found in of_phase.get("knee", [])]
+    held = [test.held for test in tests if test.phase == "held"]
+    rates = knee.as_rates([one["last_rate_that_held"] for one in knees])
+    return {
+        **cell.model_dump(), "knee": knees[0] if knees else None,
+        # Of several long tests the last one counts: those before it did not hold.
+        "holds": held[-1] if held else knee.rate_to_hold(rates),
+        "searches": {**repeats(rates), "open": sum(not one["found"] for one in knees)},
+        "saturated": repeats([test.throughput for test in tests if test.throughput is not None]),
+        "held": _long(of_phase.get("held")), "below": _long(of_phase.get("below")),
+        "tests": [test.model_dump(include={"phase", "folder", "held", "throughput"}) for test in tests]}
+
+
+def _long(tests: Sequence[dict[str, Any]] | None) -> dict[str, Any] | None:
+    """Return what the last of some tests of a constant rate came to."""
+    if not tests:
+        return None
+    test = tests[-1]
+    return {"rate": test["load"]["rate"], "seconds": test["load"]["seconds"], "status": test["status"],
+            "kept_up": test["kept_up"], "share": test["share"], **test["outcome"]}
+
+
+def repeats(values: Sequence[float]) -> dict[str, Any]:
+    """Return a figure's repeats, their median, and how sure that is.
+
+    ``ci95`` is an interval that holds the median with 95 %, from six repeats on; ``range`` has the lowest and the
+    highest of two and more.
+    """
+    return {"values": list(values), "median": median(values) if values else None,
+            "ci95": intervals.of_median(values), "range": intervals.range_of(values)}
 
 
 def headline(found: dict[str, Any]) -> str:
@@ -71,36 +103,55 @@ def panels(found: dict[str, Any]) -> list[Panel]:
 
 
 def bounds(found: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence where others used the server of a cell's long test: what was opened is a lower bound then."""
-    marked = [cell for cell in found["cells"] if cell["held"] and cell["held"]["connections_lower_bound"]]
+    """Yield a sentence where others used the server in a cell's long tests: what was opened is a lower bound then."""
+    marked = [(_name(cell), test["others"] or 0) for cell in found["cells"] for test in (cell["held"], cell["below"])
+              if test and test["connections_lower_bound"]]
     if marked:
-        seen = sum(cell["held"]["others"] or 0 for cell in marked)
-        yield f"{others.why_lower_bound(seen)}, for {phrases.enumerate_words([_name(cell) for cell in marked])}."
+        names = list(dict.fromkeys(name for name, _ in marked))
+        yield f"{others.why_lower_bound(sum(seen for _, seen in marked))}, for {phrases.enumerate_words(names)}."
 
 
 def _name(cell: dict[str, Any]) -> str:
     return LoadCell(executor=cell["executor"], pattern=cell["pattern"], relay=cell["relay"]).name
 
 
-def table(folder: Path) -> Table:
-    """Return a row for each cell, for the terminal."""
+def tables(folder: Path) -> list[Table]:
+    """Return what was found and what became of it for long, each a row for each cell, for the terminal."""
     found = summarise(folder)
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
-                 caption=" ".join((f"{found['slots']} slots; rates per second; latencies in s, p95, at the rate that "
-                                   "held.", *bounds(found))))
-    for title, justify in (("cell", "left"), ("holds", "right"), ("run", "right"), ("queued", "right"),
-                           ("opened/s", "right"), ("opened\nper run", "right"), ("failed", "right")):
-        made.add_column(title, justify="left" if justify == "left" else "right")
+    rates = _table(("cell", "knee", "searches", "saturated", "holds"), f"{found['slots']} slots; DAG runs per second. "
+                   f"{BRACKETS}")
     for cell in found["cells"]:
-        held = cell["held"] or {}
-        latencies, lower = held.get("latencies", {}), held.get("connections_lower_bound", False)
-        made.add_row(
-            _name(cell),
-            phrases.number(cell["holds"]),
-            *(phrases.latency(latencies[name]) if latencies else phrases.NOTHING for name in ("run", "queued")),
-            phrases.bound(held.get("connections_opened_per_second"), lower),
-            phrases.bound(held.get("connections_opened_per_run"), lower), phrases.number(held.get("failed")))
+        rates.add_row(_name(cell), knee_of(cell), str(len(cell["searches"]["values"])),
+                      phrases.repeated(cell["saturated"]), phrases.number(cell["holds"]))
+    for_long = _table(("cell", "per second", "run", "queued", "opened/s", "opened\nper run", "failed"), " ".join((
+        f"Held for {found['held_seconds']:g} s: the rate that holds, then 80 % of the saturated throughput; latencies "
+        "in s, p95.", *bounds(found))))
+    for cell in found["cells"]:
+        for test in (cell["held"], cell["below"]):
+            if test:
+                for_long.add_row(_name(cell), *_of_long(test))
+    return [rates, for_long]
+
+
+def _table(columns: Sequence[str], caption: str) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=caption)
+    for title in columns:
+        made.add_column(title, justify="left" if title == "cell" else "right")
     return made
+
+
+def _of_long(test: dict[str, Any]) -> Iterator[str]:
+    lower = test["connections_lower_bound"]
+    yield phrases.number(test["rate"])
+    yield from (phrases.latency(test["latencies"][name]) for name in ("run", "queued"))
+    yield from (phrases.bound(test[name], lower) for name in (
+        "connections_opened_per_second", "connections_opened_per_run"))
+    yield phrases.number(test["failed"])
+
+
+def knee_of(cell: dict[str, Any]) -> str:
+    """Return a cell's knee with its interval; it may be more where a search met no rate that does not hold."""
+    return phrases.repeated(cell["searches"]) + (" or more" if cell["searches"]["open"] else "")
 
 
 def _panel(title: str, value: str, unit: str, found: dict[str, Any]) -> Panel:

@@ -26,9 +26,9 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
         f"{_number(summary['polls_per_run'])} polls per DAG run"]
     if lower:
         lines.insert(3, f"{others.why_lower_bound(outcome['others'])}.")
-    if (users := summary["load"]["users"]) is not None:
-        lines.append(f"throughput with {plural(users, 'DAG run')} in flight all the time: "
-                     f"{_number(outcome['throughput'])} DAG runs per second")
+    if saturated := summary["saturated"]:
+        lines.append(f"throughput with {plural(saturated['users'], 'DAG run')} in flight all the time: "
+                     f"{_number(saturated['throughput'])} DAG runs per second")
     if (kept_up := summary["kept_up"]) and not kept_up["holds"]:
         lines.append(f"the rate did not hold: {plural(kept_up['failures'], 'DAG run')} failed, "
                      f"{kept_up['in_flight_after']} were in flight at its end, "
@@ -37,7 +37,8 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
         held = knee["last_rate_that_held"]
         lines.append("the first rate did not hold" if held is None else
                      f"the last rate that held: {held:g} DAG runs per second" + (
-                         "" if knee["found"] else " (none was found that does not)"))
+                         "" if knee["found"] else " (none was found that does not)") +
+                     "; one search, which has no interval: `rig compare-load --repeats` has")
     return lines
 
 

@@ -99,6 +99,7 @@ def templates() -> Environment:
     environment.filters.update({
         "number": phrases.number, "signed": phrases.signed, "median": phrases.median,
         "bound": phrases.bound, "interval": phrases.interval, "tail": phrases.tail, "latency": phrases.latency,
+        "repeated": phrases.repeated,
         "percent": phrases.percent, "direction": phrases.direction, "variant": phrases.variant, "label": phrases.label,
         "executor": phrases.executor, "hue": phrases.hue, "stroke": phrases.stroke, "moment": phrases.moment,
         "plural": plural})

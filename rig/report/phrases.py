@@ -67,6 +67,11 @@ def interval(ends: Interval | None) -> str:
     return "" if ends is None else f"[{number(ends[0])}, {number(ends[1])}]"
 
 
+def repeated(figure: Mapping[str, Any]) -> str:
+    """Return the median of a load comparison's repeats with its interval in brackets, its range without one."""
+    return f"{number(figure['median'])} {interval(figure['ci95'] or figure['range'])}".rstrip()
+
+
 def percent(share: float | None) -> str:
     """Return a share of 1 in percent."""
     return NOTHING if share is None else f"{100 * share:.0f}{_UNBROKEN}%"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rig.load.records import read_comparison, read_tests
+from rig.load.records import read_comparison, read_test, read_tests
 from tests.e2e.rig_command import Rig
 
 pytestmark = pytest.mark.stack
@@ -20,19 +20,24 @@ def comparison(rig: Rig) -> Path:
 
 def test_it_finds_a_rate_holds_it_and_goes_on_where_it_was_stopped(rig: Rig) -> None:
     running = rig.start("compare-load", "--executors", "local", "--patterns", "improved", "--rate", "0.2",
-                        "--steps", "1", "--step-time", "10", "--held-time", "10", "--tasks", "2", "--hold", "0")
+                        "--steps", "1", "--step-time", "10", "--held-time", "10", "--repeats", "1",
+                        "--saturated-time", "10", "--tasks", "2", "--hold", "0")
     running.wait_for("0.2 per second, held")
     running.send(signal.SIGINT)
     stopped = running.end().require(130)
     folder = comparison(rig)
     assert f"--resume {folder.name}" in stopped.out
-    (found,) = read_tests(folder)
+    found, loop = read_tests(folder)
     assert (found.phase, found.held) == ("knee", 0.2)
+    assert (loop.phase, loop.held) == ("saturated", None)
+    assert read_test(folder / loop.folder).load.users == 16
     assert rig.leftovers() == []
 
     rig.run("compare-load", "--resume", folder.name).require()
     assert read_comparison(folder).status == "complete"
-    assert [test.phase for test in read_tests(folder)] == ["knee", "held"]
+    # So short a loop may be over before it has a throughput: then there is nothing to drive 80 % of.
+    assert [test.phase for test in read_tests(folder)] == [
+        "knee", "saturated", "held", *(["below"] if loop.throughput else [])]
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text("utf-8"))
     (cell,) = summary["cells"]
     assert (cell["held"]["arrivals"], cell["held"]["succeeded"], cell["held"]["connections_opened"]) == (2, 2, 4)

@@ -38,6 +38,11 @@ def test_users_count_in_the_closed_model_alone() -> None:
     assert options.load_of(chosen(), users=7).users is None
 
 
+def test_a_search_begins_at_the_rate_unless_another_first_one_is_asked_for() -> None:
+    assert options.load_of(chosen(shape="find-the-knee"), 1).first_rate is None
+    assert options.load_of(chosen(shape="find-the-knee", first_rate=0.4), 1).first_rate == 0.4
+
+
 def test_arrivals_are_random_where_they_are_asked_for_alone() -> None:
     assert options.load_of(chosen(seed=7), 1).seed is None
     assert options.load_of(chosen(arrivals="poisson", seed=7), 1).seed == 7

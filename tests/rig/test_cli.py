@@ -46,6 +46,8 @@ def rig(folder: Path, *arguments: str, by: tuple[str, ...] = (RIG,)) -> "subproc
     ("compare-load --executors kubernetes", ("no executor 'kubernetes'", "local,celery")),
     ("compare-load --patterns inherited", ("inherited breaks", "leave inherited out")),
     ("compare-load --arrivals sometimes", ("--arrivals is 'sometimes'", "even, poisson")),
+    ("compare-load --repeats 0", ("--repeats is 0", "from 1 to 100")),
+    ("compare-load --saturated-time 1", ("--saturated-time is 1", "from 5 to 3600")),
     ("compare-load --tasks 0", ("--tasks is 0", "from 1 to 10000")),
     ("compare-load --hold nan", ("--hold is nan", "from 0 to 3600")),
     ("compare-load --rate 0", ("'--rate'", "0.001")),

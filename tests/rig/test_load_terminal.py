@@ -13,7 +13,7 @@ SUMMARY: dict[str, Any] = {
         "arrivals": 4, "succeeded": 3, "failed": 1, "interrupted": 0, "latencies": {"run": LATENCY, "queued": LATENCY},
         "connections_opened": 12, "connections_opened_per_run": 4.0, "connections_opened_per_second": None,
         "connections_peak": 9, "connections_left": 0, "connections_lower_bound": False, "others": 0},
-    "load": {"users": None}, "share": 0.012, "polls_per_run": 3.5, "knee": None, "kept_up": None}
+    "load": {"users": None}, "share": 0.012, "polls_per_run": 3.5, "knee": None, "kept_up": None, "saturated": None}
 
 
 def test_a_summary_in_a_few_lines() -> None:
@@ -22,7 +22,8 @@ def test_a_summary_in_a_few_lines() -> None:
     assert "median 2.0 s, at most 3.5 s" in lines[1]
     assert f"12 opened (4 per DAG run, {NOTHING} per second), at most 9 open, 0 left" in lines[2]
     assert "1.2% of the machine; 3.5 polls" in lines[3]
-    assert lines[4] == "the last rate that held: 0.4 DAG runs per second"
+    assert lines[4] == ("the last rate that held: 0.4 DAG runs per second; one search, which has no interval: "
+                        "`rig compare-load --repeats` has")
 
 
 def test_a_95th_percentile_is_named_where_there_is_one() -> None:
@@ -43,8 +44,7 @@ def test_beside_others_what_was_opened_is_marked_as_a_lower_bound(others: int, s
 
 
 def test_a_closed_loop_has_a_throughput() -> None:
-    outcome = {**SUMMARY["outcome"], "throughput": 0.512}
-    (*_, last) = sentences({**SUMMARY, "outcome": outcome, "load": {"users": 1}})
+    (*_, last) = sentences({**SUMMARY, "saturated": {"users": 1, "seconds": 40.0, "throughput": 0.512}})
     assert last == "throughput with 1 DAG run in flight all the time: 0.512 DAG runs per second"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rig.load import comparison as comparing
 from rig.load import request as asking
 from rig.load import run as loading
 from rig.load.records import (
+    CellTestRecord,
     Deployment,
     Load,
     LoadComparison,
@@ -24,6 +26,7 @@ from rig.load.records import (
     read_comparison,
 )
 from rig.load.request import Request
+from rig.load.run import Wish
 from rig.load.summary import summarise
 from rig.records import COMPARISON_FILE, LOAD_FILE, LOAD_RUNS_FILE, SERIES_FILE, TESTS_FILE
 from rig.report.phrases import NOTHING
@@ -57,39 +60,116 @@ def test_the_cells_are_all_there_in_an_order_of_the_seed_with_the_relay_that_the
         ("CeleryExecutor", "improved", "none"), ("CeleryExecutor", "worker", "process")}
 
 
-def test_what_is_left_is_what_has_no_line() -> None:
-    record = comparison()
-    assert len(list(comparing._left(record, []))) == 8
-    assert next(comparing._left(record, [done(0, "knee"), done(0, "held"), done(1, "knee")])) == (1, "held")
-    everything = [done(cell, phase) for cell in range(4) for phase in ("knee", "held")]
+def all_of(record: LoadComparison, outcome: Callable[[comparing.Next], CellTestRecord]) -> list[comparing.Next]:
+    """Run a comparison whose tests all end as ``outcome`` says; return them in their order."""
+    tests: list[CellTestRecord] = []
+    order = []
+    while left := next(comparing._left(record, tests), None):
+        order.append(left)
+        tests.append(outcome(left))
+    return order
+
+
+def test_every_cell_is_searched_once_in_each_block_and_what_holds_is_held_after_the_last() -> None:
+    order = all_of(comparison(repeats=3), lambda left: done(left.cell, left.phase))
+    assert [left.phase for left in order] == ["knee"] * 12 + ["held"] * 4
+    blocks = [[left.cell for left in order if left.block == block] for block in range(4)]
+    assert blocks[0] == blocks[3] == [0, 1, 2, 3]
+    assert all(sorted(block) == [0, 1, 2, 3] for block in blocks)
+    assert len({tuple(block) for block in blocks}) > 1        # another order in another block
+
+
+def test_a_closed_loop_stands_beside_each_search_and_80_percent_of_it_is_driven_for_long() -> None:
+    record = comparison(repeats=2, saturated_seconds=90.0, cells=comparing.planned(REQUEST)[:1])
+    order = all_of(record, lambda left: done(left.cell, left.phase, 0.2, 0.6 if left.phase == "saturated" else None))
+    assert [(left.phase, left.block) for left in order] == [
+        ("knee", 0), ("saturated", 0), ("knee", 1), ("saturated", 1), ("held", 2), ("below", 2)]
+
+
+def test_what_is_driven_at_80_percent_is_the_median_of_the_closed_loops_that_could_be_counted() -> None:
+    loops = [done(0, "saturated", None, reached) for reached in (0.5, None, 0.6, 1.0)]
+    assert comparing._rate_below(loops, 0) == 0.48
+    assert comparing._rate_below([*loops, done(0, "below")], 0) is None
+    assert comparing._rate_below(loops[1:2], 0) is None
+    assert comparing._rate_below([done(0, "saturated", None, 0.0001)], 0) is None     # too slow for Locust
+
+
+def test_to_go_on_a_comparison_needs_no_test_again() -> None:
+    record = comparison(repeats=2)
+    tests = [done(cell, "knee") for cell in range(4)] + [done(0, "knee")]
+    assert {left.cell for left in comparing._left(record, tests) if left.phase == "knee"} == {1, 2, 3}
+    everything = [*tests, *(done(cell, "knee") for cell in (1, 2, 3)), *(done(cell, "held") for cell in range(4))]
     assert list(comparing._left(record, everything)) == []
 
 
 def test_where_not_even_the_first_rate_held_there_is_nothing_to_hold() -> None:
-    assert next(comparing._left(comparison(), [done(0, "knee", None)])) == (1, "knee")
+    order = all_of(comparison(), lambda left: done(left.cell, left.phase, None if left.cell == 0 else 0.2))
+    assert [left.cell for left in order if left.phase == "held"] == [1, 2, 3]
+
+
+def test_what_is_held_for_long_is_the_median_of_the_searches() -> None:
+    def first(*held: float | None) -> float | None:
+        return comparing._next_held(comparison(), [done(0, "knee", one) for one in held], 0)
+
+    assert first(0.3) == 0.3
+    assert first(0.5, 0.3, 0.4) == 0.4
+    assert first(0.3, 0.4) == 0.3
+    assert first(None, 0.4, 0.4) == 0.4
+    assert first(None, None, 0.4) is None
 
 
 def test_a_rate_that_does_not_hold_for_long_is_followed_by_the_next_lower_one() -> None:
     tests = [done(0, "knee", 0.3)]
-    assert comparing._next_held(comparison(), tests) == 0.3
+    assert comparing._next_held(comparison(), tests, 0) == 0.3
     tests.append(done(0, "held", None))
-    assert next(comparing._left(comparison(), tests)) == (0, "held")
-    assert comparing._next_held(comparison(), tests) == 0.2
-    assert comparing._next_held(comparison(), [*tests, done(0, "held", 0.2)]) is None
+    assert comparing._next_held(comparison(), tests, 0) == 0.2
+    assert comparing._next_held(comparison(), [*tests, done(0, "held", 0.2)], 0) is None
     tests += [done(0, "held", None), done(0, "held", None)]
-    assert comparing._next_held(comparison(), tests) is None        # 0.1 did not hold either
-    assert next(comparing._left(comparison(), tests)) == (1, "knee")
+    assert comparing._next_held(comparison(), tests, 0) is None        # 0.1 did not hold either
 
 
-@pytest.mark.parametrize("phase", ["knee", "held"])
+def wish_of(folder: Path, record: LoadComparison, test: comparing.Next, tests: Sequence[CellTestRecord]) -> Wish:
+    records.append(folder / TESTS_FILE, tests)
+    return comparing._Runner(PlainSettings(), PretendedStack(folder).seen_as, folder, record, Silent())._wish(test)
+
+
+def options_of(wish: Wish) -> dict[str, str]:
+    """Return what Locust is asked for; its side takes all of it."""
+    loading._require_a_test(wish, dict(os.environ))
+    return dict(argument.removeprefix("--").split("=") for argument in wish.arguments)
+
+
+@pytest.mark.parametrize("phase", ["knee", "held", "below"])
 @pytest.mark.parametrize(("arrivals", "seed", "given"), [("even", 1, 1), ("poisson", 7, 7), ("poisson", -1, 2**31 - 1)])
 def test_its_load_tests_have_the_arrivals_that_were_asked_for(
         phase: Phase, arrivals: Any, seed: int, given: int, tmp_path: Path) -> None:
-    record = comparison(arrivals=arrivals, seed=seed)
-    runner = comparing._Runner(PlainSettings(), PretendedStack(tmp_path).seen_as, tmp_path, record, Silent())
-    wish = runner._wish(record.cells[0], phase, 0.1)
-    assert {f"--arrivals={arrivals}", f"--seed={given}"} <= set(wish.arguments)
-    loading._require_a_test(wish, dict(os.environ))         # Locust's side takes all of them
+    tests = [done(0, "knee"), done(0, "saturated", None, 0.5)]
+    found = options_of(wish_of(tmp_path, comparison(arrivals=arrivals, seed=seed), comparing.Next(0, phase, 0), tests))
+    assert (found["arrivals"], found["seed"]) == (arrivals, str(given))
+
+
+def test_the_first_search_begins_at_the_bottom_and_the_next_near_what_was_found(tmp_path: Path) -> None:
+    record = comparison(steps=10, arrivals="poisson")
+    first = options_of(wish_of(tmp_path, record, comparing.Next(0, "knee", 0), []))
+    second = options_of(wish_of(tmp_path, record, comparing.Next(0, "knee", 1), [done(0, "knee", 0.5)]))
+    assert (first["first-rate"], first["arrival-rate"], first["duration"]) == ("0.1", "0.1", "450.0")
+    assert (second["first-rate"], second["arrival-rate"], second["duration"]) == ("0.3", "0.1", "360.0")
+    assert (first["seed"], second["seed"]) == ("1", "2")        # moments of its own, the same in every cell
+
+
+def test_a_closed_loop_has_as_many_users_as_dag_runs_that_airflow_runs_at_once(tmp_path: Path) -> None:
+    record = comparison(saturated_seconds=90.0, arrivals="poisson")
+    found = options_of(wish_of(tmp_path, record, comparing.Next(0, "saturated", 0), []))
+    assert (found["load-model"], found["users"], found["duration"]) == ("closed", "16", "90.0")
+    assert "arrivals" not in found
+
+
+def test_each_cell_of_a_block_finds_its_executor_just_started(tmp_path: Path) -> None:
+    running = PretendedStack(tmp_path, state_of(tmp_path))
+    runner = comparing._Runner(PlainSettings(), running.seen_as, tmp_path, comparison(repeats=2), Silent())
+    for test in ((0, "knee", 0), (0, "saturated", 0), (0, "knee", 1), (1, "knee", 1)):
+        runner._prepare(comparing.Next(*test))
+    assert [call[0] for call in running.asked] == ["switch"] * 3
 
 
 def test_a_comparison_from_before_there_was_a_choice_had_even_arrivals(folder: Path) -> None:
@@ -132,7 +212,7 @@ def test_on_a_running_stack_its_slots_are_recorded_and_shown(tmp_path: Path, mon
     made = comparing.start(PlainSettings(data_dir=tmp_path), running.seen_as, REQUEST, Silent())
     assert read_comparison(made).slots == 32
     assert "<dt>slots</dt><dd>32</dd>" in report.write(made).read_text("utf-8")
-    assert "32 slots" in str(report.load_comparison.table(made).caption)
+    assert "32 slots" in str(report.load_comparison.tables(made)[0].caption)
 
 
 def test_an_interrupt_leaves_a_running_stack_idle_before_it_is_switched_back(
@@ -175,6 +255,42 @@ def folder(tmp_path: Path) -> Path:
     return folders.comparison(tmp_path / "r")
 
 
+@pytest.mark.parametrize(("capacities", "knee", "each", "saturated"), [
+    ((0.5, 0.3, 0.4), "0.400 [0.300, 0.500]", "0.500, 0.300, 0.400", "0.440 [0.330, 0.550]"),
+    ((0.5, 0.3, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4), "0.400 [0.400, 0.400]",
+     "0.500, 0.300, 0.400, 0.400, 0.400, 0.400, 0.400, 0.400, 0.400", "0.440 [0.440, 0.440]"),
+    ((0.4,), "0.400", "0.400", "0.440"),
+    ((2.0, 2.0), "0.800 [0.800, 0.800] or more", "0.800, 0.800", "2.20 [2.20, 2.20]"),
+    ((0.01, 0.4, 0.4), "0.400 [0, 0.400]", "0, 0.400, 0.400", "0.440 [0.0110, 0.440]")])
+def test_the_knee_has_an_interval_from_its_searches_and_beside_it_what_was_reached_at_most(
+        capacities: tuple[float, ...], knee: str, each: str, saturated: str, tmp_path: Path) -> None:
+    made = folders.repeated(tmp_path / "r", capacities)
+    page = report.write(made).read_text("utf-8")
+    assert f"<td>{knee}</td><td>{each}</td><td>{saturated}</td>" in page
+    terminal, _ = report.load_comparison.tables(made)
+    assert [list(column.cells) for column in terminal.columns][1:4] == [[knee], [str(len(capacities))], [saturated]]
+    (cell,) = json.loads((made / "summary.json").read_text("utf-8"))["cells"]
+    enough = len(capacities) >= 6
+    assert (cell["searches"]["ci95"] is not None) is enough
+    assert (cell["saturated"]["ci95"] is not None) is enough
+
+
+def test_at_80_percent_of_what_was_reached_the_latency_is_published(tmp_path: Path) -> None:
+    made = folders.repeated(tmp_path / "r", (0.4, 0.4))
+    page = report.write(made).read_text("utf-8").partition("At 80 % of the saturated throughput</h2>")[2]
+    assert "<td>0.360</td>" in page
+    assert "<td>45</td><td>0</td><td>4</td><td>4</td>" in page     # DAG runs, failed, median and p95 of run
+    _, for_long = report.load_comparison.tables(made)
+    assert [list(column.cells) for column in for_long.columns][:3] == [
+        ["LocalExecutor · improved"] * 2, ["0.400", "0.360"], ["4", "4"]]
+
+
+def test_a_comparison_from_before_there_were_repeats_has_one_search_and_no_interval(folder: Path) -> None:
+    page = report.write(folder).read_text("utf-8")
+    assert "each cell was searched once: there is no interval" in page
+    assert "saturated throughput" not in page
+
+
 def test_the_page_has_the_knee_of_each_cell_and_is_made_again_from_the_folder(folder: Path) -> None:
     page = report.write(runs.find(folder.parent, "r")).read_text("utf-8")
     assert "DAG runs per second that hold: LocalExecutor 0.1." in page
@@ -208,7 +324,7 @@ def test_of_too_few_runs_for_a_95th_percentile_every_table_shows_the_longest_and
     assert "<td>80</td><td>at most 80</td>" in comparisons
     assert "<td>at most 4</td>" in steps
     assert "started later than due, at most, s" in steps
-    terminal = report.load_comparison.table(folder)
+    _, terminal = report.load_comparison.tables(folder)
     assert [list(column.cells) for column in terminal.columns if column.header == "run"] == [["at most 80"]]
 
 
@@ -230,7 +346,7 @@ def test_beside_others_a_comparison_says_for_which_cells_the_count_is_a_lower_bo
     page = report.write(folder).read_text("utf-8")
     assert said in page
     assert "<td>≥ 5.21</td>" in page
-    assert said in str(report.load_comparison.table(folder).caption)
+    assert said in str(report.load_comparison.tables(folder)[1].caption)
 
 
 def with_others(test: Path) -> None:

@@ -71,6 +71,19 @@ def test_on_a_server_that_others_use_the_count_is_a_lower_bound_whatever_was_see
     assert outcome([run(0, 4)], [sample(0.0, opened=0, seen=0, others=0)], shared=True).connections_lower_bound
 
 
+def test_a_closed_loop_counts_from_when_as_many_have_ended_as_are_in_flight_until_none_may_start() -> None:
+    # Two users, one run a second each, two seconds of which fill the pipeline: none counts that ends after 20.
+    runs = [run(float(due), 2.0 if due < 2 else 1.0) for due in range(25)]
+    found = figures.saturated(runs, 2, until=20.0)
+    assert (found.users, found.seconds, found.throughput) == (2, 17.0, 1.0)
+
+
+def test_a_closed_loop_that_was_too_short_has_no_throughput() -> None:
+    assert figures.saturated([run(0, 5), run(0, 5)], 2, until=5.0).throughput is None
+    assert figures.saturated([run(0, 5)], 2, until=60.0).throughput is None
+    assert figures.saturated([run(0, 5), run(0, None)], 2, until=60.0).throughput is None
+
+
 def test_a_minute_of_a_soak() -> None:
     taken = Resources(processes=3, descriptors=40, memory=1000)
     series = [sample(float(t), open=t // 60, resources=taken) for t in range(0, 240, 10)]

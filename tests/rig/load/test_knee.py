@@ -45,6 +45,26 @@ def test_a_step_with_a_failure_does_not_hold() -> None:
     assert knee.last_that_held(steps(runs)) == pytest.approx(0.2)
 
 
+def test_the_next_search_begins_two_steps_below_the_lowest_knee_and_never_below_the_first_rate() -> None:
+    assert knee.first_rate_of_next([], 0.1) == 0.1
+    assert knee.first_rate_of_next([0.5], 0.1) == 0.3
+    assert knee.first_rate_of_next([0.5, 0.4, 0.6], 0.1) == 0.2
+    assert knee.first_rate_of_next([0.2], 0.1) == 0.1
+    assert knee.first_rate_of_next([0.5, None], 0.1) == 0.1
+
+
+@pytest.mark.parametrize("capacity", [0.5, 0.9, 1.3])
+def test_a_search_that_begins_near_the_knee_finds_it_too(capacity: float) -> None:
+    first = knee.first_rate_of_next([round(capacity - capacity % 0.2, 9)], 0.2)
+    stages, free, runs = schedule.stages(schedule.KNEE, 0.2, 270, 45, first), 0.0, []
+    for due in schedule.arrivals(stages):
+        free = max(free + 1 / capacity, due)
+        runs.append(run(due, free + 5 - due))
+    held = knee.last_that_held([knee.step(runs, stages, number, 0.0) for number in range(len(stages))])
+    assert held is not None
+    assert abs(held - capacity) <= 0.2
+
+
 def test_where_the_first_rate_does_not_hold_there_is_none() -> None:
     assert knee.last_that_held(steps(served(0.05, 1))) is None
     assert knee.last_that_held([]) is None

@@ -36,6 +36,12 @@ def test_each_shape_makes_as_many_arrivals_as_its_stages_promise_in_their_order(
     assert schedule.length(stages) == pytest.approx(seconds, abs=10)
 
 
+def test_a_search_may_begin_near_the_knee() -> None:
+    found = schedule.stages(schedule.KNEE, 0.1, 135, 45, first_rate=0.3)
+    assert [(stage.rate, stage.seconds) for stage in found] == [(0.3, 45), (0.4, 45), (0.5, 45)]
+    assert schedule.stages(schedule.STEADY, 0.1, 135, 45, first_rate=0.3) == [Stage(135, 0.1)]
+
+
 def test_the_shapes_are_what_their_names_say() -> None:
     assert [stage.rate for stage in schedule.stages("step", 8, 40, 0)] == [2, 4, 6, 8]
     assert schedule.stages("spike", 1, 50, 0) == [Stage(20, 1), Stage(10, 3), Stage(20, 1)]
