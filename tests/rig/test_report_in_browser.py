@@ -28,9 +28,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return a report of each kind: of a comparison as large as the default one, of loads, and of a load test."""
     folder = tmp_path_factory.mktemp("reports")
     comparison = synthetic.folder(folder / "comparison", synthetic.eight(tasks=100))
-    loads = folders.comparison(folder / "r")
+    loads = folders.repeated(folder / "r", (0.5, 0.3, 0.4))
     return {"comparison": report.write(comparison), "loads": report.write(loads),
-            "load test": report.write(loads / folders.KNEE)}
+            "load test": report.write(loads / "knee-0")}
 
 
 KINDS = ["comparison", "loads", "load test"]
