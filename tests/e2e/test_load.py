@@ -27,6 +27,7 @@ from rig.probe import USER_AGENT
 from rig.stack import ports
 from testing.waiting import eventually
 from tests.e2e.rig_command import Rig
+from tests.rig.builders import agent
 
 pytestmark = pytest.mark.stack
 
@@ -200,10 +201,10 @@ def test_dag_runs_in_progress_are_one_line_since_they_would_be_counted(
 
 
 def probes(rig: Rig) -> list[str]:
-    """Return the probes that watch the stack's Neo4j."""
+    """Return the probes that watch the stack's Neo4j. Asks as a pattern does: a connection of others would be noticed."""
     state = rig.state()
-    with neo4j.GraphDatabase.driver(state.neo4j_uri, auth=(state.neo4j_username,
-                                                           state.secrets.neo4j.get_secret_value())) as driver:
+    with neo4j.GraphDatabase.driver(state.neo4j_uri, user_agent=agent(0), auth=(
+            state.neo4j_username, state.secrets.neo4j.get_secret_value())) as driver:
         agents = driver.execute_query("CALL dbms.listConnections() YIELD userAgent RETURN userAgent").records
     return [row["userAgent"] for row in agents if (row["userAgent"] or "").startswith(f"{USER_AGENT} (probe=")]
 
