@@ -201,7 +201,7 @@ def test_dag_runs_in_progress_are_one_line_since_they_would_be_counted(
 
 
 def probes(rig: Rig) -> list[str]:
-    """Return the probes that watch the stack's Neo4j. Asks as a pattern does: a connection of others would be noticed."""
+    """Return the probes at the stack's Neo4j. Asks as a pattern does: a connection of others would be noticed."""
     state = rig.state()
     with neo4j.GraphDatabase.driver(state.neo4j_uri, user_agent=agent(0), auth=(
             state.neo4j_username, state.secrets.neo4j.get_secret_value())) as driver:
