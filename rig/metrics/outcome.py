@@ -82,7 +82,7 @@ def _past_the_tap(repeat: Repeat) -> Iterator[str]:
 
 def _sampler(repeat: Repeat) -> SamplerShare:
     probe = repeat.record.probe if repeat.record else None
-    between = gauges.intervals(repeat.samples)
+    between = gauges.intervals(repeat.samples) if repeat.clock_step is None else []
     return SamplerShare(
         samples=len(repeat.samples),
         interval_median=_rounded(probe.interval_median if probe else median(between) if between else None),

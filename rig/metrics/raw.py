@@ -11,6 +11,9 @@ from patterns.registry import PATTERNS
 from rig import records
 from rig.records import RELAYS, Cell, Connection, DagRunRecord, PlannedRun, RunRecord, Sample, TaskRecord
 
+LARGEST_STEP = 0.5
+"""By how many seconds the wall clock may be set during a DAG run; makespans and gauges are exact to about 0.1 s."""
+
 
 @dataclass(frozen=True)
 class Repeat:
@@ -27,6 +30,12 @@ class Repeat:
     def cell(self) -> Cell:
         """The cell that was run."""
         return self.planned.cell
+
+    @property
+    def clock_step(self) -> float | None:
+        """By how many seconds the clock was set, if that is too much for its times and the order of its samples."""
+        step = self.record.clock_step if self.record else None
+        return step if step is not None and abs(step) > LARGEST_STEP else None
 
 
 @dataclass(frozen=True)

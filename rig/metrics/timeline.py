@@ -18,9 +18,9 @@ class Timeline(NamedTuple):
 
 
 def timeline(repeat: Repeat) -> Timeline | None:
-    """Return a DAG run's timeline; None if nothing was sampled, or if its start is not known."""
+    """Return a DAG run's timeline; None if nothing was sampled, its start is not known, or the clock was set."""
     record = repeat.record
-    if record is None or not repeat.samples:
+    if record is None or not repeat.samples or repeat.clock_step is not None:
         return None
     opened, closed = totals(repeat, record)
     return Timeline(_points(record, repeat.samples, map(idle, repeat.samples)),

@@ -67,7 +67,7 @@ def _row(cell: CellSummary, values: list[float], x: Axis) -> Row:
 
 def _times(repeats: Sequence[Repeat], of: Callable[[TaskRecord, Any], Iterator[float]]) -> Iterator[float]:
     for repeat in repeats:
-        for task in repeat.tasks:
+        for task in repeat.tasks if repeat.clock_step is None else ():
             if task.state == "success" and task.row:
                 yield from of(task, task.row)
 

@@ -106,8 +106,11 @@ def _drawable(raw: RawRun, summary: Summary) -> dict[str, list[tuple[CellSummary
 
 
 def _lives(repeat: Repeat) -> list[Life]:
-    """Return the connections of a DAG run in the order of their opening; empty if none was seen."""
-    if repeat.record is None or not repeat.samples:
+    """Return the connections of a DAG run in the order of their opening.
+
+    Empty if none was seen, or if the clock was set.
+    """
+    if repeat.record is None or not repeat.samples or repeat.clock_step is not None:
         return []
     inside = in_window(repeat.record)
     seen = [one for one in repeat.connections if inside(one.id)]

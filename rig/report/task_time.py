@@ -55,9 +55,12 @@ def _task_time(cell: CellSummary, found: Mapping[str, float], longest: float) ->
 
 
 def _means(repeats: Iterable[Repeat]) -> dict[str, float]:
-    """Return the mean of each part over all tasks that succeeded; empty if no task has all parts."""
-    tasks = [parts for repeat in repeats for task in repeat.tasks if task.state == "success"
-             for parts in _parts(task, repeat.cell.hold)]
+    """Return the mean of each part over all tasks that succeeded; empty if no task has all parts.
+
+    DAG runs in which the clock was set are left out.
+    """
+    tasks = [parts for repeat in repeats if repeat.clock_step is None for task in repeat.tasks
+             if task.state == "success" for parts in _parts(task, repeat.cell.hold)]
     return {name: mean(parts[name] for parts in tasks) for name in PARTS} if tasks else {}
 
 

@@ -385,13 +385,16 @@ def test_a_repeat_that_did_not_succeed_is_no_measurement(tmp_path: Path, state: 
 
 @pytest.mark.parametrize(("step", "said"), [
     (31.25, "the clock was set by +31.2 s"), (-3600.0, "the clock was set by -3600.0 s"), (0.4, None), (None, None)])
-def test_where_the_clock_was_set_there_are_no_times_and_the_counts_stay(
+def test_where_the_clock_was_set_only_what_does_not_depend_on_it_is_there(
         tmp_path: Path, step: float | None, said: str | None) -> None:
     summary = summarise(builders.tiny(tmp_path, clock_step=step))
 
     assert of(summary, "connections_opened").median == 4
     assert of(summary, "first_result_seconds").median is not None
-    for name in ("makespan_seconds", "idle_connection_seconds", "connections_left_5s", "scheduled_seconds"):
+    assert summary.cells[0].conditions["cpu_steal"].median == 0.01
+    assert (summary.dag_runs[0].sampler.interval_longest is None) is bool(said)
+    for name in ("makespan_seconds", "idle_connection_seconds", "connections_left_5s", "scheduled_seconds",
+                 "connections_peak", "connections_idle_peak", "connections_closed"):
         found = of(summary, name)
         assert (found.median is None) is bool(said)
         assert said is None or said in (found.reason or "")
