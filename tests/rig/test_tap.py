@@ -288,7 +288,8 @@ def test_a_dag_runs_record_has_the_taps_count_whatever_became_of_it(
 # --- where there is no place for it ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("uri", ["neo4j://db.example", "neo4j+s://xxxxxxxx.databases.neo4j.io", "neo4j+ssc://db.example"])
+@pytest.mark.parametrize("uri", ["neo4j://db.example", "neo4j+s://xxxxxxxx.databases.neo4j.io", "neo4j+ssc://db.example",
+                                 "Neo4j://db.example"])
 def test_a_routed_address_is_refused_and_it_is_said_why_and_what_to_do(uri: str, tmp_path: Path) -> None:
     settings = PlainSettings(data_dir=tmp_path, neo4j_uri=uri, neo4j_password=SecretStr("secret-word"))
     with pytest.raises(BadInput, match=r"routing table names the members.*bolt in place of neo4j") as refused:
