@@ -1,4 +1,4 @@
-"""Percentiles, by one definition everywhere; one of too few values is called what it is, the maximum."""
+"""Percentiles, by one definition everywhere. Of too few values there is none, but their maximum."""
 
 from collections.abc import Iterable, Sequence
 from math import ceil
@@ -31,8 +31,8 @@ def percentile_or_none(values: Sequence[float], percent: float) -> float | None:
 def least_for(percent: float) -> int:
     """Return how many values a percentile from the median up needs.
 
-    With fewer values it is only another name for the maximum: 5 % of 19 values are less than one, so no value can lie
-    above their 95th percentile.
+    With fewer values, less than one should lie above it: 5 % of 19 values are 0.95. Interpolation would then invent a
+    value between the two highest.
     """
     return 1 if percent <= 50 else ceil(100 / (100 - percent) - _ROUNDING)
 

@@ -142,7 +142,7 @@ def _over(statistic: Callable[[Sequence[Number]], Number], values: Callable[[Rep
 
 def _tail(values: Sequence[Number]) -> Number:
     if values and len(values) < least_for(90):
-        raise Missing(f"{len(values)} of {least_for(90)} values needed: of fewer the 90th percentile is the maximum")
+        raise Missing(f"{len(values)} of {least_for(90)} values needed for a 90th percentile")
     return percentile(values, 90)
 
 

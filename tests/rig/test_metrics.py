@@ -48,7 +48,7 @@ def with_run(folder: Path, **changes: Any) -> Path:
     ("drivers_created", 4),
     ("start_seconds", 0.75),                # 0.5 and 1
     ("first_result_seconds", 0.3),
-    ("first_result_seconds_p90", None),     # of two tasks it is the maximum
+    ("first_result_seconds_p90", None),     # two tasks are too few
     ("call_seconds", 0.25),                 # of 0.1, 0.2, 0.3, 0.6
     ("call_seconds_p90", None),
     ("task_seconds", 5.5),
@@ -89,7 +89,7 @@ def test_a_90th_percentile_takes_ten_tasks(tmp_path: Path) -> None:
         return of(summarise(folder), "queued_seconds_p90")
 
     assert found(tmp_path / "ten", 10).median == pytest.approx(9.1)        # 9 + 0.1 * 1, of 1 to 10
-    assert found(tmp_path / "nine", 9).reason == "9 of 10 values needed: of fewer the 90th percentile is the maximum"
+    assert found(tmp_path / "nine", 9).reason == "9 of 10 values needed for a 90th percentile"
 
 
 def test_that_the_table_above_has_every_metric() -> None:
