@@ -56,6 +56,7 @@ class CellRunner:
                 attempt.window = window
                 self._watched(attempt)
                 window.wait_until_closed(self._observe, since=time.time())
+                self._stack.require_alive()     # the connections of a tap or a worker would have ended with it
         except KeyboardInterrupt:
             attempt.end("interrupted", "stopped by the user")
             raise

@@ -61,7 +61,7 @@ class PretendedStack:
                  busy: list[str] | None = None, dead: list[str] | None = None) -> None:
         self.running = running
         self.asked: list[tuple[Any, ...]] = []
-        self._folder, self._dead = folder, dead or []
+        self._folder, self._dead = folder, [] if dead is None else dead
         self.settings = PlainSettings(data_dir=folder)
         self.idle: list[str | None] = []    # what is wrong with the Celery worker, one for each question
         self.preload_problem: str | None = None

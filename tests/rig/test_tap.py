@@ -285,6 +285,25 @@ def test_a_dag_runs_record_has_the_taps_count_whatever_became_of_it(
     assert list(records.read(tmp_path / records.DAG_RUNS_FILE, DagRunRecord)) == [record]
 
 
+def test_a_service_that_ends_while_the_connections_are_watched_is_said_and_the_dag_run_is_no_measurement(
+        tmp_path: Path) -> None:
+    dead: list[str] = []
+    pretended = PretendedStack(tmp_path, stack(tmp_path), dead=dead)
+
+    class EndsTheTap(PretendedAirflow):
+        def run_state(self, *_: str) -> str:
+            dead.append(records.TAP)
+            return "success"
+
+    cell = Cell(executor="LocalExecutor", pattern="improved", tasks=1, calls=1, hold=0)
+    nobody = Server(f"bolt://127.0.0.1:{choose(0, variable='a test')}", "neo4j", SecretStr("x"), alone=False)
+    with closing(Probe(nobody, 0.1)) as probe:
+        runner = CellRunner(pretended.seen_as, cast("AirflowApi", EndsTheTap(set(), [])), probe, tmp_path,
+                            cast("Progress", Silent()), observe=0, tap=lambda: 3)
+        record = runner.run(PlannedRun(index=0, block=0, cell=cell))
+    assert (record.state, record.reason) == ("error", f"{records.TAP} has ended by itself")
+
+
 # --- where there is no place for it ------------------------------------------------------------------
 
 
