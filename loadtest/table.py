@@ -23,8 +23,12 @@ COLUMNS: dict[str, Callable[[LoadSample], float | None]] = {
 Row = dict[str, str | float | None]
 
 
-def point(sample: LoadSample) -> dict[str, Any]:
-    """Return a sample for the page's charts."""
+def points(live: Sequence[LoadSample], since: float) -> list[dict[str, Any]]:
+    """Return the samples later than a moment (epoch, s) for the page's charts."""
+    return [_point(sample) for sample in _shown(live) if sample.t > since]
+
+
+def _point(sample: LoadSample) -> dict[str, Any]:
     return {**sample.model_dump(include={"t", "elapsed", "rate", "open", "running", "opened", "runs_queued",
                                          "runs_running", "failed", "trouble"}),
             "idle": sample.idle, "in_flight": sample.in_flight,
@@ -33,12 +37,12 @@ def point(sample: LoadSample) -> dict[str, Any]:
                 name: [one.processes, one.open, one.in_use, one.opened] for name, one in sample.workers.items()}}
 
 
-def as_csv(series: Sequence[LoadSample]) -> str:
+def as_csv(live: Sequence[LoadSample]) -> str:
     """Return samples as CSV: one line for each, with an empty field for a value that is not available."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([column(sample) for column in COLUMNS.values()] for sample in series)
+    writer.writerows([column(sample) for column in COLUMNS.values()] for sample in _shown(live))
     return file.getvalue()
 
 
@@ -57,7 +61,7 @@ def opened_per_second(series: Sequence[LoadSample]) -> list[float]:
 
 def table(live: Sequence[LoadSample]) -> list[Row]:
     """Return the tab's rows. Each column has a plain value, because Locust's table shows nothing else."""
-    series = counted(_since_the_start(live))
+    series = _shown(live)[_start(live):]
     if not series:
         return []
     now, rates = series[-1], opened_per_second(series)
@@ -101,7 +105,13 @@ def _open(sample: LoadSample, pattern: str) -> int:
     return count.open if count else 0
 
 
-def _since_the_start(live: Sequence[LoadSample]) -> Sequence[LoadSample]:
-    """Return the samples of the last test; before the first test, all of them."""
+def _shown(live: Sequence[LoadSample]) -> Sequence[LoadSample]:
+    """Return the samples, those of the last test with its count: see :func:`rig.load.figures.counted`."""
+    start = _start(live)
+    return [*live[:start], *counted(live[start:])]
+
+
+def _start(live: Sequence[LoadSample]) -> int:
+    """Return the place of the last test's first sample; before the first test, that of the first one."""
     starts = [number for number, (before, after) in enumerate(pairwise(live), 1) if before.elapsed <= 0 < after.elapsed]
-    return live[starts[-1]:] if starts else live
+    return starts[-1] if starts else 0

@@ -9,7 +9,7 @@ from locust.env import Environment
 from locust.web import WebUI
 
 from loadtest.master import Master
-from loadtest.table import STRUCTURE, as_csv, point, table
+from loadtest.table import STRUCTURE, as_csv, points, table
 
 KEY = "neo4j"
 TITLE = "Neo4j connections"
@@ -56,7 +56,7 @@ def _pages(ui: WebUI, base: str, master: Master) -> flask.Blueprint:
         since = flask.request.args.get("since", 0.0, float)
         test = master.test
         return flask.jsonify({
-            "samples": [point(sample) for sample in list(master.live) if sample.t > since],
+            "samples": points(list(master.live), since),
             "runs": [[run.due + run.run, run.run, run.queued, run.failed] for run in list(master.ended)
                      if run.run is not None and run.due + run.run > since - 30],
             "table": table(list(master.live)), "load": test.load.model_dump() if test else None,

@@ -50,6 +50,13 @@ def test_opened_per_second_is_a_mean_of_ten_seconds_and_begins_anew_where_the_co
     assert table.opened_per_second([sample(1.0), sample(2.0)]) == []
 
 
+def test_beside_others_charts_and_csv_have_the_same_count_as_the_tab() -> None:
+    earlier = sample(1.0, elapsed=-1.0, opened=30, seen=3, others=0)
+    live = [earlier, sample(2.0, opened=9, seen=7, others=0), sample(3.0, opened=19, seen=8, others=1)]
+    assert [line["opened"] for line in csv.DictReader(io.StringIO(table.as_csv(live)))] == ["30", "7", "8"]
+    assert [point["opened"] for point in table.points(live, since=1.0)] == [7, 8]
+
+
 def test_beside_others_the_count_is_a_lower_bound_and_says_so() -> None:
     alone = rows(sample(1.0, opened=9, seen=7, others=0))["opened since the start"]
     beside = rows(sample(1.0, opened=9, seen=7, others=0), sample(2.0, opened=19, seen=8, others=1))[
@@ -61,7 +68,7 @@ def test_beside_others_the_count_is_a_lower_bound_and_says_so() -> None:
 
 def test_a_point_of_the_charts_has_what_they_draw() -> None:
     seen = {"hook": Count(open=4, running=1)}
-    found = table.point(sample(7.0, triggered=5, ended=3, open=4, running=1, patterns=seen))
+    (found,) = table.points([sample(7.0, triggered=5, ended=3, open=4, running=1, patterns=seen)], since=0.0)
     assert (found["in_flight"], found["idle"], found["patterns"], found["workers"]) == (2, 3, {"hook": [4, 1]}, None)
 
 
