@@ -17,7 +17,9 @@ def show(config: Settings, state: StackState, services: list[ServiceStatus]) -> 
         table.add_row(service.name, str(service.pid), service.url or "",
                       Text("serves", "green") if service.healthy else Text(str(service.problem), "red"))
     through = "" if state.relay == "none" else f", tasks reach Neo4j through shared drivers, scope {state.relay}"
-    console.print(Text.assemble("Airflow on ", (state.executor, "bold"), f", {state.slots} tasks at once{through}"))
+    preloaded = ", with modules preloaded" if state.preload else ""
+    console.print(Text.assemble("Airflow on ", (state.executor, "bold"),
+                                f", {state.slots} tasks at once{preloaded}{through}"))
     console.print(table)
     where = {service.name: service.url for service in services}
     secrets = state.secrets

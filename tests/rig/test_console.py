@@ -40,6 +40,14 @@ def test_status_shows_every_name_and_address_as_it_is(tmp_path: Path, monkeypatc
     assert "Neo4j:   bolt://[fe80::1]:7687  user [b]neo4j\n" in shown
 
 
+@pytest.mark.parametrize("preload", [False, True])
+def test_status_says_whether_the_stack_preloads(preload: bool, tmp_path: Path) -> None:
+    services = [ServiceStatus(name="airflow-apiserver", pid=1, url="http://x", healthy=True, problem=None)]
+    with console.console.capture() as captured:
+        stack_status.show(PlainSettings(data_dir=tmp_path), stack(tmp_path, preload=preload), services)
+    assert ("with modules preloaded" in captured.get()) is preload
+
+
 def test_the_live_view_shows_a_detail_as_it_is() -> None:
     with console.console.capture() as captured, progress_view.ProgressView(console.console, 4) as view:
         view.step("neo4j", "starting", "in [work]")
