@@ -5,8 +5,8 @@ import io
 
 from rig.metrics import BY_NAME, Summary
 
-COLUMNS = ("run", "dag_run", "block", "executor", "pattern", "relay", "driver", "warm", "preload", "tasks", "state",
-           "metric", "unit", "value", "missing")
+COLUMNS = ("run", "dag_run", "block", "executor", "pattern", "relay", "driver", "warm", "control", "preload", "tasks",
+           "state", "metric", "unit", "value", "missing")
 
 
 def as_csv(summary: Summary) -> str:
@@ -17,6 +17,6 @@ def as_csv(summary: Summary) -> str:
     for run in summary.dag_runs:
         for name, value in run.figures.items():
             lines.writerow([summary.run, run.index + 1, run.block + 1, run.executor, run.pattern, run.relay, run.driver,
-                            str(run.warm).lower(), str(run.preload).lower(), run.tasks, run.state, name,
-                            BY_NAME[name].unit, value, run.missing.get(name)])
+                            *(str(is_so).lower() for is_so in (run.warm, run.control, run.preload)), run.tasks,
+                            run.state, name, BY_NAME[name].unit, value, run.missing.get(name)])
     return text.getvalue()

@@ -146,6 +146,16 @@ def test_the_csv_has_a_line_for_each_dag_run_and_metric(tmp_path: Path) -> None:
     assert all(line["value"] or line["missing"] for line in lines)
 
 
+def test_no_two_cells_of_the_csv_look_the_same(tmp_path: Path) -> None:
+    twins = builders.plan(*(builders.cell(control=control, preload=preload) for control in (False, True)
+                            for preload in (False, True)))
+    summary = summarise(builders.write(tmp_path, builders.run(twins)))
+    lines = csv.DictReader(export.as_csv(summary).splitlines())
+    of_cell = [name for name in export.COLUMNS if name not in {"run", "dag_run", "block", "value", "missing"}]
+    seen = [tuple(line[name] for name in of_cell) for line in lines]
+    assert len(set(seen)) == len(seen) == 4 * len(summary.dag_runs[0].figures)
+
+
 def test_a_run_is_exported_as_json_and_as_csv(tmp_path: Path) -> None:
     builders.tiny(tmp_path / "r")
     as_json, as_csv = rig(tmp_path, "export", "r"), rig(tmp_path, "export", "r", "--csv")
