@@ -45,6 +45,6 @@ def _row(cell: CellSummary) -> list[Text]:
 
 def _pattern(cell: CellSummary) -> str:
     name = "/".join([cell.pattern, *([] if cell.relay == "none" else [cell.relay]),
-                     *(["warm"] if cell.warm else []),
+                     *(["warm"] if cell.warm else []), *(["control"] if cell.control else []),
                      *([] if cell.driver == "sync" else [cell.driver])])
     return f"{name}\n  preloaded" if cell.preload else name      # in one line a terminal would be too narrow

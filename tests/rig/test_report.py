@@ -818,6 +818,14 @@ def shown(summary: Summary) -> str:
     return capture.get()
 
 
+def test_no_two_cells_have_the_same_name_in_the_terminal(tmp_path: Path) -> None:
+    cells = [builders.cell(control=control, preload=preload, warm=warm)
+             for control, preload, warm in product((False, True), repeat=3)]
+    made = report.table(summarise(builders.write(tmp_path, builders.run(builders.plan(*cells)))))
+    names = [str(name) for name in made.columns[1].cells]
+    assert len(set(names)) == len(names) == 8
+
+
 def test_the_table_fits_a_terminal(summed: Summary) -> None:
     text = shown(summed)
 
