@@ -12,16 +12,20 @@ import sys
 import tempfile
 import tomllib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
+
 from rig.errors import RigError
 
 LOCK_FILE = Path(__file__).with_name("neo4j.lock.toml")
+DOWNLOADING = ".downloading.lock"
 DOWNLOADS_AT_ONCE = 8
 
 Progress = Callable[[int, int], None]       # jars that are present, jars in all
@@ -54,19 +58,40 @@ def reach() -> None:
 def ensure(downloads: Path, progress: Progress, lock_file: Path | None = None) -> Path:
     """Return the folder with every jar of the server, or of another lock file, after downloading the missing ones.
 
-    Raises RigError if a jar cannot be downloaded, or is not the one in the lock file.
+    If another process downloads into the same folder, this waits for it. Raises RigError if a jar cannot be downloaded,
+    or is not the one in the lock file.
     """
     jars = _locked(lock_file or LOCK_FILE)
     folder = _folder(downloads, jars)
-    wanted = [jar for jar in jars if not (folder / _file_name(jar)).exists()]
-    if wanted:
-        # Left by a download that was killed: a part of a jar would be mistaken for the whole.
-        shutil.rmtree(downloads / "maven", ignore_errors=True)
+
+    def missing_ones() -> list[dict[str, Any]]:
+        return [jar for jar in jars if not (folder / _file_name(jar)).exists()]
+    if missing_ones():
         folder.mkdir(parents=True, exist_ok=True)
-        _download(wanted, downloads / "maven", folder,
-                  lambda done: progress(len(jars) - len(wanted) + done, len(jars)))
-        shutil.rmtree(downloads / "maven")
+        with _alone(downloads, lambda: progress(len(jars) - len(missing_ones()), len(jars))):
+            wanted = missing_ones()
+            # Left by a download that was killed: a part of a jar would be mistaken for the whole.
+            shutil.rmtree(downloads / "maven", ignore_errors=True)
+            _download(wanted, downloads / "maven", folder,
+                      lambda done: progress(len(jars) - len(wanted) + done, len(jars)))
+            shutil.rmtree(downloads / "maven", ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _alone(downloads: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Download as the only process; while another one does, call ``waiting`` every second."""
+    lock = FileLock(downloads / DOWNLOADING)
+    while True:
+        try:
+            lock.acquire(timeout=1)
+            break
+        except Timeout:
+            waiting()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _download(jars: list[dict[str, Any]], repository: Path, folder: Path, done: Callable[[int], None]) -> None:

@@ -24,6 +24,8 @@ class Mirror(ThreadingHTTPServer):
         self.jars = {"neo4j": b"the kernel" * 1000, "cypher": b"the language" * 1000}
         self.cut: set[str] = set()
         self.asked: list[str] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     @property
     def url(self) -> str:
@@ -46,6 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         self.server.asked.append(name)
+        self.server.may_answer.wait()
         jar = self.server.jars[name]
         self.send_response(200)
         self.send_header("Content-Length", str(len(jar)))

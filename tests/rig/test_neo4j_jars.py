@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from rig.errors import RigError
 from rig.settings import Settings
 from rig.stack import neo4j_jars
+from testing.waiting import wait_until
 from tests.rig.maven_mirror import GROUP, VERSION, Mirror, small_server, unreachable
 
 CYPHER_SHELL = Path(__file__).parents[1] / "worker_init" / "cypher-shell.lock.toml"
@@ -78,7 +80,24 @@ def test_what_is_missing_is_downloaded_with_its_progress(mirror: Mirror, tmp_pat
 
 def test_nothing_else_is_left_of_a_download(mirror: Mirror, tmp_path: Path) -> None:
     folder = ensure(tmp_path / "kept")
-    assert list((tmp_path / "kept").iterdir()) == [folder]
+    assert {*(tmp_path / "kept").iterdir()} == {folder, tmp_path / "kept" / neo4j_jars.DOWNLOADING}
+
+
+def test_of_two_at_once_one_downloads_and_the_other_waits_and_says_how_far_it_is(
+        mirror: Mirror, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    mirror.may_answer.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ensure, tmp_path)
+        wait_until(lambda: len(mirror.asked) == 2, "the first one downloads")
+        second = pool.submit(neo4j_jars.ensure, tmp_path, lambda done, total: told.append((done, total)))
+        try:
+            wait_until(lambda: told or len(mirror.asked) > 2, "the second one waits")
+        finally:
+            mirror.may_answer.set()
+        assert names(first.result()) == names(second.result()) == JARS
+    assert sorted(mirror.asked) == ["cypher", "neo4j"]
+    assert told[0] == (0, 2)
 
 
 def test_what_is_there_is_not_downloaded_again(mirror: Mirror, tmp_path: Path) -> None:
