@@ -40,11 +40,15 @@ class TapServer:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
-            self._write_down()
         except OSError as error:
             # Not counted, because nobody could use it.
-            print(f"ERROR no connection to {self._host}:{self._port}: {error}", file=sys.stderr, flush=True)
-            writer.close()
+            _refuse(f"no connection to {self._host}:{self._port}: {error}", writer)
+            return
+        try:
+            self._write_down()
+        except OSError as error:
+            # Not forwarded, because it would be missing in the count.
+            _refuse(f"{self._opened} cannot be written: {error.strerror}", writer, far_writer)
             return
         await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
 
@@ -64,6 +68,12 @@ def tls_of(scheme: str) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _refuse(why: str, *ends: asyncio.StreamWriter) -> None:
+    print(f"ERROR {why}", file=sys.stderr, flush=True)
+    for end in ends:
+        end.close()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

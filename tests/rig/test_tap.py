@@ -188,6 +188,17 @@ def test_a_connection_that_the_server_does_not_take_is_not_counted_and_ends(make
     assert f"no connection to 127.0.0.1:{closed}" in (tmp_path / "tap.log").read_text(encoding="utf-8")
 
 
+def test_a_connection_that_cannot_be_written_down_ends_on_both_sides(make_tap: MakeTap, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        tap = make_tap(f"bolt://127.0.0.1:{server.getsockname()[1]}")
+        tap.file.unlink()
+        tap.file.mkdir()        # root may write into every file
+        with socket.create_connection(("127.0.0.1", tap.port), timeout=30) as client, server.accept()[0] as far:
+            far.settimeout(30)
+            assert (client.recv(1), far.recv(1)) == (b"", b"")
+    assert f"{tap.file} cannot be written: Is a directory" in (tmp_path / "tap.log").read_text(encoding="utf-8")
+
+
 # --- TLS ---------------------------------------------------------------------------------------------
 
 
