@@ -15,7 +15,7 @@ pytestmark = pytest.mark.install
 
 # Modules that need Celery, Airflow or prometheus_client: loaded where these are.
 NEED_MORE = {"airflow_connections", "airflow_plugin", "celery_plugin", "hooks", "inspection", "metrics",
-             "remote_control"}
+             "preload_hooks", "remote_control"}
 
 
 @pytest.mark.parametrize("package", NAMES)

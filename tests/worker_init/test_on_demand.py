@@ -207,7 +207,7 @@ def test_without_a_host_it_is_said_within_the_time(tmp_path: Path, graph: Target
     assert graph.password not in str(caught.value)
 
 
-@pytest.mark.parametrize(("user", "is_draining", "reason"), [(1, False, "user -1 is not"), (0, True, "about to end")])
+@pytest.mark.parametrize(("user", "is_draining", "reason"), [(1, False, "does not own"), (0, True, "about to end")])
 def test_nobody_else_is_answered_and_nobody_at_the_end(user: int, is_draining: bool, reason: str, tmp_path: Path,
                                                        graph: Target) -> None:
     line = AddressRequest(0, graph).line()
