@@ -82,7 +82,12 @@ def contrast(runs: Sequence[Run], figure: str) -> dict[str, Any]:
     ends = intervals.of_ratio(found, intervals.corrected(len(FIGURES)))
     return {"figure": figure, "runs": pairs, "medians": [median(side) for side in zip(*pairs, strict=True)],
             "ratio": intervals.geometric_mean(found) if found else None, "interval": ends,
-            "verdict": intervals.verdict_of_ratio(ends).verdict if ends else intervals.too_few(len(found), "DAG runs")}
+            "verdict": _verdict(ends) if ends else intervals.too_few(len(found), "DAG runs")}
+
+
+def _verdict(ends: intervals.Interval) -> str:
+    said = intervals.verdict_of_ratio(ends)
+    return said.verdict if said.at_most is None else f"{said.verdict} {said.at_most:.0%}"
 
 
 def sentence(found: dict[str, Any]) -> str:
