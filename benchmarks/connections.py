@@ -13,17 +13,14 @@ writes. The server's own ids tell how many connections it has accepted.
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import neo4j
 
-from benchmarks.on_airflow import console, on_a_stack, project_with, run_dag
+from benchmarks.on_airflow import console, on_a_stack_with_dags, run_dag
 from patterns.facts import Executor
 from rig.records import Relay
-from rig.settings import Settings
 from rig.stack.drivers import CONNECTION
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
@@ -99,12 +96,7 @@ def main() -> int:
     executors = [options.executor] if options.executor else [*reversed(get_args(Executor))]
     for name in [name for name in os.environ if name in OWN or name.startswith(PREFIX)]:
         del os.environ[name]
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["AIRFLOW_PROJ_DIR"] = str(project_with(Path(folder)))
-
-        def work(stack: NativeStack, _: Settings) -> Any:
-            measure(stack, executors, options.tasks)
-        return on_a_stack("connections", work, kind=Bare)
+    return on_a_stack_with_dags("connections", lambda stack, _: measure(stack, executors, options.tasks), kind=Bare)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,13 @@ corrected for the number of figures. Intervals need six runs.
 """
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.on_airflow import Configured, console, keep, on_a_stack, project_with, run_dag
+from benchmarks.on_airflow import Configured, console, keep, on_a_stack_with_dags, run_dag
 from rig.airflow_api import AirflowApi
 from rig.metrics import intervals
 from rig.settings import Settings
@@ -122,14 +119,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=8, help="DAG runs that are counted (default 8)")
     parser.add_argument("--tasks", type=int, default=50, help="tasks of each run on each executor (default 50)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["AIRFLOW_PROJ_DIR"] = str(project_with(Path(folder)))
-
-        def measured(stack: NativeStack, config: Settings) -> None:
-            measure(stack, config, options)
-        slots = Settings().slots
-        Both.extra = {**LOADED, "BENCHMARK_AT_ONCE": str(max(1, slots // 2))}
-        return on_a_stack("executors", measured, kind=Both)
+    Both.extra = {**LOADED, "BENCHMARK_AT_ONCE": str(max(1, Settings().slots // 2))}
+    return on_a_stack_with_dags("executors", lambda stack, config: measure(stack, config, options), kind=Both)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What the benchmarks on a whole stack have in common: the stack, and a DAG run to its end."""
 
 import json
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,13 +63,16 @@ def keep(config: Settings, name: str, figures: dict[str, Any]) -> None:
     console.print(f"written to {file}", soft_wrap=True)
 
 
-def project_with(folder: Path) -> Path:
-    """Return a project folder that contains the DAGs of the project and of the benchmarks."""
-    (folder / "dags").mkdir()
-    here = Path(__file__).parent
-    for file in [*(here.parent / "dags").glob("*.py"), *(here / "dags").glob("*.py")]:
-        (folder / "dags" / file.name).write_bytes(file.read_bytes())
-    return folder
+def on_a_stack_with_dags(name: str, measure: Callable[[NativeStack, Settings], None],
+                         kind: type[NativeStack] = NativeStack) -> int:
+    """Do the same as :func:`on_a_stack`, with the DAGs of the benchmarks beside those of the project."""
+    with tempfile.TemporaryDirectory() as folder:
+        dags, here = Path(folder) / "dags", Path(__file__).parent
+        dags.mkdir()
+        for file in [*(here.parent / "dags").glob("*.py"), *(here / "dags").glob("*.py")]:
+            (dags / file.name).write_bytes(file.read_bytes())
+        os.environ["AIRFLOW_PROJ_DIR"] = folder
+        return on_a_stack(name, measure, kind)
 
 
 def run_dag(stack: NativeStack, api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:

@@ -11,15 +11,12 @@ The end of the task is Airflow's ``end_date``; the end of the pool process's wor
 """
 
 import argparse
-import os
 import statistics
 import sys
-import tempfile
-from pathlib import Path
 
 import psycopg2
 
-from benchmarks.on_airflow import Configured, console, keep, on_a_stack, project_with, run_dag
+from benchmarks.on_airflow import Configured, console, keep, on_a_stack_with_dags, run_dag
 from rig.settings import Settings
 from rig.stack import postgres
 from rig.stack.native import NativeStack
@@ -83,10 +80,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="DAG runs with each interval (default 3)")
     parser.add_argument("--tasks", type=int, default=24, help="tasks of each run (default 24)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["AIRFLOW_PROJ_DIR"] = str(project_with(Path(folder)))
-        return on_a_stack("task_end", lambda stack, config: measure(stack, config, options.runs, options.tasks),
-                          kind=Configured)
+    return on_a_stack_with_dags("task_end", lambda stack, config: measure(stack, config, options.runs, options.tasks),
+                                kind=Configured)
 
 
 if __name__ == "__main__":

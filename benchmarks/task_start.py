@@ -12,15 +12,12 @@ tasks had to import by themselves in spite of the preloaded modules: add the exp
 """
 
 import argparse
-import os
 import statistics
 import sys
-import tempfile
 from collections import Counter
-from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks.on_airflow import console, keep, on_a_stack, project_with, run_dag
+from benchmarks.on_airflow import console, keep, on_a_stack_with_dags, run_dag
 from patterns.facts import Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
@@ -95,9 +92,7 @@ def main() -> int:
                         help="where tasks run (default: %(default)s)")
     parser.add_argument("--imports", action="store_true", help="list what the tasks had to import by themselves")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["AIRFLOW_PROJ_DIR"] = str(project_with(Path(folder)))
-        return on_a_stack("task_start", lambda stack, config: measure(stack, config, options))
+    return on_a_stack_with_dags("task_start", lambda stack, config: measure(stack, config, options))
 
 
 if __name__ == "__main__":
