@@ -107,7 +107,7 @@ def relays(names: str) -> tuple[Relay, ...]:
 
 def preloads(names: str) -> tuple[bool, ...]:
     """Return whether modules are preloaded, of a list like ``on,off``. Raises BadInput for a word that is neither."""
-    chosen = _listed(names, list(PRELOADS), "way to preload")
+    chosen = _listed(names, list(PRELOADS), "preload setting")
     return tuple(preload for name, preload in PRELOADS.items() if name in chosen)
 
 

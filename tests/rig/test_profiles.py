@@ -202,9 +202,9 @@ def test_relays_are_taken_in_their_own_order() -> None:
 def test_off_comes_before_on() -> None:
     assert profiles.preloads("on, off") == (False, True)
     assert profiles.preloads("on") == (True,)
-    with pytest.raises(BadInput, match=r"no way to preload 'yes' — choose from off,on"):
+    with pytest.raises(BadInput, match=r"no preload setting 'yes' — choose from off,on"):
         profiles.preloads("yes")
-    with pytest.raises(BadInput, match="no way to preload is named — choose from off,on"):
+    with pytest.raises(BadInput, match="no preload setting is named — choose from off,on"):
         profiles.preloads(" , ")
 
 
