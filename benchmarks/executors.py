@@ -18,7 +18,8 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from benchmarks.on_airflow import Configured, console, keep, on_a_stack_with_dags, run_dag
+from benchmarks.on_airflow import console, keep, on_a_stack_with_dags, run_dag
+from patterns.facts import EXECUTORS
 from rig.airflow_api import AirflowApi
 from rig.metrics import intervals
 from rig.settings import Settings
@@ -27,7 +28,6 @@ from rig.stack.service import Service
 from rig.stack.state import StackState
 
 DAG = "benchmark_executors"
-EXECUTORS = ("LocalExecutor", "CeleryExecutor")
 LOADED = {"AIRFLOW__CORE__EXECUTOR": ",".join(EXECUTORS)}
 # Each figure is the time from one of these moments to a later one.
 FIGURES = {
@@ -39,11 +39,14 @@ Moments = dict[str, float]
 Run = dict[str, list[Moments]]
 
 
-class Both(Configured):
+class Both(NativeStack):
     """A stack whose scheduler has both executors.
 
     The worker has them too: its tasks read the DAG, and a DAG that names an executor that is not loaded is an error.
     """
+
+    def _env(self, state: StackState) -> dict[str, str]:
+        return {**super()._env(state), **LOADED, "BENCHMARK_AT_ONCE": str(max(1, state.slots // 2))}
 
     def _executor_services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
         for service in super()._executor_services(state, api):
@@ -119,7 +122,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=8, help="DAG runs that are counted (default 8)")
     parser.add_argument("--tasks", type=int, default=50, help="tasks of each run on each executor (default 50)")
     options = parser.parse_args()
-    Both.extra = {**LOADED, "BENCHMARK_AT_ONCE": str(max(1, Settings().slots // 2))}
+    for name in ("runs", "tasks"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} is {getattr(options, name)}: expected 1 or more")
     return on_a_stack_with_dags("executors", lambda stack, config: measure(stack, config, options), kind=Both)
 
 

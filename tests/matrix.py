@@ -239,8 +239,9 @@ def _results_of(lines: Sequence[str]) -> dict[Combination, str]:
 
 def _better(new: str | None, before: str | None) -> str:
     """Return the newer of two results of a row, unless it is none."""
-    was_tried = new is not None and not new.startswith(NOT_INSTALLED)
-    return (new if was_tried else before or new) or NOT_TRIED
+    def was_tried(result: str | None) -> bool:
+        return result is not None and not result.startswith((NOT_INSTALLED, NOT_TRIED))
+    return (before if was_tried(before) and not was_tried(new) else new or before) or NOT_TRIED
 
 
 def main() -> int:

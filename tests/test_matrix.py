@@ -10,6 +10,7 @@ from tests.matrix import (
     BEGIN,
     DEFAULT,
     END,
+    NOT_TRIED,
     OLDEST,
     PAGE,
     VERSIONS,
@@ -55,9 +56,11 @@ def test_a_row_keeps_its_result_where_it_cannot_be_installed_this_time(
     page = tmp_path / "versions.md"
     page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
     monkeypatch.setattr(matrix, "PAGE", page)
-    never = "not installed: uv: no such version"
+    never, untried = "not installed: uv: no such version", [*combinations()][2]
     write({DEFAULT: "7 passed", OLDEST: never})
-    write({DEFAULT: never})
+    assert row(untried, NOT_TRIED) in page.read_text(encoding="utf-8")
+    write({DEFAULT: never, untried: never})
+    assert row(untried, never) in page.read_text(encoding="utf-8")
     assert row(DEFAULT, "7 passed") in page.read_text(encoding="utf-8")
     assert row(OLDEST, never) in page.read_text(encoding="utf-8")
     write({DEFAULT: "failed: 1 failed"})

@@ -4,7 +4,7 @@ import os
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
-EXECUTORS = ("LocalExecutor", "CeleryExecutor")
+from patterns.facts import EXECUTORS
 
 with DAG("benchmark_executors", schedule=None, catchup=False, is_paused_upon_creation=True, max_active_tasks=1000,
          params={"tasks": Param(50, type="integer")}, default_args={"retries": 0}):

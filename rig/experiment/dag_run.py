@@ -12,7 +12,7 @@ from tenacity.retry import retry_if_result
 from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, STRESS_DAG
 from rig import records
 from rig.airflow_api import ACTIVE, AirflowApi
-from rig.errors import Hung, RigError, WorkerIdle
+from rig.errors import Hung, RigError, ServiceDied, WorkerIdle
 from rig.experiment.profiles import NAMELESS
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Window, machine
@@ -62,6 +62,9 @@ class CellRunner:
             raise
         except Hung as error:
             attempt.end("hung", str(error))
+        except ServiceDied as error:
+            attempt.tapped = None       # it may be the tap that died: the count of the ids or of the samples stands
+            attempt.end("error", str(error))
         except RigError as error:
             attempt.end("error", str(error))
         finally:

@@ -142,7 +142,7 @@ def _held(test: Mapping[str, Any]) -> float | None:
 
     A test shorter than a step is not judged.
     """
-    if test["saturated"]:
+    if test["load"]["users"] is not None:
         return None
     if test["knee"]:
         return cast("float | None", test["knee"]["last_rate_that_held"])

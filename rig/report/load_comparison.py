@@ -108,7 +108,7 @@ def bounds(found: dict[str, Any]) -> Iterator[str]:
               if test and test["connections_lower_bound"]]
     if marked:
         names = list(dict.fromkeys(name for name, _ in marked))
-        yield f"{others.why_lower_bound(sum(seen for _, seen in marked))}, for {phrases.enumerate_words(names)}."
+        yield f"{others.why_lower_bound(max(seen for _, seen in marked))}, for {phrases.enumerate_words(names)}."
 
 
 def _name(cell: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.executors import EXECUTORS, FIGURES, Moments, Run, contrast, sentence
+from benchmarks.executors import FIGURES, Moments, Run, contrast, sentence
+from patterns.facts import EXECUTORS
 
 
 def moments(queued: float) -> Moments:

@@ -313,6 +313,7 @@ def test_a_service_that_ends_while_the_connections_are_watched_is_said_and_the_d
                             cast("Progress", Silent()), observe=0, tap=lambda: 3)
         record = runner.run(PlannedRun(index=0, block=0, cell=cell))
     assert (record.state, record.reason) == ("error", f"{records.TAP} has ended by itself")
+    assert (record.opened_exact, record.counted_by == "tap") == (False, False)
 
 
 # --- where there is no place for it ------------------------------------------------------------------
