@@ -58,7 +58,8 @@ def main() -> int:
         say(f"chaos: {error}")
         code = error.exit_code
     if found:
-        print(table.of_bugs(found) if options.bugs else table.of_faults([outcome for _, outcome in found]))
+        outcomes = [outcome for _, outcome in found]
+        print(table.of_bugs(found) if options.bugs else f"{table.of_faults(outcomes)}\n\n{table.of_growth(outcomes)}")
         say(f"written: {table.write(options.out, found, options.seed, sys.argv[1:])}")
     return code or _judged([outcome for _, outcome in found], bugs=options.bugs)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import neo4j
 import psutil
@@ -48,6 +48,14 @@ NOTICING = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20"}
 BUG = "CHAOS_BUG"
 DATA = "data"           # the folder of the stack's own files
+
+
+class Size(NamedTuple):
+    """What a process uses: open file descriptors, threads, and resident memory in bytes."""
+
+    descriptors: int
+    threads: int
+    resident: int
 
 
 class Ground:
@@ -220,8 +228,10 @@ class Ground:
 
     def pool_processes(self) -> list[psutil.Process]:
         """Return the processes that fork a process for each task, on either executor."""
-        main = "airflow-worker" if self.state.executor == "CeleryExecutor" else "airflow-scheduler"
-        return [child for child in psutil.Process(self.pid(main)).children() if not _is_driver_host(child)]
+        return [child for child in psutil.Process(self._pool_parent()).children() if not _is_driver_host(child)]
+
+    def _pool_parent(self) -> int:
+        return self.pid("airflow-worker" if self.state.executor == "CeleryExecutor" else "airflow-scheduler")
 
     def tasks_in_a_transaction(self) -> set[int]:
         """Return the pids of the tasks that Neo4j has in a transaction now; empty if it does not answer."""
@@ -238,12 +248,20 @@ class Ground:
         busy = self.tasks_in_a_transaction()
         return [pool for pool in self.pool_processes() if busy & {task.pid for task in _children(pool)}]
 
-    def processes(self) -> int:
-        """Return how many processes the stack has, including those of tasks.
+    def processes(self) -> dict[int, str]:
+        """Return the stack's processes, including those of tasks: the command of each, by pid.
 
-        The pool's processes are not counted: LocalExecutor creates as many as it needs, and keeps them.
+        The pool's processes are left out: LocalExecutor creates as many as it needs, and keeps them. Each process is
+        looked at once, so that one which is forked meanwhile is not left out twice.
         """
-        return len(list(processes.marked(str(self.stack.folder)))) - len(self.pool_processes())
+        parent = self._pool_parent()
+        return {process.pid: command_of(process) for process in processes.marked(str(self.stack.folder))
+                if _parent(process) != parent or _is_driver_host(process)}
+
+    def sizes(self) -> dict[str, Size]:
+        """Return what each process of the stack uses, the pool's left out. The keys have its pid and command."""
+        found = {f"{pid} {command}": _size(pid) for pid, command in self.processes().items()}
+        return {name: size for name, size in found.items() if size}
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
@@ -253,11 +271,31 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _is_driver_host(process: psutil.Process) -> bool:
+def _size(pid: int) -> Size | None:
     try:
-        return any("worker_init.host_process" in word for word in process.cmdline())
+        process = psutil.Process(pid)
+        return Size(process.num_fds(), process.num_threads(), process.memory_info().rss)
+    except psutil.Error:    # it is ending, or another user's
+        return None
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
     except psutil.NoSuchProcess:
-        return False
+        return None
+
+
+def command_of(process: psutil.Process) -> str:
+    """Return the process's command line; an empty string if it is ending, or cannot be asked."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.Error, OSError):
+        return ""
+
+
+def _is_driver_host(process: psutil.Process) -> bool:
+    return "worker_init.host_process" in command_of(process)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from chaos import disk
+from chaos.ground import command_of
 from rig import records
 from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED
 from rig.settings import Settings
@@ -159,7 +160,7 @@ def _whole(environment: dict[str, str]) -> str | None:
 
 
 def _left(environment: dict[str, str]) -> str | None:
-    left = [f"{process.pid} {_command(process)}" for process in _ours(environment[OWNER])]
+    left = [f"{process.pid} {command_of(process)[:80]}" for process in _ours(environment[OWNER])]
     return f"processes are left: {', '.join(left)}" if left else None
 
 
@@ -178,10 +179,3 @@ def _owner(process: psutil.Process) -> str | None:
         return process.environ().get(OWNER)
     except (psutil.Error, OSError):     # gone, or another user's process
         return None
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())[:80]
-    except (psutil.Error, OSError):     # it is ending
-        return ""

@@ -10,7 +10,11 @@ from typing import Any
 
 import psutil
 
-from chaos.trial import INVARIANTS, Outcome
+from chaos.ground import Size
+from chaos.trial import INVARIANTS, MOST_SHOWN, Outcome
+
+LONG_LIFE = 10      # trials, from which on a process is in the table of growth
+MB = 1e6
 
 
 def of_faults(outcomes: Sequence[Outcome]) -> str:
@@ -28,6 +32,25 @@ def of_faults(outcomes: Sequence[Outcome]) -> str:
         what = "; ".join(sorted({f"{what} ({why})" for outcome in of_it for what, why in outcome.broken.items()}))
         rows.append(f"| {name} | {executor} | {' | '.join(map(str, counts))} | {_cell(hit)} | {_cell(what)} |")
     return "\n".join([*rows, "", *_by_invariant(outcomes)])
+
+
+def of_growth(outcomes: Sequence[Outcome]) -> str:
+    """Return a Markdown table: what each process used after the first and the last trial that it lived through.
+
+    A process is left out if it lived through fewer than ``LONG_LIFE`` trials. Its first trial is not counted: caches
+    and pools fill up in it.
+    """
+    lives: dict[str, list[Size]] = {}
+    for outcome in outcomes:
+        for process, size in outcome.sizes.items():
+            lives.setdefault(process, []).append(size)
+    rows = ["| process | trials | descriptors | threads | resident, MB |", "|---|---|---|---|---|"]
+    for process, sizes in lives.items():
+        if len(sizes) >= LONG_LIFE:
+            first, last = sizes[1], sizes[-1]
+            rows.append(f"| {_cell(process)[:MOST_SHOWN]} | {len(sizes)} | {first.descriptors} to {last.descriptors} | "
+                        f"{first.threads} to {last.threads} | {first.resident / MB:.0f} to {last.resident / MB:.0f} |")
+    return "\n".join(rows) if len(rows) > 2 else ""
 
 
 def never_hit(outcomes: Sequence[Outcome]) -> list[str]:

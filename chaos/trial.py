@@ -9,7 +9,7 @@ from typing import Any
 
 from chaos import account
 from chaos.faults import Fault, MissedError, strike
-from chaos.ground import STATUS_WITHIN, Ground
+from chaos.ground import STATUS_WITHIN, Ground, Size
 from patterns.facts import Executor
 from rig.errors import RigError
 from rig.records import Relay
@@ -17,6 +17,7 @@ from testing.waiting import comes_true
 
 BACK_WITHIN = 30.0      # seconds in which connections must be back at their floor
 POLL = 1.0
+MOST_SHOWN = 80         # characters of a command in a reason
 CONNECTIONS, LEASES, STRANGER, PROCESSES, SAYS = (
     "connections back to their floor within 30 s", "no lease is kept", "nobody is let in with a wrong password",
     "no process is left behind", "rig status says it in one line, with exit code 1, within 15 s")
@@ -53,7 +54,7 @@ class Outcome:
     """The invariants that did not hold, each with its reason. ``judged`` are those that were checked.
 
     ``hit`` says for each fault what it hit; ``missed`` has the faults that hit nothing. A trial with one of these does
-    not count as held.
+    not count as held. ``sizes`` has what each process of the stack used at the end.
     """
 
     plan: Plan
@@ -63,6 +64,7 @@ class Outcome:
     missed: list[str] = field(default_factory=list)
     seconds: float = 0.0
     again: int = 0
+    sizes: dict[str, Size] = field(default_factory=dict)
 
     @property
     def landed(self) -> bool:
@@ -130,7 +132,7 @@ def _judge(ground: Ground, plan: Plan, outcome: Outcome, run_id: str) -> None:
         outcome.look(invariant, found.get(invariant))
 
 
-def _look_at_rest(ground: Ground, plan: Plan, outcome: Outcome, before: int) -> None:
+def _look_at_rest(ground: Ground, plan: Plan, outcome: Outcome, before: dict[int, str]) -> None:
     floor = ground.slots if plan.relay == "process" else None if plan.relay == "shared" else 0
     if floor is None:
         floor = ground.slots + 1    # one for each task at once, as many as were needed at the same time
@@ -138,7 +140,8 @@ def _look_at_rest(ground: Ground, plan: Plan, outcome: Outcome, before: int) -> 
     if plan.relay != "none":
         _held_within(outcome, LEASES, lambda: _more(_in_use(ground), 0, "connections are lent"))
         outcome.look(STRANGER, "a client with a wrong password was served" if ground.lets_a_stranger_in() else None)
-    _held_within(outcome, PROCESSES, lambda: _more(ground.processes(), before, "processes"))
+    _held_within(outcome, PROCESSES, lambda: _left_behind(before, ground.processes()))
+    outcome.sizes = ground.sizes()
 
 
 def _look_at_status(ground: Ground, fault: Fault, outcome: Outcome) -> None:
@@ -162,6 +165,13 @@ def _more(found: int | None, floor: int, what: str) -> str | None:
     if found is None:
         return "nobody answers"
     return f"{found} {what}, {floor} are expected" if found > floor else None
+
+
+def _left_behind(before: dict[int, str], now: dict[int, str]) -> str | None:
+    if len(now) <= len(before):
+        return None
+    new = ", ".join(f"{pid} {command[:MOST_SHOWN]}" for pid, command in now.items() if pid not in before)
+    return f"{len(now)} processes, {len(before)} are expected; new ones: {new}"
 
 
 def _held_within(outcome: Outcome, invariant: str, question: Callable[[], str | None]) -> None:
