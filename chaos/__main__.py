@@ -16,6 +16,7 @@ import secrets
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from chaos.ground import BUG, Ground, ground
 from chaos.trial import Outcome, Plan, run
 from patterns.facts import EXECUTORS, Executor
 from rig.errors import BROKEN, INTERRUPTED, RigError
+from rig.progress_view import end
 from rig.settings import Settings
 
 ATTEMPTS = 3        # of a trial whose fault hit nothing
@@ -45,7 +47,7 @@ def main() -> int:
     code = 0
     try:
         if options.survival:
-            return survival.run(options.survival, options.seed, options.only, say)
+            return survival.run(options.survival, options.seed, options.only, options.out, say)
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         folder.chmod(0o755)
         with ground(folder / "ground", options.slots, say) as made:
@@ -60,7 +62,8 @@ def main() -> int:
     if found:
         outcomes = [outcome for _, outcome in found]
         print(table.of_bugs(found) if options.bugs else f"{table.of_faults(outcomes)}\n\n{table.of_growth(outcomes)}")
-        say(f"written: {table.write(options.out, found, options.seed, sys.argv[1:])}")
+        trials = [{"name": name, **outcome.as_json()} for name, outcome in found]
+        say(f"written: {table.write(options.out, {'seed': options.seed, 'trials': trials})}")
     return code or _judged([outcome for _, outcome in found], bugs=options.bugs)
 
 
@@ -81,10 +84,12 @@ def _judged(outcomes: Sequence[Outcome], *, bugs: bool) -> int:
 def _trials(made: Ground, options: argparse.Namespace) -> Iterator[tuple[str, Outcome]]:
     plans = list(_plans(options))
     made.up(plans[0].executor, plans[0].relay)
+    began = time.monotonic()
     for number, plan in enumerate(plans, 1):
         for _ in range(ATTEMPTS):
             outcome = run(made, plan)
-            say(f"{number}/{len(plans)} {plan}: {_in_words(outcome)} ({outcome.seconds:.0f} s)")
+            say(f"{number}/{len(plans)} {plan}: {_in_words(outcome)} ({outcome.seconds:.0f} s; all will have ended at "
+                f"about {end(began, number, len(plans))})")
             yield str(plan), outcome
             if outcome.landed or outcome.broken:
                 break
@@ -152,8 +157,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="seconds that a fault lasts, if it ends by itself")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for a DAG run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="seed of everything random")
-    parser.add_argument("--out", type=Path, default=Settings().data_dir / "chaos.json", help="file for the results")
+    parser.add_argument("--out", type=Path, help="file for the results (default: chaos.json or survival.json)")
     options = parser.parse_args()
+    options.out = options.out or Settings().data_dir / ("survival.json" if options.survival else "chaos.json")
     small = options.short or options.bugs
     options.tasks = options.tasks or (20 if small else 100)
     options.hold = options.hold if options.hold is not None else 2.0

@@ -10,15 +10,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from chaos import disk
 from chaos.ground import command_of
+from chaos.table import write
 from rig import records
 from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED
+from rig.progress_view import end
 from rig.settings import Settings
 
 RIG = str(Path(sys.executable).parent / "rig")
@@ -46,7 +48,7 @@ class Moment:
         return f"{self.way} after {self.after:.1f} s: {self.said}; {end}"
 
 
-def run(times: int, seed: int, only: str | None, say: Callable[[str], None]) -> int:
+def run(times: int, seed: int, only: str | None, out: Path, say: Callable[[str], None]) -> int:
     """Stop a comparison at so many random moments in each way; every next one must work. Return the exit code.
 
     A moment at which the comparison had already ended is not counted, and another one is tried.
@@ -60,6 +62,8 @@ def run(times: int, seed: int, only: str | None, say: Callable[[str], None]) -> 
     environment = {**os.environ, "RIG_DATA_DIR": str(folder / "data"), "RIG_SLOTS": "4", OWNER: str(folder),
                    "RIG_CACHE_DIR": str(Settings().downloads_dir), "RIG_INHERIT": OWNER}
     found: list[Moment] = []
+    planned = len(ways) * times
+    began = time.monotonic()
     with ExitStack() as things:
         things.callback(shutil.rmtree, folder, ignore_errors=True)
         small = things.enter_context(disk.mounted(folder / "data")) if FULL_DISK in ways else None
@@ -68,12 +72,18 @@ def run(times: int, seed: int, only: str | None, say: Callable[[str], None]) -> 
             chance = random.Random(seed)    # noqa: S311 - moments, recorded, no secret
             for moment in _moments(environment, ways, times, chance, small):
                 found.append(moment)        # one by one, so that after Ctrl-C there are those that were tried
-                say(str(moment))
+                say(f"{moment}{_progress(found, planned, began)}")
         except KeyboardInterrupt:
             return INTERRUPTED
         finally:
             print(table(found))
+            say(f"written: {write(out, {'seed': seed, 'moments': [asdict(moment) for moment in found]})}")
     return BROKEN if not found or any(moment.problem for moment in found) else 0
+
+
+def _progress(found: list[Moment], planned: int, began: float) -> str:
+    hit = sum(moment.hit for moment in found)
+    return f" ({hit}/{planned}; all will have ended at about {end(began, hit, planned)})" if hit else ""
 
 
 def table(found: list[Moment]) -> str:

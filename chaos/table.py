@@ -3,8 +3,9 @@
 import json
 import os
 import platform
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,13 @@ def of_bugs(found: Sequence[tuple[str, Outcome]]) -> str:
     return "\n".join(rows)
 
 
-def write(out: Path, found: Sequence[tuple[str, Outcome]], seed: int, arguments: Sequence[str]) -> Path:
-    """Write all outcomes to a file, with the circumstances."""
+def write(out: Path, found: Mapping[str, Any]) -> Path:
+    """Write what was found to a file, with the circumstances; return the file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {
-        "arguments": list(arguments), "seed": seed, "written": time.strftime("%FT%TZ", time.gmtime()),
+        "arguments": sys.argv[1:], "written": time.strftime("%FT%TZ", time.gmtime()),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(),
-                    "load_average": [round(load, 1) for load in psutil.getloadavg()]},
-        "trials": [{"name": name, **outcome.as_json()} for name, outcome in found]}
+                    "load_average": [round(load, 1) for load in psutil.getloadavg()]}, **found}
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return out
 

@@ -46,6 +46,14 @@ def at(seconds: float) -> str:
     return time.strftime("%H:%M", time.localtime(time.time() + max(0.0, seconds)))
 
 
+def end(began: float, done: int, of: int) -> str:
+    """Return the time of day at which all will be done, if the rest takes as long as what is done.
+
+    ``began`` is a reading of the monotonic clock, in seconds; ``done`` is at least 1.
+    """
+    return at((time.monotonic() - began) / done * (of - done))
+
+
 class Estimate:
     """The time left, estimated from the DAG runs so far; before the first one ends, from the plan."""
 

@@ -1,5 +1,8 @@
 """The table of what grows: which processes are in it, and which trial it begins with."""
 
+import json
+from pathlib import Path
+
 from chaos import table
 from chaos.faults import Fault
 from chaos.ground import Size
@@ -19,3 +22,10 @@ def test_a_process_that_lived_through_enough_trials_is_in_the_table_without_its_
 
 def test_a_process_that_was_killed_early_is_left_out_and_a_table_without_rows_too() -> None:
     assert table.of_growth(outcomes("7 a scheduler", 9)) == ""
+
+
+def test_what_was_found_is_written_with_its_circumstances(tmp_path: Path) -> None:
+    file = table.write(tmp_path / "new" / "found.json", {"seed": 7, "trials": []})
+    written = json.loads(file.read_text())
+    assert {"arguments", "written", "machine"} < set(written)
+    assert (written["seed"], written["trials"]) == (7, [])
