@@ -21,6 +21,7 @@ from rig.records import Relay
 from rig.settings import Settings
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
+from worker_init.arguments import real, whole
 
 SCOPES: tuple[Relay, ...] = ("process", "shared")
 PATTERNS = ("improved", "worker")
@@ -58,9 +59,10 @@ def _rows(stack: NativeStack, api: AirflowApi, conf: dict[str, Any]) -> list[dic
 def main() -> int:
     """Print a line for each run and write them all to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="DAG runs of each scope that are counted (default 5)")
-    parser.add_argument("--tasks", type=int, default=100, help="tasks of each run, half for each pattern (default 100)")
-    parser.add_argument("--hold", type=float, default=0.5, help="seconds a task holds its driver (default 0.5)")
+    parser.add_argument("--runs", type=whole(1), default=5, help="DAG runs of each scope that are counted (default 5)")
+    parser.add_argument("--tasks", type=whole(2), default=100,
+                        help="tasks of each run, half for each pattern (default 100)")
+    parser.add_argument("--hold", type=real(0), default=0.5, help="seconds a task holds its driver (default 0.5)")
     parser.add_argument("--scopes", nargs="+", choices=SCOPES, default=SCOPES, help="scopes to measure (default both)")
     options = parser.parse_args()
 

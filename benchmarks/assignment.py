@@ -31,6 +31,7 @@ from benchmarks.common import conditions, end_on_sigterm, say, write
 from rig.capacity import queueing
 from testing.servers import redis_server
 from testing.waiting import wait_until
+from worker_init.arguments import real, whole
 
 TIMEOUTS = (2.0, 5.0, 10.0, 30.0)
 BROKER, FILE = "ASSIGNMENT_BROKER", "ASSIGNMENT_FILE"
@@ -123,10 +124,10 @@ def result(load: float, ran: list[Ran], processes: int, length: float) -> dict[s
 def main() -> None:
     """Run the benchmark."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--processes", type=int, default=16,
+    options.add_argument("--processes", type=whole(1), default=16,
                          help="processes of the worker's pool (default: %(default)s)")
-    options.add_argument("--tasks", type=int, default=400, help="tasks for each load (default: %(default)s)")
-    options.add_argument("--length", type=float, default=0.5, help="seconds that a task takes (default: %(default)s)")
+    options.add_argument("--tasks", type=whole(1), default=400, help="tasks for each load (default: %(default)s)")
+    options.add_argument("--length", type=real(0), default=0.5, help="seconds that a task takes (default: %(default)s)")
     options.add_argument("--loads", default="0.05,0.2,0.5,0.8",
                          help="shares of the processes that are busy (default: %(default)s)")
     options.add_argument("--seed", type=int, default=14)

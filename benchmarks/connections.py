@@ -24,6 +24,7 @@ from rig.records import Relay
 from rig.stack.drivers import CONNECTION
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
+from worker_init.arguments import whole
 from worker_init.settings import PREFIX
 
 DAGS = {"Neo4jHook": "benchmark_hook", "Neo4jOperator": "benchmark_operator"}
@@ -90,7 +91,7 @@ def measure_case(stack: NativeStack, executor: Executor, relay: Relay, case: str
 def main() -> int:
     """Start a stack, measure, and stop the stack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=100, help="tasks of each DAG run (default 100)")
+    parser.add_argument("--tasks", type=whole(1), default=100, help="tasks of each DAG run (default 100)")
     parser.add_argument("--executor", choices=get_args(Executor), help="only this one (default: both)")
     options = parser.parse_args()
     executors = [options.executor] if options.executor else [*reversed(get_args(Executor))]

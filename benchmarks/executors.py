@@ -26,6 +26,7 @@ from rig.settings import Settings
 from rig.stack.native import NativeStack
 from rig.stack.service import Service
 from rig.stack.state import StackState
+from worker_init.arguments import whole
 
 DAG = "benchmark_executors"
 LOADED = {"AIRFLOW__CORE__EXECUTOR": ",".join(EXECUTORS)}
@@ -119,12 +120,9 @@ def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -
 def main() -> int:
     """Start a stack with both executors and the benchmark's DAG, measure, and stop the stack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=8, help="DAG runs that are counted (default 8)")
-    parser.add_argument("--tasks", type=int, default=50, help="tasks of each run on each executor (default 50)")
+    parser.add_argument("--runs", type=whole(1), default=8, help="DAG runs that are counted (default 8)")
+    parser.add_argument("--tasks", type=whole(1), default=50, help="tasks of each run on each executor (default 50)")
     options = parser.parse_args()
-    for name in ("runs", "tasks"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} is {getattr(options, name)}: expected 1 or more")
     return on_a_stack_with_dags("executors", lambda stack, config: measure(stack, config, options), kind=Both)
 
 

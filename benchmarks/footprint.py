@@ -16,6 +16,7 @@ from benchmarks.common import conditions, neo4j_and_redis, parser, read_pss, rea
 from testing.servers import Neo4jServer
 from testing.waiting import LIMIT, wait_until
 from testing.workers import Worker, celery_worker
+from worker_init.arguments import real, whole
 
 
 def pool_processes(worker: Worker) -> list[psutil.Process]:
@@ -73,8 +74,8 @@ def measured(server: Neo4jServer, redis: str, folder: Path, processes: int, idle
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write the file."""
     options_of = parser(__doc__)
-    options_of.add_argument("--processes", type=int, default=16)
-    options_of.add_argument("--idle", type=float, default=60.0, help="seconds (default: %(default)s)")
+    options_of.add_argument("--processes", type=whole(1), default=16)
+    options_of.add_argument("--idle", type=real(0), default=60.0, help="seconds (default: %(default)s)")
     options = options_of.parse_args(arguments)
     began = time.time()
     with neo4j_and_redis(options) as (server, redis, folder):

@@ -43,6 +43,7 @@ from rig.percentile import percentile
 from rig.probe import Probe, Server
 from testing.servers import Neo4jServer, Serving, serving
 from testing.waiting import wait_until
+from worker_init.arguments import real, whole
 
 QUIET, PROBLEMATIC, IMPROVED, SHARED, AGAIN = "quiet", "problematic", "improved", "shared", "shared again"
 TURNS = (QUIET, PROBLEMATIC, IMPROVED, SHARED, AGAIN)
@@ -311,20 +312,16 @@ def sentences(contrasts: Sequence[dict[str, Any]], cost: Mapping[str, Any]) -> I
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
     """Read the options. A wrong one ends the program with one line and exit code 2."""
     made = parser(__doc__)
-    made.add_argument("--blocks", type=int, default=8, help="blocks that are counted; at least 6 for an interval "
+    made.add_argument("--blocks", type=whole(1), default=8, help="blocks that are counted; at least 6 for an interval "
                       "(default: %(default)s)")
-    made.add_argument("--tasks", type=int, default=100, help="tasks of a turn (default: %(default)s)")
-    made.add_argument("--seconds", type=float, default=3.0,
+    made.add_argument("--tasks", type=whole(1), default=100, help="tasks of a turn (default: %(default)s)")
+    made.add_argument("--seconds", type=real(0.1), default=3.0,
                       help="over which a turn's tasks start (default: %(default)s)")
-    made.add_argument("--hold", type=float, default=0.5,
+    made.add_argument("--hold", type=real(0), default=0.5,
                       help="seconds for which a task holds its driver after its calls (default: %(default)s)")
-    made.add_argument("--rate", type=float, default=100.0, help="steady queries per second (default: %(default)s)")
+    made.add_argument("--rate", type=real(1), default=100.0, help="steady queries per second (default: %(default)s)")
     made.add_argument("--seed", type=int, default=1, help="seed of the order of the turns (default: %(default)s)")
-    options = made.parse_args(arguments)
-    for name, least in (("blocks", 1), ("tasks", 1), ("seconds", 0.1), ("hold", 0), ("rate", 1)):
-        if not getattr(options, name) >= least:
-            made.error(f"--{name} is {getattr(options, name)}: expected {least} or more")
-    return options
+    return made.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

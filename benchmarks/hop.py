@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from worker_init.arguments import real, whole
+
 
 class _End(asyncio.Protocol):
     """One side of a connection. What arrives here goes out at ``other``, later."""
@@ -104,8 +106,8 @@ def running(target_port: int, *, delay: float = 0.0, connecting: bool = False,
 def main() -> None:
     """Read the options and serve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target-port", type=int, required=True)
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds, each way")
+    parser.add_argument("--target-port", type=whole(1, 65535), required=True)
+    parser.add_argument("--delay", type=real(0), default=0.0, help="seconds, each way")
     parser.add_argument("--connecting", action="store_true", help="hold back a new connection for a round trip")
     parser.add_argument("--certificate", type=Path, help="PEM file with certificate and key: end TLS with it")
     options = parser.parse_args()

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import neo4j
 
 from benchmarks.common import conditions, neo4j_of, parser, say, write
+from worker_init.arguments import real, whole
 
 AT_ONCE = 16
 KILLED_EVERY = 5
@@ -137,8 +138,8 @@ def measured(uri: str, auth: tuple[str, str], options: argparse.Namespace) -> It
 def main() -> int:
     """Print a line for each way, and write them to a file."""
     options_of = parser(__doc__)
-    options_of.add_argument("--tasks", type=int, default=200, help="tasks for each way (default: %(default)s)")
-    options_of.add_argument("--limit", type=float, default=20.0,
+    options_of.add_argument("--tasks", type=whole(1), default=200, help="tasks for each way (default: %(default)s)")
+    options_of.add_argument("--limit", type=real(1), default=20.0,
                             help="seconds after which a task counts as hung (default: %(default)s)")
     options = options_of.parse_args()
     # The driver's messages about its broken connections are counted here; nobody needs to read each of them.

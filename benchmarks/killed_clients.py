@@ -26,6 +26,7 @@ import neo4j
 from benchmarks.common import conditions, neo4j_of, parser, say, write
 from testing.queries import ENDLESS, FILLER, ROWS
 from testing.servers import Neo4jServer, Serving, serving
+from worker_init.arguments import real, whole
 from worker_init.control import find_folders, read_status
 
 _MODES = ("transaction", "paused stream", "full stream", "long query")
@@ -115,8 +116,8 @@ def summary(cases: list[dict[str, Any]], limit: float) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run, print a table, write the file. The exit code is 1 if anything was left behind."""
     options_of = parser(__doc__)
-    options_of.add_argument("--times", type=int, default=1000, help="clients of the relay, a quarter of each kind")
-    options_of.add_argument("--limit", type=float, default=100.0,
+    options_of.add_argument("--times", type=whole(1), default=1000, help="clients of the relay, a quarter of each kind")
+    options_of.add_argument("--limit", type=real(1), default=100.0,
                             help="what a client's end may take at most, in milliseconds (default: %(default)s)")
     options = options_of.parse_args(arguments)
     began, cases = time.time(), []

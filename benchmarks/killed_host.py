@@ -18,6 +18,7 @@ from benchmarks.common import conditions, neo4j_and_redis, parser, say, write
 from testing.servers import Neo4jServer
 from testing.waiting import LIMIT, wait_until
 from testing.workers import celery_worker
+from worker_init.arguments import real, whole
 from worker_init.control import find_folders, read_status
 from worker_init.errors import WorkerInitError
 
@@ -70,9 +71,9 @@ def first_answers(kills: list[float], tasks: list[dict[str, Any]]) -> list[float
 def main(arguments: list[str] | None = None) -> int:
     """Run, print a line, write the file. The exit code is 1 if a task saw another error, or a node is wrong."""
     options_of = parser(__doc__)
-    options_of.add_argument("--times", type=int, default=50)
-    options_of.add_argument("--tasks", type=int, default=16)
-    options_of.add_argument("--interval", type=float, default=6.0,
+    options_of.add_argument("--times", type=whole(1), default=50)
+    options_of.add_argument("--tasks", type=whole(1), default=16)
+    options_of.add_argument("--interval", type=real(0.1), default=6.0,
                             help="seconds between two kills; after less than 5 there is a pause before the next host")
     options = options_of.parse_args(arguments)
     began, kills, addresses = time.time(), [], set()

@@ -17,6 +17,7 @@ from benchmarks.on_airflow import console, keep, on_a_stack, run_dag
 from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
+from worker_init.arguments import whole
 
 DAG = DAG_OF_PATTERN["improved"]
 EQUAL, TWICE, LOCAL = "CeleryExecutor, as many as slots", "CeleryExecutor, twice the slots", "LocalExecutor"
@@ -51,8 +52,8 @@ def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -
 def main() -> int:
     """Start a stack, measure, and stop the stack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=3, help="DAG runs of each case (default 3)")
-    parser.add_argument("--tasks", type=int, default=100, help="tasks of each run (default 100)")
+    parser.add_argument("--runs", type=whole(1), default=3, help="DAG runs of each case (default 3)")
+    parser.add_argument("--tasks", type=whole(1), default=100, help="tasks of each run (default 100)")
     options = parser.parse_args()
     return on_a_stack("parallelism", lambda stack, config: measure(stack, config, options))
 

@@ -28,6 +28,7 @@ from benchmarks.common import conditions, neo4j_of, parser, read_seconds, say, w
 from rig.percentile import percentile
 from testing.certificates import certificate
 from testing.servers import Neo4jServer, Serving, serving
+from worker_init.arguments import real, whole
 
 Work = Callable[[], object]
 _BLOCKS = 30
@@ -203,8 +204,8 @@ def table(cases: list[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table, write the file."""
     options_of = parser(__doc__)
-    options_of.add_argument("--scale", type=float, default=1.0, help="factor for the repeats: 0.1 for a tenth")
-    options_of.add_argument("--rows", type=int, default=100_000, help="rows of the large result")
+    options_of.add_argument("--scale", type=real(0.01), default=1.0, help="factor for the repeats: 0.1 for a tenth")
+    options_of.add_argument("--rows", type=whole(1), default=100_000, help="rows of the large result")
     options_of.add_argument("--only", default="", help="measure only cases with this in their names")
     options = options_of.parse_args(arguments)
     began, cases = time.time(), []

@@ -28,6 +28,7 @@ from benchmarks.common import conditions, neo4j_of, parser, say, write
 from benchmarks.relay import one
 from rig.percentile import percentile
 from testing.servers import Neo4jServer, serving
+from worker_init.arguments import whole
 from worker_init.event_loop import run
 
 _BLOCK = 30
@@ -157,7 +158,8 @@ def _ratios(blocks: list[list[float]], direct: list[list[float]]) -> list[float]
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print a line for each way, write the file."""
     options_of = parser(__doc__)
-    options_of.add_argument("--blocks", type=int, default=50, help=f"how many, of {_BLOCK} tries of each (default: 50)")
+    options_of.add_argument("--blocks", type=whole(1), default=50,
+                            help=f"how many, of {_BLOCK} tries of each (default: 50)")
     options_of.add_argument("--tree", action="append", default=[], help="the folder of another checkout; repeatable")
     options_of.add_argument("--copy", type=int, help=argparse.SUPPRESS)
     options = options_of.parse_args(arguments)

@@ -33,6 +33,7 @@ from patterns.problematic import ProblematicDatabaseConnection
 from rig.metrics import intervals
 from testing.certificates import certificate
 from testing.servers import Neo4jServer, serving
+from worker_init.arguments import real, whole
 
 PATTERN_OF = {"problematic": "problematic", "improved": "improved", "shared": "worker"}
 COMPARED = (("improved", "problematic"), ("shared", "problematic"), ("shared", "improved"))
@@ -130,18 +131,12 @@ def table(cases: Sequence[Mapping[str, Any]]) -> str:
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
     """Read the options. A wrong one ends the program with one line and exit code 2."""
     made = parser(__doc__)
-    made.add_argument("--blocks", type=int, default=12,
+    made.add_argument("--blocks", type=whole(1), default=12,
                       help="tasks of each pattern at each place; 6 at least for an interval (default: %(default)s)")
-    made.add_argument("--round-trips-ms", type=float, nargs="+", default=ROUND_TRIPS, metavar="MS",
+    made.add_argument("--round-trips-ms", type=real(0, 1000), nargs="+", default=ROUND_TRIPS, metavar="MS",
                       help="round trips to try (default: 0, 10 and 50)")
     made.add_argument("--seed", type=int, default=1, help="seed of the order of the turns (default: %(default)s)")
-    options = made.parse_args(arguments)
-    if options.blocks < 1:
-        made.error(f"--blocks is {options.blocks}: expected 1 or more")
-    for round_trip in options.round_trips_ms:
-        if not 0 <= round_trip <= 1000:
-            made.error(f"--round-trips-ms has {round_trip:g}: expected 0 to 1000")
-    return options
+    return made.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from rig.stack import postgres
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
 from testing.waiting import comes_true
+from worker_init.arguments import whole
 
 DAG = "benchmark_task_end"
 SETTING = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
@@ -77,8 +78,8 @@ def measure(stack: NativeStack, config: Settings, runs: int, tasks: int) -> None
 def main() -> int:
     """Start a stack with the benchmark's DAG in addition to the project's, measure, and stop the stack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=3, help="DAG runs with each interval (default 3)")
-    parser.add_argument("--tasks", type=int, default=24, help="tasks of each run (default 24)")
+    parser.add_argument("--runs", type=whole(1), default=3, help="DAG runs with each interval (default 3)")
+    parser.add_argument("--tasks", type=whole(1), default=24, help="tasks of each run (default 24)")
     options = parser.parse_args()
     return on_a_stack_with_dags("task_end", lambda stack, config: measure(stack, config, options.runs, options.tasks),
                                 kind=Configured)

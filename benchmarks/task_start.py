@@ -21,6 +21,7 @@ from benchmarks.on_airflow import console, keep, on_a_stack_with_dags, run_dag
 from patterns.facts import Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
+from worker_init.arguments import whole
 
 DAG = "benchmark_task_start"
 TASK = "start"
@@ -86,8 +87,8 @@ def _print_imports(rows: Rows) -> None:
 def main() -> int:
     """Start a stack with the benchmark's DAG in addition to the project's, measure, and stop the stack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=3, help="DAG runs of each case (default 3)")
-    parser.add_argument("--tasks", type=int, default=100, help="tasks of each run (default 100)")
+    parser.add_argument("--runs", type=whole(1), default=3, help="DAG runs of each case (default 3)")
+    parser.add_argument("--tasks", type=whole(1), default=100, help="tasks of each run (default 100)")
     parser.add_argument("--executor", choices=get_args(Executor), default="CeleryExecutor",
                         help="where tasks run (default: %(default)s)")
     parser.add_argument("--imports", action="store_true", help="list what the tasks had to import by themselves")

@@ -33,6 +33,7 @@ import psutil
 from benchmarks.common import conditions, neo4j_of, parser, read_seconds, say, write
 from rig.percentile import percentile
 from testing.servers import Neo4jServer
+from worker_init.arguments import real, whole
 from worker_init.bolt import Scanner, Tag, message
 from worker_init.event_loop import run
 from worker_init.fleet import Fleet
@@ -241,13 +242,14 @@ def table(cases: list[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table, write the file."""
     options_of = parser(__doc__)
-    options_of.add_argument("--clients", type=int, nargs="+", default=CLIENTS, metavar="NUMBER",
+    options_of.add_argument("--clients", type=whole(1), nargs="+", default=CLIENTS, metavar="NUMBER",
                             help="numbers of clients to measure (default: 1 4 16 64 256)")
-    options_of.add_argument("--rounds", type=int, default=5,
+    options_of.add_argument("--rounds", type=whole(1), default=5,
                             help="how often all of it is repeated (default: %(default)s)")
-    options_of.add_argument("--seconds", type=float, default=2.0,
+    options_of.add_argument("--seconds", type=real(0.1), default=2.0,
                             help="how long the clients of one try work (default: %(default)s)")
-    options_of.add_argument("--slots", type=int, default=16, help="pool processes of the worker (default: %(default)s)")
+    options_of.add_argument("--slots", type=whole(1), default=16,
+                            help="pool processes of the worker (default: %(default)s)")
     options = options_of.parse_args(arguments)
     began = time.time()
     tries: dict[tuple[int, str], list[dict[str, float]]] = {}

@@ -28,6 +28,7 @@ from patterns.facts import EXECUTORS, Executor
 from rig.errors import BROKEN, INTERRUPTED, RigError
 from rig.progress_view import end
 from rig.settings import Settings
+from worker_init.arguments import real, whole
 
 ATTEMPTS = 3        # of a trial whose fault hit nothing
 PATTERNS = ("worker", "improved", "hook", "problematic")
@@ -142,23 +143,34 @@ def _plan(options: argparse.Namespace, executor: Executor, pattern: str, faults:
                 chance.randrange(2**31))
 
 
+def _patterns(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PATTERNS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(PATTERNS)}")
+    return names
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="ten minutes instead of two hours")
     parser.add_argument("--bugs", action="store_true", help="switch deliberate bugs on, one after the other")
-    parser.add_argument("--survival", type=int, metavar="N", help="stop `rig compare` at N random moments, in each way")
+    parser.add_argument("--survival", type=whole(0), metavar="N",
+                        help="stop `rig compare` at N random moments, in each way")
     parser.add_argument("--only", help="only faults, or bugs, with this text in their names, such as redis")
-    parser.add_argument("--patterns", type=lambda text: text.split(","), help=f"some of {','.join(PATTERNS)}")
-    parser.add_argument("--random", type=int, help="random combinations of two faults, after the others")
-    parser.add_argument("--tasks", type=int, help="tasks of each DAG run")
-    parser.add_argument("--slots", type=int, default=4, help="tasks at once (default: %(default)s)")
-    parser.add_argument("--hold", type=float, help="seconds that each task stays in a transaction")
-    parser.add_argument("--seconds", type=float, help="seconds that a fault lasts, if it ends by itself")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds for a DAG run (default: %(default)s)")
+    parser.add_argument("--patterns", type=_patterns, help=f"some of {','.join(PATTERNS)}")
+    parser.add_argument("--random", type=whole(0), help="random combinations of two faults, after the others")
+    parser.add_argument("--tasks", type=whole(1), help="tasks of each DAG run")
+    parser.add_argument("--slots", type=whole(1), default=4, help="tasks at once (default: %(default)s)")
+    parser.add_argument("--hold", type=real(0), help="seconds that each task stays in a transaction")
+    parser.add_argument("--seconds", type=real(0.1), help="seconds that a fault lasts, if it ends by itself")
+    parser.add_argument("--limit", type=real(1), default=600.0, help="seconds for a DAG run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="seed of everything random")
     parser.add_argument("--out", type=Path, help="file for the results (default: chaos.json or survival.json)")
     options = parser.parse_args()
+    names = list(BUGS) if options.bugs else survival.WAYS if options.survival else sorted(set(map(str, all_faults())))
+    if options.only and not any(options.only in name for name in names) and not options.random:
+        parser.error(f"no name holds {options.only!r}; the names are: {', '.join(names)}")
     options.out = options.out or Settings().data_dir / ("survival.json" if options.survival else "chaos.json")
     small = options.short or options.bugs
     options.tasks = options.tasks or (20 if small else 100)

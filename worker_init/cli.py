@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from worker_init import backend_setting
+from worker_init.arguments import real, whole
 from worker_init.commands import Command, outcome, transactions
 from worker_init.control import (
     find_folders,
@@ -61,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="worker-driver", description=__doc__)
     verbs = parser.add_subparsers(required=True)
     serve = verbs.add_parser("serve", help="serve one shared driver for each upstream, until SIGTERM")
-    serve.add_argument("--port", type=int, default=0, help="port of the first upstream on 127.0.0.1 (0: any free one)")
+    serve.add_argument("--port", type=whole(0, 65535), default=0,
+                       help="port of the first upstream on 127.0.0.1 (0: any free one)")
     serve.add_argument("--environment-file", type=Path,
                        help="where to write the variables that clients need (mode 0600)")
     serve.add_argument("--airflow", action="store_true",
@@ -74,9 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     for command, meaning in _MEANINGS.items():
         verb = verbs.add_parser(command.value, help=meaning, description=f"{meaning}. It applies to every driver "
                                 "host of this user, or to the one of --pid. The exit code is 0 if all have done it.")
-        verb.add_argument("--pid", type=int, help="only the host with this pid, as `worker-driver status` shows it")
+        verb.add_argument("--pid", type=whole(1),
+                          help="only the host with this pid, as `worker-driver status` shows it")
         if command is Command.PAUSE:
-            verb.add_argument("--timeout", type=float, default=_PAUSE_SECONDS, metavar="SECONDS",
+            verb.add_argument("--timeout", type=real(0), default=_PAUSE_SECONDS, metavar="SECONDS",
                               help="how long to wait for running transactions (default %(default)g)")
         verb.set_defaults(run=_obey, command=command, timeout=_PAUSE_SECONDS)
     return parser

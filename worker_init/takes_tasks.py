@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from worker_init.arguments import real, whole
+
 # One of Celery's own tasks, which every worker knows and which leaves no result.
 CANARY = "celery.chord_unlock"
 ANSWER_SECONDS = 2.0    # for an answer to a question
@@ -176,8 +178,8 @@ def _options(arguments: list[str] | None, environ: Mapping[str, str]) -> argpars
     parser.add_argument("--broker", default=next((environ[name] for name in BROKERS if environ.get(name)), None),
                         help="address of the broker; other users can read arguments, so "
                              f"{' or '.join(BROKERS)} is better")
-    parser.add_argument("--timeout", type=float, default=4.0, help="seconds for the broker (default: %(default)s)")
-    parser.add_argument("--end", type=int, metavar="PID",
+    parser.add_argument("--timeout", type=real(0.1), default=4.0, help="seconds for the broker (default: %(default)s)")
+    parser.add_argument("--end", type=whole(1), metavar="PID",
                         help="send SIGTERM to this process if the worker takes no tasks; 1 in a container, which is "
                              "then restarted")
     return parser.parse_args(arguments)

@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from worker_init.arguments import real, whole
+
 CORPUS = Path(__file__).resolve().parents[1] / "worker_init" / "pure" / "corpus.txt"
 # Bytes that mean something somewhere; a random byte becomes one of them.
 _MEANT = bytes.fromhex("00010281829091a1a2b0b1b3c0c1c3c8cccdd0d4d6d8e0f07f0f10113f6670717e7f12")
@@ -103,8 +105,9 @@ def main() -> int:
     """Try one target; exit code 1 if something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.anything", description="Bytes of any kind.")
     parser.add_argument("target", choices=(*_TARGETS, "all"))
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: 60)")
-    parser.add_argument("--inputs", type=int, default=10**12, help="how many at most, at random (default: any number)")
+    parser.add_argument("--seconds", type=real(0.1), default=60.0, help="how long (default: 60)")
+    parser.add_argument("--inputs", type=whole(1), default=10**12,
+                        help="how many at most, at random (default: any number)")
     parser.add_argument("--seed", type=int, default=1, help="where inputs at random begin (default: 1)")
     parser.add_argument("--corpus", help="atheris's folder of inputs")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="print such a folder as lines of the corpus")

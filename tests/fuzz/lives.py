@@ -11,15 +11,17 @@ import traceback
 from collections import Counter
 
 from tests.worker_init.pure.relay_life import Life
+from worker_init.arguments import real, whole
 
 
 def main() -> int:
     """Print what was tried, and each finding with its seed; exit code 1 if there was one."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.lives", description="Random lives of a relay.")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: 60)")
+    parser.add_argument("--seconds", type=real(0.1), default=60.0, help="how long (default: 60)")
     parser.add_argument("--seed", type=int, default=1, help="the first life (default: 1)")
-    parser.add_argument("--lives", type=int, default=10**9, help="how many at most")
-    parser.add_argument("--steps", type=int, default=200, help="what happens in each, before all come to their end")
+    parser.add_argument("--lives", type=whole(1), default=10**9, help="how many at most")
+    parser.add_argument("--steps", type=whole(1), default=200,
+                        help="what happens in each, before all come to their end")
     arguments = parser.parse_args()
     start, seed, found = time.monotonic(), arguments.seed, 0
     counts: Counter[str] = Counter()

@@ -25,6 +25,7 @@ from _pytest.runner import runtestprotocol
 
 from tests.worker_init.pure.relay_life import Life
 from worker_init import client, client_table, host_life, pool_states, server_state
+from worker_init.arguments import real
 
 _TESTS = Path(__file__).resolve().parents[1] / "worker_init"
 _LIVES = "random lives"
@@ -228,7 +229,7 @@ def main() -> int:
                         help="all that can be left out of a row, and another state after it")
     parser.add_argument("--only", default="", help="rows in whose table, name and bug this regular expression is found")
     parser.add_argument("--seed", type=int, default=1, help="where the random lives begin (default: 1)")
-    parser.add_argument("--lives", type=float, default=10.0, metavar="SECONDS",
+    parser.add_argument("--lives", type=real(0.1), default=10.0, metavar="SECONDS",
                         help="processor time for the random lives of each (default: 10)")
     parser.add_argument("--sample", type=int, default=10**6,
                         help="so many of the rows, drawn by the seed (default: all)")

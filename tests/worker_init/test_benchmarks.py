@@ -181,10 +181,10 @@ def test_calls_of_each_pattern_where_the_server_is_far_away(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("main", "wrong", "line"), [
-    (harm.main, ("--blocks", "0"), "--blocks is 0: expected 1 or more"),
-    (harm.main, ("--rate", "nan"), "--rate is nan: expected 1 or more"),
-    (round_trips.main, ("--blocks", "0"), "--blocks is 0: expected 1 or more"),
-    (round_trips.main, ("--round-trips-ms", "-1"), "--round-trips-ms has -1: expected 0 to 1000")])
+    (harm.main, ("--blocks", "0"), "argument --blocks: '0' is not a whole number from 1 on"),
+    (harm.main, ("--rate", "nan"), "argument --rate: 'nan' is not a number from 1 on"),
+    (round_trips.main, ("--blocks", "0"), "argument --blocks: '0' is not a whole number from 1 on"),
+    (round_trips.main, ("--round-trips-ms", "-1"), "argument --round-trips-ms: '-1' is not a number from 0 to 1000")])
 def test_what_cannot_be_measured_is_said_in_one_line(main: Callable[[list[str]], int], wrong: tuple[str, str],
                                                      line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
