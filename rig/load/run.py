@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 from tenacity import Retrying, retry_if_result, wait_fixed
 
 from patterns.facts import MONITOR_DAG, STRESS_DAG, Executor
-from rig import runs
+from rig import interrupts, runs
 from rig.airflow_api import AirflowApi
 from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, BadInput, RigError
 from rig.experiment.progress import Notes
@@ -112,7 +110,7 @@ def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view
     log = settings.data_dir / ".load.log"
     process = None
     try:
-        with log.open("wb") as output, _interrupt_put_off():
+        with log.open("wb") as output, interrupts.put_off():
             log.chmod(0o600)
             process = subprocess.Popen(command(settings, wish), env=_environment(settings, state), cwd=PROJECT,
                                        stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
@@ -132,21 +130,6 @@ def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view
         raise (BadInput if code == BAD_INPUT else RigError)(
             _last_words(log.read_text(encoding="utf-8", errors="replace")), f"Locust's log: {log}")
     return ended
-
-
-@contextmanager
-def _interrupt_put_off() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the block's end: within Popen, they would leave a process that nobody knows."""
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda which, _: came.append(which))
-              for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for which in came:
-        signal.raise_signal(which)
 
 
 def command(settings: Settings, wish: Wish) -> list[str]:

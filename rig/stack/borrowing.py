@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from patterns.facts import Executor
+from rig import interrupts
 from rig.errors import BadInput
 from rig.records import Relay, relay_on
 from rig.stack import processes
@@ -44,13 +45,15 @@ def borrowed(stack: Stack, start: Start, needs: Needs) -> Iterator[StackState]:
         try:
             yield state
         finally:
-            stack.down()
+            with interrupts.put_off():
+                stack.down()
         return
     state = _usable(stack, needs)
     try:
         yield state
     finally:
-        _give_back(stack, state)
+        with interrupts.put_off():
+            _give_back(stack, state)
 
 
 def _usable(stack: Stack, needs: Needs) -> StackState:

@@ -15,7 +15,7 @@ from typing import get_args
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from patterns.facts import Executor
-from rig import environment
+from rig import environment, interrupts
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, ServiceDied
 from rig.records import EARLIER_RELAYS, Relay, relay_on
@@ -348,7 +348,8 @@ class ComposeStack:
         try:
             yield
         except BaseException:
-            self.down()
+            with interrupts.put_off():
+                self.down()
             raise
 
     @property

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from patterns.facts import STRESS_DAG, STRESS_POOL, Executor
-from rig import environment
+from rig import environment, interrupts
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, Hung, ServiceDied
 from rig.records import TAP, Relay, relay_on
@@ -354,7 +354,8 @@ class NativeStack:
         try:
             yield
         except BaseException:
-            self.down()
+            with interrupts.put_off():
+                self.down()
             raise
 
     def _clear_folder(self) -> None:

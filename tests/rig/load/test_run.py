@@ -1,8 +1,6 @@
 """``rig load``: Locust's command and environment, and what it makes of Locust's last words."""
 
-import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,28 +104,3 @@ def test_a_test_that_cannot_be_is_refused_before_a_stack_is_started_for_it(
     ("", "Locust ended without a message")])
 def test_what_locust_said_last_is_told(log: str, said: str) -> None:
     assert run._last_words(log) == said
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@pytest.fixture
-def each_is_an_interrupt() -> Iterator[None]:
-    before = [signal.signal(one, signal.default_int_handler) for one in SIGNALS]
-    yield
-    for one, handler in zip(SIGNALS, before, strict=True):
-        signal.signal(one, handler)
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_an_interrupt_while_locust_is_started_comes_when_it_is_known(number: int, each_is_an_interrupt: None) -> None:
-    known = []
-
-    def start_it() -> None:
-        with run._interrupt_put_off():
-            signal.raise_signal(number)
-            known.append("Locust")
-
-    with pytest.raises(KeyboardInterrupt):
-        start_it()
-    assert known
