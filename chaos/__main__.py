@@ -25,7 +25,7 @@ from chaos.faults import Fault, all_faults, for_the_short_form
 from chaos.ground import BUG, Ground, ground
 from chaos.trial import Outcome, Plan, run
 from patterns.facts import EXECUTORS, Executor
-from rig.errors import BROKEN, INTERRUPTED, RigError
+from rig.errors import BROKEN, INTERRUPTED, BadInput, RigError
 from rig.progress_view import end
 from rig.settings import Settings
 from worker_init.arguments import real, whole
@@ -53,7 +53,8 @@ def main() -> int:
         folder.chmod(0o755)
         with ground(folder / "ground", options.slots, say) as made:
             for trial in _bugs(made, options) if options.bugs else _trials(made, options):
-                found.append(trial)     # one by one, so that after Ctrl-C the table has those that were tried
+                found.append(trial)     # one by one, so that after Ctrl-C there are those that were tried
+                _write(options, found)
         folder.rmdir()
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -63,9 +64,13 @@ def main() -> int:
     if found:
         outcomes = [outcome for _, outcome in found]
         print(table.of_bugs(found) if options.bugs else f"{table.of_faults(outcomes)}\n\n{table.of_growth(outcomes)}")
-        trials = [{"name": name, **outcome.as_json()} for name, outcome in found]
-        say(f"written: {table.write(options.out, {'seed': options.seed, 'trials': trials})}")
+        say(f"written: {_write(options, found)}")
     return code or _judged([outcome for _, outcome in found], bugs=options.bugs)
+
+
+def _write(options: argparse.Namespace, found: Sequence[tuple[str, Outcome]]) -> Path:
+    trials = [{"name": name, **outcome.as_json()} for name, outcome in found]
+    return table.write(options.out, {"seed": options.seed, "trials": trials})
 
 
 def _let_ctrl_c_through() -> None:
@@ -84,13 +89,15 @@ def _judged(outcomes: Sequence[Outcome], *, bugs: bool) -> int:
 
 def _trials(made: Ground, options: argparse.Namespace) -> Iterator[tuple[str, Outcome]]:
     plans = list(_plans(options))
+    if options.skip >= len(plans):
+        raise BadInput(f"--skip {options.skip} leaves nothing of {len(plans)} trials", "give a smaller number")
     made.up(plans[0].executor, plans[0].relay)
     began = time.monotonic()
-    for number, plan in enumerate(plans, 1):
+    for number, plan in enumerate(plans[options.skip:], options.skip + 1):
         for _ in range(ATTEMPTS):
             outcome = run(made, plan)
             say(f"{number}/{len(plans)} {plan}: {_in_words(outcome)} ({outcome.seconds:.0f} s; all will have ended at "
-                f"about {end(began, number, len(plans))})")
+                f"about {end(began, number - options.skip, len(plans) - options.skip)})")
             yield str(plan), outcome
             if outcome.landed or outcome.broken:
                 break
@@ -99,7 +106,8 @@ def _trials(made: Ground, options: argparse.Namespace) -> Iterator[tuple[str, Ou
 def _in_words(outcome: Outcome) -> str:
     if outcome.broken:
         return "; ".join(f"NOT {what}: {why}" for what, why in outcome.broken.items())
-    return f"held, {'; '.join(outcome.hit)}" if outcome.landed else f"MISSED, {'; '.join(outcome.missed)}"
+    what = "; ".join([*outcome.hit, *(f"{name} ended, and was started again" for name in outcome.started_again)])
+    return f"held, {what}" if outcome.landed else f"MISSED, {'; '.join(outcome.missed)}"
 
 
 def _bugs(made: Ground, options: argparse.Namespace) -> Iterator[tuple[str, Outcome]]:
@@ -160,6 +168,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", help="only faults, or bugs, with this text in their names, such as redis")
     parser.add_argument("--patterns", type=_patterns, help=f"some of {','.join(PATTERNS)}")
     parser.add_argument("--random", type=whole(0), help="random combinations of two faults, after the others")
+    parser.add_argument("--skip", type=whole(0), default=0, metavar="N",
+                        help="leave out the first N trials, which an earlier run with the same options and --seed did")
     parser.add_argument("--tasks", type=whole(1), help="tasks of each DAG run")
     parser.add_argument("--slots", type=whole(1), default=4, help="tasks at once (default: %(default)s)")
     parser.add_argument("--hold", type=real(0), help="seconds that each task stays in a transaction")

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ def of_faults(outcomes: Sequence[Outcome]) -> str:
     for name, executor, of_it in _grouped(outcomes):
         counts = [len(of_it), sum(outcome.landed for outcome in of_it), sum(outcome.held for outcome in of_it),
                   sum(outcome.again for outcome in of_it)]
+        again = Counter(name for outcome in of_it for name in outcome.started_again)
         hit = "; ".join([*(what for outcome in of_it for what in outcome.hit),
+                         *(f"{name} ended, {count} times" for name, count in again.items()),
                          *(f"MISSED {what}" for outcome in of_it for what in outcome.missed)])
         what = "; ".join(sorted({f"{what} ({why})" for outcome in of_it for what, why in outcome.broken.items()}))
         rows.append(f"| {name} | {executor} | {' | '.join(map(str, counts))} | {_cell(hit)} | {_cell(what)} |")

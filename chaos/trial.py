@@ -54,7 +54,8 @@ class Outcome:
     """The invariants that did not hold, each with its reason. ``judged`` are those that were checked.
 
     ``hit`` says for each fault what it hit; ``missed`` has the faults that hit nothing. A trial with one of these does
-    not count as held. ``sizes`` has what each process of the stack used at the end.
+    not count as held. ``sizes`` has what each process of the stack used at the end,
+    ``started_again`` the services that ended because of the fault, and that a supervisor has to start again.
     """
 
     plan: Plan
@@ -65,6 +66,7 @@ class Outcome:
     seconds: float = 0.0
     again: int = 0
     sizes: dict[str, Size] = field(default_factory=dict)
+    started_again: list[str] = field(default_factory=list)
 
     @property
     def landed(self) -> bool:
@@ -112,11 +114,19 @@ def _run(ground: Ground, plan: Plan, outcome: Outcome) -> None:
                                       partial(_look_at_status, ground, fault, outcome)))
         except MissedError as missed:
             outcome.missed.append(f"{fault}: {missed}")
-    if not comes_true(lambda: ground.has_ended(run_id), plan.limit, POLL):
+    if not comes_true(lambda: _has_ended(ground, run_id, outcome), plan.limit, POLL):
         outcome.look(account.ENDS, f"the DAG run had not ended after {plan.limit:g} s: {ground.counts(run_id)}")
         ground.give_up(run_id)
     _judge(ground, plan, outcome, run_id)
     _look_at_rest(ground, plan, outcome, before)
+
+
+def _has_ended(ground: Ground, run_id: str, outcome: Outcome) -> bool:
+    """Return whether the DAG run has ended; start services again that the fault has ended, as a supervisor would."""
+    if dead := ground.stack.dead():
+        outcome.started_again += dead
+        ground.stack.restart(dead)
+    return ground.has_ended(run_id)
 
 
 def _judge(ground: Ground, plan: Plan, outcome: Outcome, run_id: str) -> None:
