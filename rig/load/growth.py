@@ -7,9 +7,10 @@ from rig.load.records import LoadRun, LoadSample
 from rig.records import Record
 
 SETTLED = 120.0     # seconds from the start, after which everything that starts late has started
-# The seconds that are averaged into one value. A measure taken every second depends on the second before, so an
-# interval from all of these values would be too narrow.
+# The least seconds that are averaged into one value, and the most values. A measure taken every second depends on the
+# seconds before, so an interval from all of them would be too narrow. In an hour a value is the mean of 290 s.
 BLOCK = 30.0
+MOST_BLOCKS = 12
 LEAST_BLOCKS = 6    # with fewer, the interval says nothing
 HOUR = 3600.0
 MIB = 2**20
@@ -57,13 +58,15 @@ def slope(points: Sequence[Point]) -> Slope | None:
     """
     from scipy import stats  # noqa: PLC0415 - takes a second, and most of what imports this judges nothing
 
-    blocks: dict[int, list[float]] = {}
-    for moment, value in points:
-        if moment >= SETTLED:
-            blocks.setdefault(int(moment // BLOCK), []).append(value)
+    settled = [(moment - SETTLED, value) for moment, value in points if moment >= SETTLED]
+    length = max(BLOCK, max((moment for moment, _ in settled), default=0.0) / MOST_BLOCKS)
+    blocks: dict[int, list[Point]] = {}
+    for moment, value in settled:
+        blocks.setdefault(min(int(moment / length), MOST_BLOCKS - 1), []).append((moment, value))
     if len(blocks) < LEAST_BLOCKS:
         return None
-    means = {number: fmean(values) for number, values in sorted(blocks.items())}
-    found = stats.theilslopes(list(means.values()), [number * BLOCK for number in means])
+    moments = [fmean(moment for moment, _ in block) for block in blocks.values()]
+    means = [fmean(value for _, value in block) for block in blocks.values()]
+    found = stats.theilslopes(means, moments)
     return Slope(per_hour=found.slope * HOUR, low=found.low_slope * HOUR, high=found.high_slope * HOUR,
-                 mean=fmean(means.values()), blocks=len(means))
+                 mean=fmean(means), blocks=len(means))
