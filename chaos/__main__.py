@@ -41,6 +41,8 @@ BUGS = {"lease kept": Fault("calm", explains=0), "RESET skipped": Fault("calm", 
 def main() -> int:
     """Run the trials that the options ask for; return the exit code."""
     options = _options()
+    if options.table:
+        return _print_table(options.table)
     _let_ctrl_c_through()
     proxy.prove()
     say(f"seed {options.seed}")
@@ -63,9 +65,18 @@ def main() -> int:
         code = error.exit_code
     if found:
         outcomes = [outcome for _, outcome in found]
-        print(table.of_bugs(found) if options.bugs else f"{table.of_faults(outcomes)}\n\n{table.of_growth(outcomes)}")
+        print(table.of_bugs(found) if options.bugs else table.of_trials(outcomes))
         say(f"written: {_write(options, found)}")
     return code or _judged([outcome for _, outcome in found], bugs=options.bugs)
+
+
+def _print_table(files: Sequence[Path]) -> int:
+    try:
+        print(table.of_trials(table.read(files)))
+    except BadInput as error:
+        say(f"chaos: {error}")
+        return error.exit_code
+    return 0
 
 
 def _write(options: argparse.Namespace, found: Sequence[tuple[str, Outcome]]) -> Path:
@@ -176,6 +187,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=real(0.1), help="seconds that a fault lasts, if it ends by itself")
     parser.add_argument("--limit", type=real(1), default=600.0, help="seconds for a DAG run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="seed of everything random")
+    parser.add_argument("--table", type=Path, nargs="+", metavar="FILE",
+                        help="run nothing; print the tables of what --out has written, of several runs together")
     parser.add_argument("--out", type=Path, help="file for the results (default: chaos.json or survival.json)")
     options = parser.parse_args()
     names = list(BUGS) if options.bugs else survival.WAYS if options.survival else sorted(set(map(str, all_faults())))

@@ -14,6 +14,7 @@ import psutil
 
 from chaos.ground import Size
 from chaos.trial import INVARIANTS, MOST_SHOWN, Outcome
+from rig.errors import BadInput
 
 LONG_LIFE = 10      # trials, from which on a process is in the table of growth
 MB = 1e6
@@ -81,6 +82,24 @@ def write(out: Path, found: Mapping[str, Any]) -> Path:
                     "load_average": [round(load, 1) for load in psutil.getloadavg()]}, **found}
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return out
+
+
+def read(files: Sequence[Path]) -> list[Outcome]:
+    """Return the outcomes in these files. Raises BadInput if one was not written by this suite."""
+    found = []
+    for file in files:
+        try:
+            trials = json.loads(file.read_text(encoding="utf-8"))["trials"]
+            found += [Outcome.of_json(trial) for trial in trials]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"{file} holds no trials of this suite ({type(error).__name__})",
+                           "name files that --out has written") from error
+    return found
+
+
+def of_trials(outcomes: Sequence[Outcome]) -> str:
+    """Return all tables of trials: of the faults, of what must hold, and of what grows."""
+    return f"{of_faults(outcomes)}\n\n{of_growth(outcomes)}"
 
 
 def _by_invariant(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from chaos import __main__ as suite
 from chaos import table
 from chaos.faults import Fault
 from chaos.ground import Size
-from chaos.trial import Outcome, Plan
+from chaos.trial import INVARIANTS, Outcome, Plan
 
 PLAN = Plan("LocalExecutor", "worker", (Fault("calm"),), tasks=4, hold=0.0, seconds=1.0, limit=60.0, seed=1)
 
@@ -29,3 +32,19 @@ def test_what_was_found_is_written_with_its_circumstances(tmp_path: Path) -> Non
     written = json.loads(file.read_text())
     assert {"arguments", "written", "machine"} < set(written)
     assert (written["seed"], written["trials"]) == (7, [])
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    [outcome] = outcomes("7 a scheduler", 1)
+    outcome.look(INVARIANTS[0], "a reason")
+    file = table.write(tmp_path / "found.json", {"seed": 7, "trials": [{"name": "calm", **outcome.as_json()}]})
+    assert table.read([file, file]) == [outcome, outcome]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"trials": [{}]}', '{"trials": [{"plan": {"faults": []}}]}'])
+def test_a_file_of_something_else_is_refused_in_one_line(text: str, tmp_path: Path,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "foreign.json"
+    file.write_text(text)
+    assert suite._print_table([file]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
