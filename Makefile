@@ -84,7 +84,7 @@ docs: .venv/.docs/.made  ## build the documentation as a site, and check its lin
 	@NO_MKDOCS_2_WARNING=1 .venv/.docs/bin/mkdocs build --quiet --strict --clean
 	@! grep -rlE '$(FOREIGN)' --include='*.html' results/site || { \
 	    echo "These pages load something from elsewhere." >&2; exit 1; }
-	@echo "The site: results/site/index.html"
+	@echo "The site: results/site/index.html; with its search: $(PYTHON) -m http.server --bind 127.0.0.1 --directory results/site"
 
 reference: .venv/.test  ## write the reference pages from the code
 	@$(BIN)/python -m testing.reference_pages
