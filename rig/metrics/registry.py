@@ -1,4 +1,4 @@
-"""The definition of every metric: the names that the summary, the report and ``docs/method.md`` use."""
+"""The definition of every metric: the names that the summary, the report and ``docs/reference/metrics.md`` use."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -15,10 +15,7 @@ from rig.metrics.model import Contrast, MetricSummary
 from rig.metrics.redact import redacted, text
 from rig.metrics.timeline import Timeline, timeline
 from rig.records import RunRecord, TaskRecord
-from rig.report.phrases import NOTHING
 from tests.rig import builders
-
-METHOD = Path(__file__).parents[2] / "docs" / "method.md"
 
 
 def of(summary: Summary, name: str, cell: int = 0) -> MetricSummary:
@@ -795,16 +792,6 @@ def test_an_environment_loses_its_secrets() -> None:
 
     assert redacted({**kept, "NEO4J_PASSWORD": "s3cret", "deep": [{"api_key": "s3cret"}]}) == {
         **kept, "NEO4J_PASSWORD": "***", "deep": [{"api_key": "***"}]}
-
-
-# The documentation
-
-@pytest.mark.parametrize("metric", metrics.METRICS + metrics.CONDITIONS, ids=lambda metric: metric.name)
-def test_a_metric_is_documented_once_with_its_definition(metric: metrics.Metric) -> None:
-    row = f"| `{metric.name}` | {metric.kind} | {metric.unit} | {metric.better or NOTHING} | {metric.definition} |"
-    rows = [line for line in METHOD.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{metric.name}` |")]
-
-    assert rows == [row]
 
 
 def test_names_are_unique() -> None:
