@@ -41,8 +41,8 @@ def add(parser: Any) -> None:
                         help="open: DAG runs arrive at the rate, whether earlier ones have ended or not; closed: each "
                              "user starts one when its last one has ended")
     parser.add_argument("--arrivals", choices=CHOICES["arrivals"], default=schedule.EVEN,
-                        help="even: DAG runs arrive at equal intervals; poisson: at random, as from many users who "
-                             "know nothing of each other (open model)")
+                        help="even: DAG runs arrive at equal intervals; poisson: at random, as from many independent "
+                             "users (open model)")
     for flag, number in {
             "--arrival-rate": {"type": float, "default": 0.2, "help": "DAG runs per second, of the open model"},
             "--first-rate": {"type": float, "default": 0.0,

@@ -28,6 +28,10 @@ INSTEAD = {
     "for want of": "because there is no",
     "hitherto": "so far", "whence": "from where", "thence": "from there", "wherein": "in which", "thereof": "of it",
     "hereby": "with this", "heretofore": "before", "whilst": "while", "amongst": "among", "lest": "so that … not",
+    "held against": "compared with", "hold against": "compare with", "holds against": "compares with",
+    "counts for nothing": "has no effect", "count for nothing": "have no effect", "became of": "happened to",
+    "by which way": "how", "in the place of": "in place of", "for who": "for the one who", "other ones": "others",
+    "as ever": "as before", "in so far as": "if; as far as", "nothing of the kind": "or name what it is not",
     "utilize": "use", "utilise": "use", "utilization": "use", "aforementioned": "this", "in order to": "to",
     "prior to": "before", "shall": "must; will",
 }

@@ -19,7 +19,7 @@ class DriverHostStep(bootsteps.StartStopStep):  # type: ignore[misc]
     name = "worker-init driver host"
 
     def start(self, _: Any) -> None:
-        """Log what became of the host: ``worker_init`` started it before the worker had a blueprint or a log."""
+        """Log whether the host serves: ``worker_init`` started it before the worker had a blueprint or a log."""
         this_process.announce()
 
     def stop(self, _: Any) -> None:

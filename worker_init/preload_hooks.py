@@ -1,6 +1,6 @@
 """Celery's hooks for a worker that preloads modules and has no driver host.
 
-Load this module by the worker's ``imports``, in the place of :mod:`worker_init.hooks`, which preloads by itself. In
+Load this module by the worker's ``imports``, in place of :mod:`worker_init.hooks`, which preloads by itself. In
 Airflow: ``AIRFLOW__CELERY__EXTRA_CELERY_CONFIG='{"imports": ["worker_init.preload_hooks"]}'``.
 
 Importing it connects the handlers and does nothing else.

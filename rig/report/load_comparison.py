@@ -116,7 +116,7 @@ def _name(cell: dict[str, Any]) -> str:
 
 
 def tables(folder: Path) -> list[Table]:
-    """Return what was found and what became of it for long, each a row for each cell, for the terminal."""
+    """Return what was found, and what happened when it was held, each with a row for each cell, for the terminal."""
     found = summarise(folder)
     rates = _table(("cell", "knee", "searches", "saturated", "holds"), f"{found['slots']} slots; DAG runs per second. "
                    f"{BRACKETS}")

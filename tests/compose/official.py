@@ -1,4 +1,4 @@
-"""The topology of Airflow's own docker-compose.yaml for CeleryExecutor, as the reference that ours is held against."""
+"""The topology of Airflow's own docker-compose.yaml for CeleryExecutor, as the reference that ours is compared with."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""The compose files as compose reads them, held against Airflow's own. Nothing is started."""
+"""The compose files as compose reads them, compared with Airflow's own. Nothing is started."""
 
 import json
 import os

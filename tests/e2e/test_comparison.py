@@ -18,7 +18,7 @@ pytestmark = pytest.mark.stack
 
 TINY = ("compare", "--profile", "quick", "--tasks", "6", "--hold", "0.5", "--calls", "2",
         "--executors", "local,celery", "--patterns", "problematic,improved")
-# What the ids say is recorded beside the tap's count, so that each is held against the other.
+# What the ids say is recorded beside the tap's count, so that each is compared with the other.
 TAPPED = (*TINY, "--tap")
 PATTERNS = ("problematic", "improved")
 RAW_FILES = {"run.json", "dag_runs.jsonl", "samples.jsonl", "connections.jsonl", "tasks.jsonl"}

@@ -77,7 +77,7 @@ def test_the_check_needs_the_right_password(running: Running, tmp_path: Path) ->
 
 def test_a_broker_that_is_stopped_or_dead_is_said_in_one_line(
         running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CELERY_BROKER_URL", "redis://192.0.2.1:6379/0")     # of another program: it counts for nothing
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://192.0.2.1:6379/0")     # of another program: it has no effect
     secrets = random_secrets(airflow=None, neo4j=None).model_copy(update={"redis": SecretStr(PASSWORD)})
     made = stack(tmp_path, ports={"redis": running.port}, secrets=secrets)
     worker = airflow.worker({}, tmp_path, made)

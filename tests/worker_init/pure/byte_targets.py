@@ -124,7 +124,7 @@ def packstream(data: bytes) -> None:
         assert skip(data) == end
         if isinstance(value, dict):
             assert skip(with_entries(data[:end], {"more": [1]})) > end
-    # Keys may be anything for who passes over them.
+    # Keys may be anything for a reader that skips them.
     assert end == -1 or _passed_over(data) == end
 
 

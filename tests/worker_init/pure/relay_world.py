@@ -264,7 +264,7 @@ class Server:
             asked(found[0].tag if len(found) == 1 else 0, found[0].body)
 
     def _hand_over(self, data: bytes) -> None:
-        """Do as worker_init.upstream.Connection does: half a NOOP is for who reads on."""
+        """Do as worker_init.upstream.Connection does: half a NOOP is left for the next read."""
         data, self.cut_noop = self.cut_noop + data, b""
         holder = self.holder
         if holder:
