@@ -72,7 +72,7 @@ def _path() -> str:
 
 
 @contextmanager
-def serving(folder: Path, uri: str, auth: tuple[str, str], *, python: str = sys.executable,
+def serving(folder: Path, uri: str, auth: tuple[str, str], *, python: str = sys.executable, port: int = 0,
             **settings: object) -> Iterator[Serving]:
     """Run ``worker-driver serve`` in front of a server. Settings are in lower case, without their prefix."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def serving(folder: Path, uri: str, auth: tuple[str, str], *, python: str = sys.
                    **{f"WORKER_INIT_{name.upper()}": str(value) for name, value in settings.items()}}
     variables = folder / "environment"
     variables.unlink(missing_ok=True)
-    command = [python, "-m", "worker_init.cli", "serve", "--environment-file", str(variables)]
+    command = [python, "-m", "worker_init.cli", "serve", "--port", str(port), "--environment-file", str(variables)]
     with (folder / "host.log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log,
                                                                    text=True) as process:
         try:

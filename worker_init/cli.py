@@ -21,10 +21,9 @@ from worker_init.arguments import real, whole
 from worker_init.commands import Command, outcome, transactions
 from worker_init.control import (
     find_folders,
+    folder_for,
     listen_for_status,
-    make_folder,
     read_status,
-    remove_folder,
     send_command,
 )
 from worker_init.errors import BadSetting, WorkerInitError
@@ -155,12 +154,11 @@ async def _run_host(options: argparse.Namespace, settings: Settings, upstreams: 
     from worker_init.host import Host, host_settings  # noqa: PLC0415 - as above
     from worker_init.selftest import check_driver  # noqa: PLC0415
     await check_driver()
-    folder = make_folder(settings.runtime_dir)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    host = Host(host_settings(settings, folder, f"worker-driver@{socket.gethostname()}"), has_pool=False)
-    try:
+    with folder_for(settings.runtime_dir, options.environment_file) as folder:
+        host = Host(host_settings(settings, folder, f"worker-driver@{socket.gethostname()}"), has_pool=False)
         addresses = []
         for at, target in enumerate(upstreams.targets):
             sock, address = _listen(options.port + at if options.port else 0, os.environ)
@@ -173,8 +171,6 @@ async def _run_host(options: argparse.Namespace, settings: Settings, upstreams: 
         with _environment_file(options.environment_file, variables):
             await stopped.wait()
             await host.drain(settings.drain_timeout)
-    finally:
-        remove_folder(folder)
     return 0
 
 

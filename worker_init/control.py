@@ -4,7 +4,10 @@ Others may also create names in the folder above it. So a name alone is never tr
 is not a folder of this user's own, closed to everybody else.
 """
 
+import fcntl
+import hashlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -12,13 +15,15 @@ import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from worker_init.commands import Command
 from worker_init.errors import BadSetting, WorkerInitError
+
+log = logging.getLogger(__name__)
 
 CONTROL_SOCKET = "control"
 # While this file is in the folder, the host answers nobody, and nobody needs to wait for it.
@@ -36,17 +41,70 @@ _RANDOM_LETTERS = 8
 
 def make_folder(parent: Path) -> Path:
     """Return a new folder that nobody else can enter. Raises BadSetting if it cannot be created."""
-    parent = parent.absolute()
-    name = f"{_FOLDER_PREFIX}{os.getuid()}-"
-    length = len(os.fsencode(parent / (name + "x" * _RANDOM_LETTERS) / CONTROL_SOCKET))
-    if length > _LONGEST_PATH:
-        raise BadSetting(f"{_VARIABLE}={parent} is too long: a socket in it would have a path of {length} bytes, "
-                         f"and {_LONGEST_PATH} are allowed. Set it to a shorter path")
+    parent = _fit(parent)
     try:
-        return Path(tempfile.mkdtemp(prefix=name, dir=parent))
+        return Path(tempfile.mkdtemp(prefix=_prefix(), dir=parent))
     except OSError as error:
         raise BadSetting(f"{_VARIABLE}={parent} cannot be used: {error.strerror}. "
                          "Set it to a folder that this user may write to") from None
+
+
+@contextmanager
+def folder_for(parent: Path, environment_file: Path | None) -> Iterator[Path]:
+    """Yield a runtime folder, and remove it when the block ends.
+
+    For the same environment file it is the same folder each time: those who know it find the next host in it, however
+    the first one ended. It is another folder if a host that runs has that one, or if another user has made it. Raises
+    BadSetting if no folder can be created.
+    """
+    usual = folder_of(parent, environment_file) if environment_file else None
+    with ExitStack() as stack:
+        is_taken = usual is not None and _take(usual, stack)
+        folder = usual if usual and is_taken else make_folder(parent)
+        stack.callback(remove_folder, folder)
+        if usual and not is_taken:
+            log.warning("the folder %s belongs to another driver host or user, so this host has %s: tasks that know "
+                        "only the first one do not find it", usual, folder)
+        yield folder
+
+
+def folder_of(parent: Path, environment_file: Path) -> Path:
+    """Return the path of the runtime folder that belongs to an environment file.
+
+    Raises BadSetting if a socket in it would have too long a path.
+    """
+    name = hashlib.sha256(os.fsencode(environment_file.absolute())).hexdigest()[:_RANDOM_LETTERS]
+    return _fit(parent) / (_prefix() + name)
+
+
+def _take(folder: Path, stack: ExitStack) -> bool:
+    """Lock a folder, which need not exist, until the stack ends, and empty it. Return whether this was possible."""
+    with ExitStack() as attempt, suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        attempt.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)    # the system unlocks it, however this process ends
+        # The host before this one may have removed the folder since it was opened.
+        if is_private(folder) and os.path.samestat(os.fstat(lock), folder.lstat()):
+            for left in folder.iterdir():   # by a host that was killed: the next one is not paused
+                left.unlink()
+            stack.push(attempt.pop_all())
+            return True
+    return False
+
+
+def _prefix() -> str:
+    return f"{_FOLDER_PREFIX}{os.getuid()}-"
+
+
+def _fit(parent: Path) -> Path:
+    """Return the absolute path of a folder for runtime folders. Raises BadSetting if it is too long."""
+    parent = parent.absolute()
+    length = len(os.fsencode(parent / (_prefix() + "x" * _RANDOM_LETTERS) / CONTROL_SOCKET))
+    if length > _LONGEST_PATH:
+        raise BadSetting(f"{_VARIABLE}={parent} is too long: a socket in it would have a path of {length} bytes, "
+                         f"and {_LONGEST_PATH} are allowed. Set it to a shorter path")
+    return parent
 
 
 def renew_folder(folder: Path) -> Path:
@@ -152,8 +210,7 @@ def find_folders(parent: Path) -> list[Path]:
         names = sorted(os.listdir(parent))  # noqa: PTH208 - a glob would look into folders that others have created
     except OSError:
         return []
-    prefix = f"{_FOLDER_PREFIX}{os.getuid()}-"
-    return [folder for folder in (parent / name for name in names if name.startswith(prefix)) if has_status(folder)]
+    return [folder for folder in (parent / name for name in names if name.startswith(_prefix())) if has_status(folder)]
 
 
 def read_status(folder: Path, timeout: float) -> dict[str, Any]:

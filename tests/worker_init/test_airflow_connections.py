@@ -27,6 +27,7 @@ from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, Ge
 from airflow.sdk.execution_time.context import _get_variable
 from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
+from rig.stack.ports import choose
 from testing.servers import Neo4jServer, Serving, serving
 from tests.worker_init.faults import proxy
 from worker_init import airflow_connections
@@ -93,6 +94,10 @@ def host(server: Neo4jServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture
 def switched_on(host: Serving, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Do what the hooks do in a pool process; return the host's folder."""
+    return switched_on_for(host, monkeypatch)
+
+
+def switched_on_for(host: Serving, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder,) = find_folders(host.folder)
     variables: dict[str, str] = {}
     switch_on(variables, folder, 0)
@@ -273,6 +278,24 @@ def test_without_a_host_the_task_has_its_own_connection_and_one_line(get: Get, a
     assert record.getMessage().startswith(f"connection ours: this task connects by itself: no driver host answers in "
                                           f"{tmp_path}")
     assert server.password not in record.getMessage()
+
+
+def test_a_host_that_was_killed_and_started_again_is_found_by_who_knows_the_first(
+        api: Api, server: Neo4jServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEO4J_WORKER_PASSWORD", HIDDEN)
+    port = choose(0, variable="a test")
+    api.connections["ours"] = fields(server)
+    with serving(tmp_path, server.uri, server.auth, port=port) as first:
+        switched_on_for(first, monkeypatch)
+        first.process.kill()
+        first.process.wait()
+        assert BaseHook.get_connection("ours").port == server.port, "while there is no host"
+    with serving(tmp_path, server.uri, server.auth, port=port) as second:
+        check_shared(BaseHook.get_connection("ours"), second)
+        with first.driver() as driver:
+            assert driver.execute_query("RETURN 1").records[0].value() == 1
+        (status,) = [read_status(folder, 5.0) for folder in find_folders(tmp_path)]
+    assert status["drivers"][0]["leases"] == 1
 
 
 @pytest.mark.usefixtures("switched_on")

@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from testing.waiting import wait_until
-from worker_init.control import find_folders, listen_for_status, make_folder, read_status, remove_folder, renew_folder
+from worker_init.control import (
+    find_folders,
+    folder_for,
+    folder_of,
+    listen_for_status,
+    make_folder,
+    read_status,
+    remove_folder,
+    renew_folder,
+    set_paused,
+)
 from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.lifecycle import Worker
 from worker_init.settings import Settings, runtime_dirs
@@ -108,6 +118,46 @@ def test_a_folder_that_was_removed_is_made_again_and_a_name_that_was_taken_is_le
     with pytest.raises(BadSetting, match=RUNTIME_DIR):
         renew_folder(other)
     parent.mkdir()
+
+
+def test_a_host_has_the_folder_of_its_environment_file_each_time(parent: Path) -> None:
+    file, usual = parent / "env", folder_of(parent, parent / "env")
+    for _ in range(2):
+        with folder_for(parent, file) as folder, listen_for_status(folder):
+            assert folder == usual
+            assert find_folders(parent) == [usual]
+        assert not [*parent.iterdir()]
+    assert folder_of(parent, parent / "other") != usual
+
+
+def test_what_a_killed_host_has_left_in_its_folder_is_not_its_successors(parent: Path) -> None:
+    usual = folder_of(parent, parent / "env")
+    listen_for_status(made(usual, 0o700)).close()
+    set_paused(usual, paused=True)
+    with folder_for(parent, parent / "env") as folder:
+        assert folder == usual
+        assert not [*folder.iterdir()]
+
+
+def test_a_host_that_runs_keeps_its_folder(parent: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with folder_for(parent, parent / "env") as first, listen_for_status(first):
+        with folder_for(parent, parent / "env") as second:
+            assert second != first
+        assert find_folders(parent) == [first]
+    assert f"the folder {first} belongs to another driver host or user, so this host has {second}" in caplog.text
+
+
+@pytest.mark.parametrize("put", [put for what, put in FOUND_THERE.items() if what in {
+    "a link to nothing", "a link to a folder", "a file", "a folder that others may enter"}])
+def test_what_has_the_name_of_a_hosts_folder_is_neither_used_nor_removed(
+        put: Callable[[Path], object], parent: Path) -> None:
+    (parent / "sub").mkdir()
+    put(usual := folder_of(parent / "sub", parent / "env"))
+    before = usual.lstat()
+    with folder_for(parent / "sub", parent / "env") as folder:
+        assert folder != usual
+        assert stat.S_IMODE(folder.lstat().st_mode) == 0o700
+    assert os.path.samestat(usual.lstat(), before)
 
 
 BAD: dict[str, Callable[[Path], Path]] = {
@@ -207,6 +257,7 @@ TRAPS = {
     "a link with that name": "touch caught; chmod 666 caught; ln -s caught env.part",
     "a file with the name itself": "touch env; chmod 666 env",
     "a link with the name itself": "touch caught; chmod 666 caught; ln -s caught env",
+    "a folder with the name of the host's": "mkdir {folder}; chmod 777 {folder}; touch {folder}/control",
     "links with the names of runtime folders": "ln -s /nonexistent worker-init-0-a; ln -s . worker-init-0-b",
 }
 
@@ -214,8 +265,8 @@ TRAPS = {
 @pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS)
 def test_another_user_neither_reads_the_password_nor_breaks_anything(
         trap: str, mallory: Callable[[str], str], parent: Path) -> None:
-    mallory(f"cd {parent}; {trap}")
     file = parent / "env"
+    mallory(f"cd {parent}; {trap.format(folder=folder_of(parent, file))}")
     environment = {**os.environ, **NOWHERE, RUNTIME_DIR: str(parent)}
     with subprocess.Popen([sys.executable, "-m", "worker_init.cli", "serve", "--environment-file", str(file)],
                           env=environment, stderr=subprocess.PIPE, text=True) as host:
