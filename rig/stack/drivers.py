@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from rig.environment import users_settings
 from rig.errors import BadInput, RelayMissing
+from rig.stack import ports
 from rig.stack.service import Service
 from rig.stack.state import StackState
 from rig.whole_file import write_whole
@@ -21,7 +22,8 @@ from worker_init.errors import BadSetting, WorkerInitError
 from worker_init.pool_states import OFF
 from worker_init.preload import NONE
 
-COMMAND = Path(sys.executable).parent / "worker-driver"
+HOST = "worker-driver"
+COMMAND = Path(sys.executable).parent / HOST
 HOOKS = "worker_init.hooks"
 PRELOAD_HOOKS = "worker_init.preload_hooks"     # for a worker without HOOKS, which preload too
 PRELOAD = "WORKER_INIT_PRELOAD"
@@ -31,6 +33,7 @@ EXHIBIT = "patterns.inherited_hooks"
 IMPORTS = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
 CONNECTION = "AIRFLOW_CONN_NEO4J_DEFAULT"
 DEFAULT_PORT = 7687
+UPSTREAMS = 2       # NEO4J_URI, and neo4j_default if its address is written in another way
 STATUS_SECONDS = 2.0
 HOST_SECONDS = 10.0
 BY_THEMSELVES = "tasks connect by themselves: "     # as worker_init logs it
@@ -100,9 +103,16 @@ def has_host(state: StackState) -> bool:
     return state.executor == "LocalExecutor" and state.relay != "none"
 
 
-def forget_host(state: StackState) -> None:
-    """Remove the address of an earlier driver host before another one is started."""
+def prepare_host(state: StackState) -> None:
+    """Choose the address of a driver host, and remove that of an earlier one.
+
+    A host that is started again alone, after a fault or by `rig restart`, keeps the address: the scheduler and every
+    task that it forks have it in their environment.
+    """
     _environment_file(state).unlink(missing_ok=True)
+    if has_host(state):
+        given = {*state.ports.values(), *([state.tap.port] if state.tap else [])}
+        state.ports[HOST] = ports.choose(0, variable="--relay", given=given, in_a_row=UPSTREAMS)
 
 
 def host(env: Mapping[str, str], state: StackState) -> Service:
@@ -113,8 +123,11 @@ def host(env: Mapping[str, str], state: StackState) -> Service:
         if not file.exists():
             return "it has not sent its address yet"
         return None if any(map(_answers, find_folders(state.drivers_dir))) else "it does not answer"
-    return Service(name="worker-driver", command=[COMMAND, "serve", "--airflow", "--environment-file", file],
-                   cwd=file.parent, env={**env, **_settings(state)}, check=check)
+    credentials = {"NEO4J_WORKER_USERNAME": HOST,
+                   "NEO4J_WORKER_PASSWORD": state.secrets.driver_host.get_secret_value()}
+    return Service(name=HOST, command=[COMMAND, "serve", "--airflow", "--port", str(state.ports.get(HOST, 0)),
+                                       "--environment-file", file],
+                   cwd=file.parent, env={**env, **_settings(state), **credentials}, check=check)
 
 
 def require_relay(state: StackState, log: Path) -> None:

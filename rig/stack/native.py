@@ -35,7 +35,7 @@ from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, Service, reasons
 from rig.stack.state import ServiceState, StackState, Tap
 
-DRIVER_HOST = ("worker-driver",)
+DRIVER_HOST = (drivers.HOST,)
 EXECUTOR_SERVICES = ("airflow-scheduler", "airflow-worker", "flower")
 AIRFLOW_FIRST = (*EXECUTOR_SERVICES, "airflow-dag-processor", "airflow-apiserver")
 CHECK_EVERY = 0.2       # seconds
@@ -305,7 +305,7 @@ class NativeStack:
         self._wait(services, state)
 
     def _prepare_executor(self, state: StackState) -> None:
-        drivers.forget_host(state)
+        drivers.prepare_host(state)
         drivers.write_plugin(state)
         self._start(list(self._driver_hosts(state)), state)
 

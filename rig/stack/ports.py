@@ -14,17 +14,22 @@ _NOBODY_ELSES = range(20_000, 32_768)
 _TRIES = 50
 
 
-def choose(wanted: int, *, variable: str, host: str = "127.0.0.1", given: Collection[int] = ()) -> int:
+def choose(wanted: int, *, variable: str, host: str = "127.0.0.1", given: Collection[int] = (),
+           in_a_row: int = 1) -> int:
     """Return ``wanted``, or a free port if it is 0, but none of those that were ``given`` to others.
 
-    Raises BadInput if the wanted port is in use, or if this user may not open it.
+    A free port is the first of so many ``in_a_row`` that are free. Raises BadInput if the wanted port is in use, or if
+    this user may not open it.
     """
     if wanted == 0:
         for port in random.SystemRandom().sample(_NOBODY_ELSES, _TRIES):
-            if port in given:
+            row = range(port, port + in_a_row)
+            if not set(row).isdisjoint(given):
                 continue
             with suppress(OSError):
-                return _opened(host, port)
+                for each in row:
+                    _opened(host, each)
+                return port
     try:
         return _opened(host, wanted)
     except OSError as error:

@@ -17,10 +17,16 @@ from rig.whole_file import write_private
 STATE_FILE = "state.json"
 
 
+def _random(size: int = 24) -> SecretStr:
+    """Return a password of ``size`` random bytes."""
+    return SecretStr(secrets.token_urlsafe(size))
+
+
 class Secrets(BaseModel):
     """Passwords and keys, random for each stack unless the user has set one."""
 
     airflow: SecretStr
+    driver_host: SecretStr = Field(default_factory=_random)     # the state of an earlier rig has none
     fernet: SecretStr
     flower: SecretStr
     jwt: SecretStr
@@ -104,11 +110,8 @@ def random_secrets(*, airflow: SecretStr | None, neo4j: SecretStr | None) -> Sec
     """Create a set of secrets, keeping those that the user has set."""
     from cryptography.fernet import Fernet  # noqa: PLC0415 - slow to import, and only needed here
 
-    def random(size: int = 24) -> SecretStr:
-        return SecretStr(secrets.token_urlsafe(size))
-
-    return Secrets(airflow=airflow or random(12), fernet=SecretStr(Fernet.generate_key().decode()), flower=random(12),
-                   jwt=random(64), neo4j=neo4j or random(), postgres=random(), redis=random())
+    return Secrets(airflow=airflow or _random(12), fernet=SecretStr(Fernet.generate_key().decode()), flower=_random(12),
+                   jwt=_random(64), neo4j=neo4j or _random(), postgres=_random(), redis=_random())
 
 
 def save(folder: Path, state: StackState) -> None:

@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,9 +16,13 @@ from patterns.facts import Executor
 from rig.environment import users_settings
 from rig.errors import BadInput, RelayMissing
 from rig.records import Relay, relay_on
-from rig.stack import drivers, state
+from rig.stack import drivers, processes, state
+from rig.stack.processes import MARK
 from rig.stack.state import StackState
-from worker_init.targets import parse_connection
+from testing.services import running_service
+from worker_init.backend_setting import FOLDER
+from worker_init.control import has_status
+from worker_init.targets import parse_connection, upstreams_of
 
 
 def stack(folder: Path, **changes: Any) -> StackState:
@@ -135,9 +142,59 @@ def test_the_scheduler_is_told_what_the_host_has_written_and_forgets_an_earlier_
     file.write_text("NEO4J_WORKER_URI=bolt://127.0.0.1:9\nAIRFLOW_CONN_NEO4J_DEFAULT='{\"host\": \"a b\"}'\n")
     assert drivers.of_scheduler(made) == {"NEO4J_WORKER_URI": "bolt://127.0.0.1:9",
                                           "AIRFLOW_CONN_NEO4J_DEFAULT": '{"host": "a b"}'}
-    drivers.forget_host(made)
+    drivers.prepare_host(made)
     assert drivers.of_scheduler(made) == {}
     assert drivers.host({}, made).check() == "it has not sent its address yet"
+
+
+def test_a_host_that_is_started_again_has_the_same_address(tmp_path: Path) -> None:
+    made = stack(tmp_path, executor="LocalExecutor", relay="shared", ports={"redis": 20_001})
+    drivers.prepare_host(made)
+    state.save(tmp_path, made)
+    loaded = state.load(tmp_path)
+    assert loaded
+    first, again = drivers.host({}, made), drivers.host({}, loaded)
+    assert first.command == again.command
+    assert first.env == again.env
+    assert again.command[again.command.index("--port") + 1] == str(made.ports["worker-driver"])
+    password = made.secrets.driver_host.get_secret_value()
+    assert again.env["NEO4J_WORKER_PASSWORD"] == password
+    assert password not in " ".join(map(str, again.command))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
+def test_what_the_scheduler_knows_is_true_of_a_host_that_is_started_again(sign: signal.Signals, tmp_path: Path) -> None:
+    with TemporaryDirectory() as short:
+        made = stack(Path(short), executor="LocalExecutor", relay="shared", neo4j_uri="bolt://127.0.0.1:1")
+        made.drivers_dir.mkdir(mode=0o700)
+        env = {**os.environ, MARK: str(tmp_path), "NEO4J_URI": made.neo4j_uri, "NEO4J_USERNAME": "neo4j",
+               "NEO4J_PASSWORD": made.secrets.neo4j.get_secret_value(), drivers.CONNECTION: drivers.connection(made)}
+        drivers.prepare_host(made)
+        with running_service(drivers.host(env, made), tmp_path / "log") as host:
+            known = drivers.of_scheduler(made)
+            processes.stop(host, timeout=60, sign=sign)
+        with running_service(drivers.host(env, made), tmp_path / "log"):
+            assert drivers.of_scheduler(made) == known
+            assert has_status(Path(known[FOLDER]))
+            with socket.create_connection(("127.0.0.1", made.ports[drivers.HOST])):
+                assert known["NEO4J_WORKER_URI"] == f"bolt://127.0.0.1:{made.ports[drivers.HOST]}"
+
+
+def test_there_are_as_many_ports_for_a_host_as_it_may_have_upstreams(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = stack(tmp_path, executor="LocalExecutor", relay="shared", neo4j_uri="bolt://graph.example")
+    named = upstreams_of({"NEO4J_URI": made.neo4j_uri, drivers.CONNECTION: drivers.connection(made)},
+                         ("neo4j_default",))
+    assert len(named.targets) == drivers.UPSTREAMS
+    wanted: list[int] = []
+
+    def choose(_: int, **named: Any) -> int:
+        wanted.append(named["in_a_row"])
+        return 20_001
+    monkeypatch.setattr("rig.stack.ports.choose", choose)
+    drivers.prepare_host(made)
+    assert wanted == [drivers.UPSTREAMS]
 
 
 def test_on_celery_the_scheduler_is_told_nothing(tmp_path: Path) -> None:

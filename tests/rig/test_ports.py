@@ -30,6 +30,16 @@ def test_a_port_is_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ports.choose(0, variable="RIG_FLOWER_PORT", given={*few} - {free}) == free
 
 
+def test_several_in_a_row_are_all_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = range(31_000, 31_050)
+    monkeypatch.setattr(ports, "_NOBODY_ELSES", few)
+    first = ports.choose(0, variable="RIG_AIRFLOW_PORT", in_a_row=3)
+    with socket.create_server(("127.0.0.1", first + 1)):
+        given = {*few} - {first, first + 2}
+        assert ports.choose(0, variable="RIG_FLOWER_PORT", given=given, in_a_row=3) not in few
+        assert ports.choose(0, variable="RIG_FLOWER_PORT", given=given) in {first, first + 2}
+
+
 def test_the_one_that_was_set_is_kept() -> None:
     wanted = ports.choose(0, variable="RIG_REDIS_PORT")
     assert ports.choose(wanted, variable="RIG_REDIS_PORT") == wanted

@@ -1,5 +1,6 @@
 """The state file: another rig finds the stack by it, nobody else can read it, and no text shows its passwords."""
 
+import json
 import os
 import signal
 import stat
@@ -39,6 +40,17 @@ def test_what_was_saved_is_loaded_again_passwords_and_all(made: StackState, tmp_
     loaded = state.load(tmp_path)
     assert loaded
     assert revealed(loaded.secrets) == revealed(made.secrets)
+
+
+def test_the_state_of_a_rig_whose_driver_host_had_no_password_of_its_own_is_read(
+        made: StackState, tmp_path: Path) -> None:
+    state.save(tmp_path, made)
+    earlier = json.loads((tmp_path / state.STATE_FILE).read_text())
+    del earlier["secrets"]["driver_host"]
+    (tmp_path / state.STATE_FILE).write_text(json.dumps(earlier))
+    loaded = state.load(tmp_path)
+    assert loaded
+    assert loaded.secrets.redis == made.secrets.redis
 
 
 def test_where_none_was_saved_there_is_none(tmp_path: Path) -> None:
