@@ -23,19 +23,17 @@ MB = 1e6
 def of_faults(outcomes: Sequence[Outcome]) -> str:
     """Return a Markdown table: a row for each fault and executor, with a line for each invariant that did not hold.
 
-    A trial whose fault hit nothing counts as tried, but neither as hit nor as held.
+    A trial whose fault hit nothing counts as tried, but neither as hit nor as held. What each one hit is in the file.
     """
-    rows = ["| fault | executor | tried | hit | held | tries that failed | what it hit | what did not hold |",
+    rows = ["| fault | executor | tried | hit | held | tries that failed | ended besides | what did not hold |",
             "|---|---|---|---|---|---|---|---|"]
     for name, executor, of_it in _grouped(outcomes):
         counts = [len(of_it), sum(outcome.landed for outcome in of_it), sum(outcome.held for outcome in of_it),
                   sum(outcome.again for outcome in of_it)]
         again = Counter(name for outcome in of_it for name in outcome.started_again)
-        hit = "; ".join([*(what for outcome in of_it for what in outcome.hit),
-                         *(f"{name} ended, {count} times" for name, count in again.items()),
-                         *(f"MISSED {what}" for outcome in of_it for what in outcome.missed)])
+        besides = ", ".join(f"{name} ({count})" for name, count in sorted(again.items()))
         what = "; ".join(sorted({f"{what} ({why})" for outcome in of_it for what, why in outcome.broken.items()}))
-        rows.append(f"| {name} | {executor} | {' | '.join(map(str, counts))} | {_cell(hit)} | {_cell(what)} |")
+        rows.append(f"| {name} | {executor} | {' | '.join(map(str, counts))} | {besides} | {_cell(what)} |")
     return "\n".join([*rows, "", *_by_invariant(outcomes)])
 
 

@@ -66,12 +66,12 @@ def outcome(fault: Fault, *, hit: str = "", missed: str = "", again: int = 0) ->
 def test_the_table_says_what_was_tried_what_was_hit_what_held_and_what_did_not() -> None:
     fault = Fault("kill -9", "redis")
     other = outcome(fault, hit="process 2 was alive, and is dead", again=2)
+    other.started_again = ["airflow-scheduler"]
     other.look(CONNECTIONS, "7 connections are open, 4 are expected")
     table = of_faults([outcome(fault, hit="process 1 was alive, and is dead"), other,
                        outcome(fault, missed="no task was within a transaction")])
-    assert ("| kill -9 redis | CeleryExecutor | 3 | 2 | 1 | 2 | process 1 was alive, and is dead; process 2 was alive, "
-            "and is dead; MISSED no task was within a transaction | connections back to their floor within 30 s "
-            "(7 connections are open, 4 are expected) |") in table
+    assert ("| kill -9 redis | CeleryExecutor | 3 | 2 | 1 | 2 | airflow-scheduler (1) | connections back to their "
+            "floor within 30 s (7 connections are open, 4 are expected) |") in table
     assert "| connections back to their floor within 30 s | 2 | 1 |" in table
     assert "| tasks end as Airflow promises | 2 | 2 |" in table
 
