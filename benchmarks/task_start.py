@@ -53,7 +53,7 @@ def run_once(stack: NativeStack, executor: Executor, case: str, tasks: int) -> R
 
 def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -> None:
     """Alternate between the cases, print the figures, and write every row to a file."""
-    stack.require_preload()
+    stack.require_preload(options.executor)
     found: dict[str, list[Rows]] = {case: [] for case in CASES}
     for number in range(options.runs):
         for case in CASES:

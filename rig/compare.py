@@ -94,8 +94,8 @@ class Comparison:
     # --- parts ---------------------------------------------------------------------------------
 
     def _require_preload(self, todo: Sequence[PlannedRun]) -> None:
-        if any(planned.cell.preload for planned in todo):
-            self._stack.require_preload()
+        for executor in dict.fromkeys(planned.cell.executor for planned in todo if planned.cell.preload):
+            self._stack.require_preload(executor)
 
     def _stack_for(self, todo: Sequence[PlannedRun], slots: int) -> AbstractContextManager[StackState]:
         needed = {WARM_UP_DAG, *(DAG_OF_PATTERN[planned.cell.pattern] for planned in todo)}

@@ -68,6 +68,8 @@ def _usable(stack: Stack, needs: Needs) -> StackState:
     if needs.slots not in {None, state.slots}:
         raise BadInput(f"the running stack has {state.slots} slots, and {needs.slots} are needed",
                        "run `rig down`: the command then starts a stack that fits")
+    if state.preload:       # else it could not be left as it was found
+        stack.require_preload(state.executor)
     _require_ready(stack, state, needs.dags)
     return state
 

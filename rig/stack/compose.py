@@ -204,7 +204,7 @@ class ComposeStack:
         problem, takes_nothing = self._worker_finding()
         return problem if takes_nothing else None
 
-    def require_preload(self) -> None:
+    def require_preload(self, executor: Executor) -> None:     # noqa: ARG002 - the same on both
         """Raise BadInput: containers have no switch for it."""
         raise BadInput("containers cannot be measured with preloaded modules and without",
                        "use --stack native for that, or leave --preload out")
@@ -236,7 +236,7 @@ class ComposeStack:
                preload: bool = False) -> StackState:
         """Restart the scheduler on an executor, with or without worker, Flower and driver host. It must be idle."""
         if preload:
-            self.require_preload()
+            self.require_preload(executor)
         state = self.state()
         self._remove(OF_EXECUTOR)
         self._compose.remove_volume(QUEUE)      # the stack is idle, so nobody needs what is in it

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from patterns.facts import Executor
 from rig.environment import users_settings
 from rig.errors import BadInput, RelayMissing
 from rig.stack import ports
@@ -28,6 +29,7 @@ HOOKS = "worker_init.hooks"
 PRELOAD_HOOKS = "worker_init.preload_hooks"     # for a worker without HOOKS, which preload too
 PRELOAD = "WORKER_INIT_PRELOAD"
 PLUGINS_FOLDER = "AIRFLOW__CORE__PLUGINS_FOLDER"
+OR_WITHOUT = f"or preload nothing: leave --preload out, and {PRELOAD} unset"
 PLUGIN = "from worker_init.airflow_plugin import PreloadPlugin  # noqa: F401\n"
 EXHIBIT = "patterns.inherited_hooks"
 IMPORTS = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
@@ -69,33 +71,36 @@ def of_preloading_scheduler(state: StackState) -> dict[str, str]:
 
     They do not override a plugins folder of the user's (:func:`require_preload`).
     """
-    if not state.preload or state.executor != "LocalExecutor":
-        return {}
-    return {PLUGINS_FOLDER: str(state.plugins_dir), PRELOAD: _preload(state)}
+    return ({PLUGINS_FOLDER: str(state.plugins_dir), PRELOAD: _preload(state)} if _is_preloading_scheduler(state)
+            else {})
 
 
 def write_plugin(state: StackState) -> None:
-    """Write the plugin that preloads into the folder where the scheduler looks for it."""
-    state.plugins_dir.mkdir(exist_ok=True)
-    write_whole(state.plugins_dir / "preload.py", PLUGIN)
+    """Write the plugin that preloads into the folder where a preloading scheduler looks for it; no other needs it."""
+    if _is_preloading_scheduler(state):
+        state.plugins_dir.mkdir(exist_ok=True)
+        write_whole(state.plugins_dir / "preload.py", PLUGIN)
 
 
 def is_preload_set(environ: Mapping[str, str]) -> bool:
-    """Return whether the user has set what is preloaded: then a stack preloads as soon as it is up."""
-    return environ.get(PRELOAD, NONE).strip() != NONE
+    """Return whether the user has set what is preloaded: then a stack preloads as soon as it is up.
+
+    A blank value counts as not set, as in the rig's own settings.
+    """
+    return environ.get(PRELOAD, "").strip() not in {"", NONE}
 
 
-def require_preload(environment: Mapping[str, str]) -> None:
+def require_preload(executor: Executor, environment: Mapping[str, str]) -> None:
     """Raise BadInput if the user's settings, or those in the services' ``environment``, make preloading impossible."""
     try:
         modules = relay_settings.Settings.from_environment(users_settings(os.environ)).preload
     except BadSetting as error:
-        raise BadInput(f"nothing would be preloaded: {error}", "correct the setting, or leave --preload out") from error
+        raise BadInput(f"nothing would be preloaded: {error}", f"correct the setting, {OR_WITHOUT}") from error
     if modules == (NONE,):
-        raise BadInput(f"{PRELOAD}={NONE} leaves nothing to preload", "unset it, or leave --preload out")
-    if PLUGINS_FOLDER in environment:
-        raise BadInput(f"{PLUGINS_FOLDER} is in RIG_INHERIT, and preloading needs a folder of plugins of its own",
-                       "take it out of RIG_INHERIT, or leave --preload out")
+        raise BadInput(f"{PRELOAD}={NONE} leaves nothing to preload", "unset it")
+    if executor == "LocalExecutor" and PLUGINS_FOLDER in environment:
+        raise BadInput(f"{PLUGINS_FOLDER} is in RIG_INHERIT, and preloading on LocalExecutor needs a folder of plugins "
+                       "of its own", f"take it out of RIG_INHERIT, {OR_WITHOUT}")
 
 
 def has_host(state: StackState) -> bool:
@@ -154,6 +159,10 @@ def _settings(state: StackState) -> dict[str, str]:
     return {**users_settings(os.environ), PRELOAD: _preload(state),
             "WORKER_INIT_SCOPE": "shared" if state.relay == "shared" else "process",
             "WORKER_INIT_RUNTIME_DIR": str(state.drivers_dir)}
+
+
+def _is_preloading_scheduler(state: StackState) -> bool:
+    return state.preload and state.executor == "LocalExecutor"
 
 
 def _preload(state: StackState) -> str:

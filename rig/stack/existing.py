@@ -82,7 +82,7 @@ class ExistingStack:
         """Return None: its broker cannot be asked from here."""
         return None
 
-    def require_preload(self) -> None:
+    def require_preload(self, executor: Executor) -> None:
         """Raise BadInput: the rig never changes it."""
         raise BadInput("an existing deployment is never changed: what it preloads cannot be switched",
                        "leave --preload out")
@@ -97,7 +97,7 @@ class ExistingStack:
         """Leave the deployment as it is. Raises BadInput if it would have to be changed."""
         state = self.state()
         if preload:
-            self.require_preload()
+            self.require_preload(executor)
         if executor != state.executor or exhibit:
             raise BadInput(f"the deployment runs on {state.executor} and cannot be switched from here", NOT_OURS)
         return state.model_copy(update={"relay": relay})

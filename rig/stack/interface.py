@@ -79,8 +79,8 @@ class Stack(Protocol):
         Also returns None if this cannot be found out, or if there is no worker. It takes some seconds.
         """
 
-    def require_preload(self) -> None:
-        """Raise BadInput if a switch cannot make the stack preload modules."""
+    def require_preload(self, executor: Executor) -> None:
+        """Raise BadInput if the stack cannot be made to preload modules on an executor."""
 
     # --- up, switch, down ----------------------------------------------------------------------
 
@@ -88,9 +88,11 @@ class Stack(Protocol):
            keeper: Started | None = None) -> StackState:
         """Start the whole stack. With ``keeper``, it belongs to that process and is stale without it.
 
-        Raises BadInput if something is already there or prevents a start, ServiceDied or Hung if a service does not
-        come up, RelayMissing if tasks would not go through the relay. In that case everything that was started is
-        stopped again.
+        A native stack preloads modules if the user has said which (``WORKER_INIT_PRELOAD``).
+
+        Raises BadInput if something is already there or prevents a start, or if the modules cannot be preloaded;
+        ServiceDied or Hung if a service does not come up, RelayMissing if tasks would not go through the relay. In that
+        case everything that was started is stopped again.
         """
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False,
@@ -98,11 +100,15 @@ class Stack(Protocol):
         """Restart the scheduler on an executor, with or without worker, Flower and driver host. The stack must be idle.
 
         With ``preload``, the worker or LocalExecutor's scheduler imports before its fork what tasks need.
-        Raises RelayMissing if tasks would not go through the relay; the stack is left running then.
+        Raises BadInput, before anything is stopped, if they cannot be preloaded; RelayMissing if tasks would not go
+        through the relay, and the stack is left running then.
         """
 
     def restart(self, names: Sequence[str]) -> None:
-        """Stop and start these services, for example after a hang."""
+        """Stop and start these services, for example after a hang.
+
+        Raises BadInput, before anything is stopped, if one of them preloads modules and can no longer do so.
+        """
 
     def down(self) -> None:
         """Stop everything and remove what the stack has stored. Its log files remain until the next start.

@@ -109,19 +109,22 @@ class NativeStack:
         finding = airflow.worker_finding(state)
         return finding.problem if finding.takes_nothing else None
 
-    def require_preload(self) -> None:
-        drivers.require_preload(self._plain_env())
+    def require_preload(self, executor: Executor) -> None:
+        drivers.require_preload(executor, self._plain_env())
 
     # --- up, switch, down ----------------------------------------------------------------------
 
     def up(self, executor: Executor, *, slots: int, relay: Relay = "none",
            keeper: processes.Started | None = None) -> StackState:
+        preload = drivers.is_preload_set(os.environ)
+        if preload:
+            self.require_preload(executor)
         self._clear_stale()
         server = self._external_neo4j()
         self._ports()       # a port in use is reported before anything is downloaded
         jars = None if server else self._jars()
         # Until everything serves, it belongs to this process: if this is killed now, nobody can use what it leaves.
-        state = self._new_state(executor, slots, relay, processes.this_process())
+        state = self._new_state(executor, slots, relay, processes.this_process(), preload=preload)
         with self._nothing_half_started():
             states.save(self.folder, state)
             self._start_all(state, jars)
@@ -131,6 +134,8 @@ class NativeStack:
 
     def switch(self, executor: Executor, relay: Relay = "none", *, exhibit: bool = False,
                preload: bool = False) -> StackState:
+        if preload:
+            self.require_preload(executor)
         state = self.state()
         self._stop(EXECUTOR_SERVICES, state)
         self._stop(DRIVER_HOST, state)
@@ -145,6 +150,8 @@ class NativeStack:
 
     def restart(self, names: Sequence[str]) -> None:
         state = self.state()
+        if state.preload and not {*EXECUTOR_SERVICES}.isdisjoint(names):
+            self.require_preload(state.executor)
         with self.api(state) as api:
             self._stop(list(names), state)
             self._start([service for service in self._services(state, api) if service.name in names], state)
@@ -187,7 +194,8 @@ class NativeStack:
         return neo4j_jars.ensure(self.settings.downloads_dir, lambda done, total: self._on_step(
             "neo4j", "downloading", f"{done} of {total} jars"))
 
-    def _new_state(self, executor: Executor, slots: int, relay: Relay, keeper: processes.Started) -> StackState:
+    def _new_state(self, executor: Executor, slots: int, relay: Relay, keeper: processes.Started, *,
+                   preload: bool) -> StackState:
         settings = self.settings
         own = settings.neo4j_uri is None
         chosen = self._ports()
@@ -198,8 +206,7 @@ class NativeStack:
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
         (self.folder / "logs").mkdir()
         return StackState(
-            executor=executor, relay=relay_on(executor, relay), slots=slots, ports=chosen,
-            preload=drivers.is_preload_set(os.environ),
+            executor=executor, relay=relay_on(executor, relay), slots=slots, ports=chosen, preload=preload,
             temporary=states.temporary_folder(), secrets=secrets, keeper=keeper, own_neo4j=own,
             neo4j_uri=settings.neo4j_uri or f"bolt://127.0.0.1:{chosen['neo4j']}",
             neo4j_username=settings.neo4j_username if not own else "neo4j",

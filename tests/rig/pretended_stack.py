@@ -101,7 +101,7 @@ class PretendedStack:
         self.running = state_of(self._folder, executor=executor, relay=relay, slots=slots, keeper=keeper)
         return self.running
 
-    def require_preload(self) -> None:
+    def require_preload(self, _: Executor) -> None:
         if self.preload_problem:
             raise BadInput(self.preload_problem)
 

@@ -68,6 +68,14 @@ def test_a_running_stack_is_left_on_the_executor_that_it_was_found_on(
     assert not stack.state().preload
 
 
+def test_a_running_stack_that_could_not_be_switched_back_is_not_borrowed(tmp_path: Path) -> None:
+    stack = PretendedStack(tmp_path, state_of(tmp_path, preload=True))
+    stack.preload_problem = "WORKER_INIT_PRELOAD=none leaves nothing to preload"
+    with pytest.raises(BadInput, match="leaves nothing to preload"):
+        borrow(stack)
+    assert stack.asked == []
+
+
 def test_a_running_stack_that_was_taken_down_meanwhile_is_not_put_back(tmp_path: Path) -> None:
     stack = PretendedStack(tmp_path, state_of(tmp_path))
     with borrowed(stack.seen_as, START, NEEDS):

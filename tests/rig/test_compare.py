@@ -68,7 +68,7 @@ def test_where_preloading_cannot_be_switched_nothing_is_started(tmp_path: Path) 
 
 def test_containers_say_where_preloading_is_measured(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="use --stack native for that, or leave --preload out"):
-        ComposeStack(PlainSettings(data_dir=tmp_path)).require_preload()
+        ComposeStack(PlainSettings(data_dir=tmp_path)).require_preload("CeleryExecutor")
 
 
 def test_each_cell_is_run_with_modules_preloaded_or_not_as_it_says(tmp_path: Path) -> None:

@@ -98,7 +98,14 @@ def test_on_local_executor_the_scheduler_preloads_by_a_plugin_that_no_other_proc
     assert env == {"AIRFLOW__CORE__PLUGINS_FOLDER": str(made.plugins_dir), "WORKER_INIT_PRELOAD": ""}
     found = in_a_scheduler(tmp_path, env)
     assert found == [True, True]
-    assert drivers.of_preloading_scheduler(stack(tmp_path, executor="LocalExecutor")) == {}
+
+
+@pytest.mark.parametrize("changes", [{"executor": "LocalExecutor"}, {"preload": True}])
+def test_where_no_scheduler_preloads_there_is_no_plugin(changes: dict[str, Any], tmp_path: Path) -> None:
+    made = stack(tmp_path, **changes)
+    drivers.write_plugin(made)
+    assert not made.plugins_dir.exists()
+    assert drivers.of_preloading_scheduler(made) == {}
 
 
 def in_a_scheduler(folder: Path, env: dict[str, str]) -> list[bool]:
@@ -119,12 +126,17 @@ def test_where_nothing_could_be_preloaded_it_is_said_with_what_to_change(
         modules: str, environment: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKER_INIT_PRELOAD", modules)
     with pytest.raises(BadInput, match=words):
-        drivers.require_preload(environment)
+        drivers.require_preload("LocalExecutor", environment)
     monkeypatch.setenv("WORKER_INIT_PRELOAD", "pandas")
-    drivers.require_preload({})
+    drivers.require_preload("LocalExecutor", {})
 
 
-@pytest.mark.parametrize(("modules", "expected"), [(None, False), ("none", False), ("", True), ("pandas", True)])
+def test_a_celery_worker_preloads_beside_any_folder_of_plugins() -> None:
+    drivers.require_preload("CeleryExecutor", {"AIRFLOW__CORE__PLUGINS_FOLDER": "/plugins"})
+
+
+@pytest.mark.parametrize(("modules", "expected"), [
+    (None, False), ("none", False), ("", False), (" ", False), ("pandas", True), ("./etl.py", True)])
 def test_a_stack_that_is_brought_up_preloads_where_the_user_has_said_what(
         modules: str | None, expected: bool) -> None:
     assert drivers.is_preload_set({} if modules is None else {"WORKER_INIT_PRELOAD": modules}) is expected

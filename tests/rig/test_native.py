@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,29 @@ def test_a_free_port_is_none_that_the_user_has_set_for_another_service(
     monkeypatch.setattr(ports, "choose", choose)
     NativeStack(PlainSettings(data_dir=tmp_path, neo4j_port=25_000))._ports()
     assert all(25_000 in others for others in given)
+
+
+@pytest.mark.parametrize(("modules", "inherited", "words"), [
+    ("./etl.py", None, "nothing would be preloaded: WORKER_INIT_PRELOAD='./etl.py' cannot be used"),
+    ("pandas", "AIRFLOW__CORE__PLUGINS_FOLDER", "AIRFLOW__CORE__PLUGINS_FOLDER is in RIG_INHERIT")])
+def test_a_stack_that_could_not_preload_is_not_started(
+        modules: str, inherited: str | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_INIT_PRELOAD", modules)
+    monkeypatch.setenv("AIRFLOW__CORE__PLUGINS_FOLDER", "/plugins")
+    with pytest.raises(BadInput, match=words):
+        NativeStack(PlainSettings(data_dir=tmp_path, inherit=inherited)).up("LocalExecutor", slots=1)
+    assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("change", [
+    lambda native: native.switch("LocalExecutor", preload=True), lambda native: native.restart(["airflow-scheduler"])])
+def test_nothing_is_stopped_for_a_change_after_which_nothing_would_be_preloaded(
+        change: Callable[[NativeStack], object], native: NativeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    states.save(native.folder, native.state().model_copy(update={"preload": True}))
+    monkeypatch.setenv("WORKER_INIT_PRELOAD", "none")
+    with pytest.raises(BadInput, match="WORKER_INIT_PRELOAD=none leaves nothing to preload — unset it"):
+        change(native)
+    native.require_running()
 
 
 def test_what_a_switch_has_preloaded_is_preloaded_after_a_restart_too(
