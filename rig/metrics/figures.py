@@ -38,10 +38,14 @@ def figures(repeat: Repeat) -> dict[str, Figure]:
     return {metric.name: _figure(metric, repeat) for metric in METRICS + CONDITIONS}
 
 
+def is_timed(metric: str, repeat: Repeat) -> bool:
+    """Return whether the clocks of a DAG run are good enough for a metric: the wall clock may have been set."""
+    return repeat.clock_step is None or metric in _CLOCKLESS
+
+
 def _figure(metric: Metric, repeat: Repeat) -> Figure:
     try:
-        if metric.name not in _CLOCKLESS:
-            _require_steady_clock(repeat)
+        _require_clock(metric, repeat)
         value = _MEASURES[metric.name](repeat)
     except Missing as missing:
         return Figure(None, str(missing))
@@ -49,8 +53,8 @@ def _figure(metric: Metric, repeat: Repeat) -> Figure:
     return Figure(round(value, DIGITS) if isinstance(value, float) else value, at_least=at_least)
 
 
-def _require_steady_clock(repeat: Repeat) -> None:
-    if repeat.clock_step is not None:
+def _require_clock(metric: Metric, repeat: Repeat) -> None:
+    if not is_timed(metric.name, repeat):
         raise Missing(f"the clock was set by {repeat.clock_step:+.1f} s in this DAG run, or the machine was suspended")
 
 

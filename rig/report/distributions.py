@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
+from rig.metrics.figures import is_timed
 from rig.metrics.model import CellSummary
 from rig.metrics.raw import RawRun, Repeat
 from rig.records import TaskRecord
@@ -37,10 +38,13 @@ class Distribution(NamedTuple):
 
 
 def distributions(raw: RawRun, cells: Sequence[CellSummary]) -> list[Distribution]:
-    """Return everything that can be drawn. ``cells`` are the summary's, in the order of the raw run's."""
+    """Return everything that can be drawn. ``cells`` are the summary's, in the order of the raw run's.
+
+    Of a DAG run in which the clock was set only what the tasks measured without it is drawn: as in the tables.
+    """
     repeats = list(raw.cells().values())
-    found = [_distribution(title, each, cells, [list(_times(of, which)) for of in repeats])
-             for title, each, which in _OF_TASKS]
+    found = [_distribution(title, each, cells, [list(_times(metric, of, which)) for of in repeats])
+             for title, each, metric, which in _OF_TASKS]
     found += [_distribution(title, "a DAG run", cells, [_known(cell.metrics[name].raw) for cell in cells])
               for title, name in _OF_DAG_RUNS]
     return [one for one in found if one.rows]
@@ -65,9 +69,10 @@ def _row(cell: CellSummary, values: list[float], x: Axis) -> Row:
     return Row(cell, plot.dots(spread, x, _ACROSS), phrases.number(middle), round(100 * x.at(middle), 2), len(values))
 
 
-def _times(repeats: Sequence[Repeat], of: Callable[[TaskRecord, Any], Iterator[float]]) -> Iterator[float]:
+def _times(metric: str, repeats: Sequence[Repeat], of: Callable[[TaskRecord, Any], Iterator[float]],
+           ) -> Iterator[float]:
     for repeat in repeats:
-        for task in repeat.tasks if repeat.clock_step is None else ():
+        for task in repeat.tasks if is_timed(metric, repeat) else ():
             if task.state == "success" and task.row:
                 yield from of(task, task.row)
 
@@ -90,6 +95,7 @@ def _whole(task: TaskRecord, _: Any) -> Iterator[float]:
         yield task.ended_at - task.started_at
 
 
-_OF_TASKS = (("first result of a task, s", "a task", _first_result), ("later calls, s", "a call", _later_calls),
-             ("a task, start to end, s", "a task", _whole))
+_OF_TASKS = (("first result of a task, s", "a task", "first_result_seconds", _first_result),
+             ("later calls, s", "a call", "call_seconds", _later_calls),
+             ("a task, start to end, s", "a task", "task_seconds", _whole))
 _OF_DAG_RUNS = (("idle connection-seconds", "idle_connection_seconds_kept"), ("makespan, s", "makespan_seconds"))

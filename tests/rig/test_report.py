@@ -724,15 +724,18 @@ def test_every_connection_has_its_stroke(read: RawRun, summed: Summary) -> None:
 
 
 @pytest.mark.parametrize(("step", "is_drawn"), [(0.4, True), (3600.0, False), (-3600.0, False)])
-def test_a_dag_run_in_which_the_clock_was_set_is_in_no_picture(step: float, is_drawn: bool, tmp_path: Path) -> None:
+def test_of_a_dag_run_in_which_the_clock_was_set_only_the_tasks_own_durations_are_drawn(
+        step: float, is_drawn: bool, tmp_path: Path) -> None:
     folder = builders.tiny(tmp_path, clock_step=step)
     row = builders.row(11, started=1002.5, ended=1005.5)
     builders.rewrite(folder / records.TASKS_FILE, [builders.task(one, 1001, 1002, 1006, row=row) for one in (0, 1)])
     found, summary = metrics.load(folder), summarise(folder)
     (drawn,) = charts.drawn(found, summary.cells)
-    pictures = (drawn.timelines, lifelines(found, summary), task_time.task_times(found, summary.cells),
-                any(row.points for one in distributions.distributions(found, summary.cells) for row in one.rows))
-    assert [bool(picture) for picture in pictures] == [is_drawn] * 4
+    pictures = (drawn.timelines, lifelines(found, summary), task_time.task_times(found, summary.cells))
+    assert [bool(picture) for picture in pictures] == [is_drawn] * 3
+    by_the_clock = ["a task, start to end, s", "idle connection-seconds", "makespan, s"] * is_drawn
+    assert [one.title for one in distributions.distributions(found, summary.cells)] == [
+        "first result of a task, s", "later calls, s", *by_the_clock]
 
 
 def test_no_two_strokes_of_a_row_lie_on_each_other(read: RawRun, summed: Summary) -> None:
