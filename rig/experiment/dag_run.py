@@ -79,12 +79,18 @@ class CellRunner:
 
     @contextmanager
     def _tapped(self, attempt: "_Attempt") -> Iterator[None]:
-        """Let the tap, where there is one, count what is opened in the block."""
+        """Let the tap, where there is one, count what is opened in the block.
+
+        If it cannot be read afterwards, the attempt has failed; what ended the block is raised all the same.
+        """
         before = self._tap() if self._tap else 0
         try:
             yield
         finally:
-            attempt.tapped = self._tap() - before if self._tap else None
+            try:
+                attempt.tapped = self._tap() - before if self._tap else None
+            except RigError as error:
+                attempt.end("error", str(error))
 
     def _watched(self, attempt: "_Attempt") -> None:
         dag_id, before = attempt.dag_id, self._machine()

@@ -5,6 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rig import others
+from rig.environment import is_tapped
 from rig.metrics.model import CellSummary, Summary
 from rig.report import headline, phrases
 
@@ -17,7 +18,7 @@ def table(summary: Summary) -> Table:
     """Return a row for each cell: the medians of the main metrics, and the outcome of its tasks."""
     made = Table(title=Text(headline.headline(summary)), title_justify="left", title_style="bold",
                  caption=Text(f"run {summary.run}, profile {summary.profile}, {summary.status}; medians over DAG runs; "
-                              "connections as the server saw them; makespan in s" + _others(summary)),
+                              f"{_counters(summary)}; makespan in s" + _others(summary)),
                  caption_justify="left",
                  box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     made.add_column("executor", no_wrap=True)
@@ -27,6 +28,11 @@ def table(summary: Summary) -> Table:
     for cell in summary.cells:
         made.add_row(*_row(cell))
     return made
+
+
+def _counters(summary: Summary) -> str:
+    return ("connections opened as the tap counted them, the others as the server saw them"
+            if is_tapped(summary.environment) else "connections as the server saw them")
 
 
 def _others(summary: Summary) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_serializer
 
 from patterns.facts import Executor
-from rig.errors import BadInput
+from rig.errors import BadInput, RigError
 from rig.records import Relay
 from rig.stack.processes import Started
 from rig.whole_file import write_private
@@ -49,15 +49,22 @@ class ServiceState(BaseModel):
 
 
 class Tap(BaseModel):
-    """A TCP proxy in front of Neo4j: where it listens, and the file with a line for each connection passed on."""
+    """A TCP proxy in front of Neo4j: where it listens, and the file with a byte for each connection passed on."""
 
     uri: str
     port: int
     file: Path
 
     def opened(self) -> int:
-        """Return how many connections it has passed on since the stack was started, a restart of its own included."""
-        return self.file.read_bytes().count(b"\n")
+        """Return how many connections it has passed on since the stack was started, a restart of its own included.
+
+        Raises RigError if its file cannot be read any more.
+        """
+        try:
+            return self.file.stat().st_size
+        except OSError as error:
+            raise RigError(f"what the tap has counted in {self.file} cannot be read: {error.strerror}",
+                           "start the comparison again, and leave its data folder alone meanwhile") from error
 
 
 class StackState(BaseModel):

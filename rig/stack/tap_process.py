@@ -1,17 +1,17 @@
 """The tap's own process: a TCP proxy in front of one Neo4j that records each connection that it forwards.
 
 ``python -m rig.stack.tap_process --server bolt+s://db.example:7687 --port 20000 --opened FILE`` listens on 127.0.0.1.
-It touches FILE as soon as it listens, and appends a line with the time (epoch, s) for each connection that it opens to
-the server. It knows nothing about Bolt. If the server's address asks for TLS, TLS ends here: the certificate names the
-server's host, so no client that connects to 127.0.0.1 could verify it.
+It touches FILE as soon as it listens, and appends a byte for each connection that it opens to the server, so that the
+file's size is their number. It knows nothing about Bolt. If the server's address asks for TLS, TLS ends here: the
+certificate names the server's host, so no client that connects to 127.0.0.1 could verify it.
 """
 
 import argparse
 import asyncio
+import os
 import resource
 import ssl
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ CHUNK = 65_536      # bytes
 
 
 class TapServer:
-    """Forwards connections to a server. ``opened`` is the file that gets a line for each."""
+    """Forwards connections to a server. ``opened`` is the file that gets a byte for each."""
 
     def __init__(self, server: str, opened: Path) -> None:
         parts = urlsplit(server)
@@ -50,12 +50,24 @@ class TapServer:
             # Not forwarded, because it would be missing in the count.
             _refuse(f"{self._opened} cannot be written: {error.strerror}", writer, far_writer)
             return
-        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_pump(reader, far_writer))
+                both.create_task(_pump(far_reader, writer))
+        except* OSError:        # one side has broken off
+            pass
+        finally:
+            for end in (writer, far_writer):
+                end.close()     # what was written before is still sent
 
     def _write_down(self) -> None:
         """Count a connection before its first byte is forwarded, so a client with an answer is always counted."""
-        with self._opened.open("a", encoding="ascii") as file:
-            file.write(f"{time.time():.6f}\n")
+        # Not created again where somebody has removed it: the count would begin at 0.
+        file = os.open(self._opened, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(file, b".")
+        finally:
+            os.close(file)
 
 
 def tls_of(scheme: str) -> ssl.SSLContext | None:
@@ -77,12 +89,17 @@ def _refuse(why: str, *ends: asyncio.StreamWriter) -> None:
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Forward bytes until one side has ended the connection, then end it on the other side too."""
-    with suppress(OSError):
-        while data := await source.read(CHUNK):
-            sink.write(data)
-            await sink.drain()
-    sink.close()        # what was written before is still sent
+    """Forward bytes until the source sends no more, then tell the other side so: it may still have an answer to send.
+
+    Raises OSError if one side breaks off.
+    """
+    while data := await source.read(CHUNK):
+        sink.write(data)
+        await sink.drain()
+    if sink.can_write_eof():
+        sink.write_eof()
+    else:               # TLS has no end of one direction alone
+        sink.close()
 
 
 def _allow_many_files() -> None:

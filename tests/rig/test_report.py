@@ -837,6 +837,14 @@ def test_the_table_fits_a_terminal(summed: Summary) -> None:
     assert re.search(r"Celery +worker/process +4 ", text)
 
 
+@pytest.mark.parametrize(("more", "said"), [
+    ({}, "connections as the server saw them; makespan"),
+    ({BEHIND_A_TAP: True}, "connections opened as the tap counted them, the others as the server saw them; makespan")])
+def test_the_table_says_who_counted(more: dict[str, bool], said: str, tmp_path: Path) -> None:
+    folder = builders.write(tmp_path, builders.run(builders.plan(), environment={**builders.ENVIRONMENT, **more}))
+    assert said in " ".join(shown(summarise(folder)).split())
+
+
 def test_the_table_says_at_least_and_not_measured(tmp_path: Path) -> None:
     assert "≥ 3" in shown(summarise(bound(tmp_path / "bound")))
     assert re.search(r"Local +problematic +– ", shown(summarise(not_run(tmp_path / "not run"))))  # noqa: RUF001

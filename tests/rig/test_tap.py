@@ -2,9 +2,11 @@
 
 import os
 import socket
+import ssl
+import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,7 +19,7 @@ from rig.airflow_api import AirflowApi
 from rig.cli import _tap_of
 from rig.compare import Comparison, Request
 from rig.environment import BEHIND_A_TAP
-from rig.errors import BadInput
+from rig.errors import BadInput, RigError
 from rig.experiment import dag_run as running
 from rig.experiment import profiles
 from rig.experiment.dag_run import CellRunner
@@ -31,7 +33,7 @@ from rig.stack.native import NativeStack
 from rig.stack.ports import choose
 from rig.stack.state import StackState, Tap
 from rig.stack_choice import existing, named
-from testing import aura
+from testing import aura, certificates
 from testing.aura import Instance
 from testing.neo4j_server import StartedNeo4j
 from testing.services import running_service
@@ -44,6 +46,7 @@ from tests.rig.test_drivers import stack
 from tests.server_marks import starts
 
 OTHERS = "neo4j-java/6.0"
+PATIENCE = 60.0     # seconds
 
 
 class MakeTap(Protocol):
@@ -179,6 +182,72 @@ def test_the_servers_end_passes_to_the_client(tap: Tap) -> None:
     assert tap.opened() == 1
 
 
+@contextmanager
+def pretended_server() -> Iterator[tuple[str, Callable[[], socket.socket]]]:
+    """Give the address of a server that only listens, and what takes a connection there."""
+    with ExitStack() as taken:
+        server = taken.enter_context(socket.create_server(("127.0.0.1", 0)))
+        server.settimeout(PATIENCE)
+
+        def take() -> socket.socket:
+            connection = taken.enter_context(server.accept()[0])
+            connection.settimeout(PATIENCE)
+            return connection
+        yield f"bolt://127.0.0.1:{server.getsockname()[1]}", take
+
+
+def everything(connection: socket.socket) -> bytes:
+    """Read a connection to its end."""
+    return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+@pytest.mark.parametrize("who_ends_first", ["client", "server"])
+def test_a_side_that_sends_no_more_still_gets_the_answer(who_ends_first: str, make_tap: MakeTap) -> None:
+    with pretended_server() as (uri, take), \
+            socket.create_connection(("127.0.0.1", make_tap(uri).port), timeout=PATIENCE) as client:
+        first, other = (client, take())[::1 if who_ends_first == "client" else -1]
+        first.sendall(b"a question")
+        first.shutdown(socket.SHUT_WR)
+        assert everything(other) == b"a question"
+        other.sendall(b"an answer")
+        other.shutdown(socket.SHUT_WR)
+        assert everything(first) == b"an answer"
+
+
+def test_over_tls_the_end_of_one_side_is_the_end_of_the_connection(make_tap: MakeTap, tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.certificate(tmp_path))
+    with pretended_server() as (uri, take), socket.create_connection(
+            ("127.0.0.1", make_tap(uri.replace("bolt", "bolt+ssc")).port), timeout=PATIENCE) as client, \
+            context.wrap_socket(take(), server_side=True) as far:
+        client.sendall(b"a question")
+        client.shutdown(socket.SHUT_WR)
+        assert everything(far) == b"a question"
+        assert everything(client) == b""
+
+
+def test_a_side_that_breaks_off_ends_the_connection_on_the_other(make_tap: MakeTap) -> None:
+    with pretended_server() as (uri, take), \
+            socket.create_connection(("127.0.0.1", make_tap(uri).port), timeout=PATIENCE) as client:
+        far = take()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))    # its end is a reset
+        far.close()
+        assert everything(client) == b""
+
+
+def test_a_count_that_is_gone_is_said_in_one_line_and_does_not_start_at_0_again(
+        make_tap: MakeTap, tmp_path: Path) -> None:
+    with pretended_server() as (uri, take):
+        tap = make_tap(uri)
+        tap.file.unlink()
+        with socket.create_connection(("127.0.0.1", tap.port), timeout=PATIENCE) as client:
+            assert (everything(client), everything(take())) == (b"", b"")
+    with pytest.raises(RigError, match="cannot be read: No such file or directory — start the comparison") as gone:
+        tap.opened()
+    assert "\n" not in str(gone.value)
+    assert f"{tap.file} cannot be written: No such file" in (tmp_path / "tap.log").read_text(encoding="utf-8")
+
+
 def test_a_connection_that_the_server_does_not_take_is_not_counted_and_ends(make_tap: MakeTap, tmp_path: Path) -> None:
     closed = choose(0, variable="a test")
     tap = make_tap(f"bolt://127.0.0.1:{closed}")
@@ -294,6 +363,29 @@ def test_a_dag_runs_record_has_the_taps_count_whatever_became_of_it(
     assert (record.state, record.opened, record.opened_exact, record.opened_reason) == (state, 7, True, None)
     assert (record.counted_by, record.ids_opened) == ("tap", None)
     assert list(records.read(tmp_path / records.DAG_RUNS_FILE, DagRunRecord)) == [record]
+
+
+def test_a_dag_run_whose_count_cannot_be_read_any_more_is_no_measurement_and_says_why(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "POLL_EVERY", 0.0)
+    pretended = PretendedStack(tmp_path, stack(tmp_path))
+    api = PretendedAirflow(set(), [])
+    api.states = ["success"]
+    tap = taps.new(tmp_path / "tap", 1)
+    tap.file.write_bytes(b"...")
+
+    def counts_once() -> int:
+        opened = tap.opened()
+        tap.file.unlink()
+        return opened
+    cell = Cell(executor="LocalExecutor", pattern="hook", tasks=1, calls=1, hold=0)
+    nobody = Server(f"bolt://127.0.0.1:{choose(0, variable='a test')}", "neo4j", SecretStr("x"), alone=False)
+    with closing(Probe(nobody, 0.1)) as probe:
+        runner = CellRunner(pretended.seen_as, cast("AirflowApi", api), probe, tmp_path, cast("Progress", Silent()),
+                            observe=0, tap=counts_once)
+        record = runner.run(PlannedRun(index=0, block=0, cell=cell))
+    assert (record.state, record.counted_by == "tap") == ("error", False)
+    assert (record.reason or "").startswith(f"what the tap has counted in {tap.file} cannot be read")
 
 
 def test_a_service_that_ends_while_the_connections_are_watched_is_said_and_the_dag_run_is_no_measurement(
