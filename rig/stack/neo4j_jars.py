@@ -12,9 +12,9 @@ import sys
 import tempfile
 import tomllib
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,8 @@ def ensure(downloads: Path, progress: Progress, lock_file: Path | None = None) -
         return [jar for jar in jars if not (folder / _file_name(jar)).exists()]
     if missing_ones():
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(downloads, lambda: progress(len(jars) - len(missing_ones()), len(jars))):
+        with _acquired(FileLock(downloads / DOWNLOADING),
+                       lambda: progress(len(jars) - len(missing_ones()), len(jars))):
             wanted = missing_ones()
             # Left by a download that was killed: a part of a jar would be mistaken for the whole.
             shutil.rmtree(downloads / "maven", ignore_errors=True)
@@ -78,20 +79,13 @@ def ensure(downloads: Path, progress: Progress, lock_file: Path | None = None) -
     return folder
 
 
-@contextmanager
-def _alone(downloads: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Download as the only process; while another one does, call ``waiting`` every second."""
-    lock = FileLock(downloads / DOWNLOADING)
+def _acquired(downloading: FileLock, waiting: Callable[[], None]) -> AbstractContextManager[object]:
+    """Acquire a lock, which ``with`` releases; while another process has it, call ``waiting`` once a second."""
     while True:
         try:
-            lock.acquire(timeout=1)
-            break
+            return downloading.acquire(timeout=1)
         except Timeout:
             waiting()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _download(jars: list[dict[str, Any]], repository: Path, folder: Path, done: Callable[[int], None]) -> None:
