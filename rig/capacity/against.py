@@ -38,7 +38,7 @@ def rows(summary: "Summary", load: Load) -> list[Row]:
 
     ``load`` provides what the run does not record: the duration of a query, and the size of a shared driver.
     """
-    return [row for cell in summary.cells if cell.preload == summary.is_preloaded and (way := way_of(cell))
+    return [row for cell in summary.cells if summary.tells_of(cell) and (way := way_of(cell))
             for row in _rows(cell, way, summary.slots, load)]
 
 

@@ -216,10 +216,12 @@ class Summary(Part):
     unsaid: list[str]
     seed_claim: SeedClaim
 
-    @property
-    def is_preloaded(self) -> bool:
-        """Whether modules are preloaded in every cell. Else what is told of the run is of the cells without."""
-        return all(cell.preload for cell in self.cells)
+    def tells_of(self, cell: CellSummary) -> bool:
+        """Return whether what is told of the run in sentences and pictures may be of a cell.
+
+        It is of the cells that are not preloaded. Only if every cell is preloaded, it is of all of them.
+        """
+        return cell.preload == all(each.preload for each in self.cells)
 
     @property
     def failures(self) -> list[DagRunSummary]:

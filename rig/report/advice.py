@@ -31,8 +31,9 @@ def advice(summary: Summary) -> list[Advice]:
 def _cell(summary: Summary, pattern: str, relay: str = "none", executor: str | None = None) -> CellSummary | None:
     """Return the cold cell of a pattern that was counted, on the given executor or else on that of the headline."""
     cells = [cell for cell in summary.cells
-             if (cell.pattern, cell.relay, cell.warm, cell.control, cell.driver, cell.preload) == (
-                 pattern, relay, False, False, "sync", summary.is_preloaded)
+             if summary.tells_of(cell)
+             and (cell.pattern, cell.relay, cell.warm, cell.control, cell.driver) == (
+                 pattern, relay, False, False, "sync")
              and cell.metrics["connections_opened"].median is not None]
     wanted = executor or headline.executor_of(summary)
     return next((cell for cell in cells if cell.executor == wanted), None if executor else next(iter(cells), None))

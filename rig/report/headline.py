@@ -148,7 +148,7 @@ def _change(reduction: float | None) -> str:
 def _regular(summary: Summary) -> list[CellSummary]:
     """Return the cells that a headline can be about: neither the exhibit nor cells for the noise or for preloading."""
     return [cell for cell in summary.cells
-            if not cell.is_exhibit and not cell.control and cell.preload == summary.is_preloaded]
+            if not cell.is_exhibit and not cell.control and summary.tells_of(cell)]
 
 
 def _told(cells: Sequence[CellSummary]) -> _Told:

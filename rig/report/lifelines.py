@@ -96,8 +96,8 @@ def _drawable(raw: RawRun, summary: Summary) -> dict[str, list[tuple[CellSummary
     found: dict[str, list[tuple[CellSummary, Repeat]]] = {}
     for wanted in _STRIPS:
         for cell, repeats in zip(summary.cells, raw.cells().values(), strict=True):
-            if (cell.pattern, cell.relay, cell.warm, cell.control, cell.driver, cell.preload) != (
-                    *wanted, False, False, "sync", summary.is_preloaded):
+            if not summary.tells_of(cell) or (cell.pattern, cell.relay, cell.warm, cell.control, cell.driver) != (
+                    *wanted, False, False, "sync"):
                 continue
             number = charts.typical([number for number, repeat in enumerate(repeats) if _lives(repeat)], cell)
             if number is not None:

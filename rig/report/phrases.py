@@ -39,7 +39,7 @@ def median(metric: MetricSummary) -> str:
 
 def bound(value: Number | None, lower_bound: bool) -> str:
     """Return a value, as "≥ n" if only a lower bound is known."""
-    return f"≥ {number(value)}" if lower_bound and value is not None else number(value)
+    return _bound(value, lower_bound, "≥")
 
 
 def tail(value: Number | None, count: int) -> str:
@@ -54,7 +54,11 @@ def latency(figures: Mapping[str, Any]) -> str:
 
 def at_least(value: Number | None, lower_bound: bool) -> str:
     """Return a value for a sentence, as "at least n" if only a lower bound is known."""
-    return bound(value, lower_bound).replace("≥", "at least")
+    return _bound(value, lower_bound, "at least")
+
+
+def _bound(value: Number | None, lower_bound: bool, sign: str) -> str:
+    return f"{sign} {number(value)}" if lower_bound and value is not None else number(value)
 
 
 def others(dag_runs: Iterable[DagRunSummary]) -> int:
