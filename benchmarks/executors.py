@@ -18,7 +18,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from benchmarks.on_airflow import console, keep, on_a_stack_with_dags, run_dag
+from benchmarks.on_airflow import console, keep, moment, on_a_stack_with_dags, run_dag
 from patterns.facts import EXECUTORS
 from rig.airflow_api import AirflowApi
 from rig.metrics import intervals
@@ -56,7 +56,7 @@ class Both(NativeStack):
 
 
 def run_once(stack: NativeStack, api: AirflowApi, tasks: int) -> Run:
-    """Run the DAG once; return the moments of each task, by executor."""
+    """Run the DAG once; return the moments of each task, by executor. Raises RigError if one is missing."""
     run_id = run_dag(stack, api, DAG, {"tasks": tasks})
     return {executor: list(_moments(api, run_id, executor)) for executor in EXECUTORS}
 
@@ -65,7 +65,7 @@ def _moments(api: AirflowApi, run_id: str, executor: str) -> Iterator[Moments]:
     instances = api.task_instances(DAG, run_id, executor)
     rows = api.returned(DAG, run_id, executor, [one["map_index"] for one in instances])
     for instance, row in zip(instances, rows, strict=True):
-        yield {name: api.seconds(instance[key]) or 0.0 for name, key in (
+        yield {name: moment(instance, key) for name, key in (
             ("scheduled", "scheduled_when"), ("queued", "queued_when"), ("started", "start_date"),
             ("ended", "end_date"))} | row
 

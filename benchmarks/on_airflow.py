@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -84,3 +84,12 @@ def run_dag(stack: NativeStack, api: AirflowApi, dag_id: str, conf: dict[str, An
     if state != "success":
         raise RigError(f"{dag_id}, run {run_id}: {state}", "the tasks' logs in Airflow say why")
     return run_id
+
+
+def moment(instance: Mapping[str, Any], key: str) -> float:
+    """Return one of Airflow's times of a task, in seconds since the epoch. Raises RigError if Airflow has none."""
+    found = AirflowApi.seconds(instance[key])
+    if found is None:
+        raise RigError(f"Airflow has no {key} of the task {instance['task_id']}, number {instance['map_index']}",
+                       "run the benchmark again: its figures need the times of every task")
+    return found

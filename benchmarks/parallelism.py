@@ -13,7 +13,7 @@ import argparse
 import statistics
 import sys
 
-from benchmarks.on_airflow import console, keep, on_a_stack, run_dag
+from benchmarks.on_airflow import console, keep, moment, on_a_stack, run_dag
 from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
@@ -30,7 +30,7 @@ def makespan(stack: NativeStack, executor: Executor, tasks: int) -> float:
     state = stack.switch(executor)
     with stack.api(state) as api, api.paused(DAG, False):
         found = api.task_instances(DAG, run_dag(stack, api, DAG, {"tasks": tasks, "calls": 3, "hold": 2}), QUERY_TASK)
-    seconds = [(api.seconds(one["queued_when"]) or 0.0, api.seconds(one["end_date"]) or 0.0) for one in found]
+    seconds = [(moment(one, "queued_when"), moment(one, "end_date")) for one in found]
     return max(ended for _, ended in seconds) - min(queued for queued, _ in seconds)
 
 

@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 from typing import Any, get_args
 
-from benchmarks.on_airflow import console, keep, on_a_stack_with_dags, run_dag
+from benchmarks.on_airflow import console, keep, moment, on_a_stack_with_dags, run_dag
 from patterns.facts import Executor
 from rig.settings import Settings
 from rig.stack.native import NativeStack
@@ -47,7 +47,7 @@ def run_once(stack: NativeStack, executor: Executor, case: str, tasks: int) -> R
         instances = {one["map_index"]: one for one in api.task_instances(DAG, run_id, TASK)}
         rows: Rows = api.returned(DAG, run_id, TASK, sorted(instances))
     for index, row in zip(sorted(instances), rows, strict=True):
-        row["start_seconds"] = row["first_line"] - (api.seconds(instances[index]["start_date"]) or 0.0)
+        row["start_seconds"] = row["first_line"] - moment(instances[index], "start_date")
     return rows
 
 

@@ -162,7 +162,10 @@ def settled(flight: Flight, run: dict[str, Any], tasks: Iterable[dict[str, Any]]
     counted twice, and never left out.
     """
     mapped = [task for task in tasks if task["map_index"] >= 0]
-    queued_at = AirflowApi.seconds(run["queued_at"]) or 0.0
+    queued_at = AirflowApi.seconds(run["queued_at"])
+
+    def since_due(moment: float | None) -> float | None:
+        return None if moment is None or queued_at is None else flight.trigger + moment - queued_at
     starts = [start for task in mapped if (start := AirflowApi.seconds(task["start_date"])) is not None]
     took = [float(task["duration"]) for task in mapped if task["state"] == "success" and task["duration"] is not None]
     succeeded = sum(task["state"] == "success" for task in mapped)
@@ -170,8 +173,7 @@ def settled(flight: Flight, run: dict[str, Any], tasks: Iterable[dict[str, Any]]
     return flight.record(
         "success" if ok else "failed",
         None if ok else _why_failed(len(mapped), succeeded),
-        queued=flight.trigger + min(starts) - queued_at if starts else None,
-        run=flight.trigger + (AirflowApi.seconds(run["end_date"]) or 0.0) - queued_at,
+        queued=since_due(min(starts, default=None)), run=since_due(AirflowApi.seconds(run["end_date"])),
         task_median=percentile_or_none(took, 50), task_tail=tail(took, 95), tasks_succeeded=succeeded)
 
 

@@ -26,6 +26,13 @@ def test_the_moments_count_from_when_the_run_was_due() -> None:
     assert found.task_tail == 3.0       # of fewer than 20 tasks the longest
 
 
+@pytest.mark.parametrize(("missing", "queued", "run"), [("queued_at", None, None), ("end_date", 2.5, None)])
+def test_a_moment_that_airflow_does_not_know_makes_no_figure(
+        missing: str, queued: float | None, run: float | None) -> None:
+    found = settled(FLIGHT, {**RUN, missing: None}, [task("2026-01-01T01:00:02Z", 3.0)])
+    assert (found.queued, found.run, found.task_median) == (queued, run, 3.0)
+
+
 def test_of_twenty_tasks_there_is_a_95th_percentile() -> None:
     tasks = [task("2026-01-01T01:00:03Z", float(number), map_index=number) for number in range(1, 21)]
     assert settled(FLIGHT, RUN, tasks).task_tail == pytest.approx(19.05)

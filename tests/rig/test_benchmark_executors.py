@@ -3,7 +3,9 @@
 import pytest
 
 from benchmarks.executors import FIGURES, Moments, Run, contrast, sentence
+from benchmarks.on_airflow import moment
 from patterns.facts import EXECUTORS
+from rig.errors import RigError
 
 
 def moments(queued: float) -> Moments:
@@ -44,3 +46,10 @@ def test_with_fewer_than_six_runs_there_is_no_verdict() -> None:
     found = contrast([run(1.0, 2.0)] * 5, "queued to started")
     assert found["interval"] is None
     assert sentence(found).endswith("Celery over Local 2.00: 5 of 6 DAG runs needed")
+
+
+def test_a_moment_that_airflow_does_not_know_is_named_and_is_none_of_1970() -> None:
+    instance = {"task_id": "CeleryExecutor", "map_index": 7, "queued_when": None, "end_date": "1970-01-01T00:01:00Z"}
+    assert moment(instance, "end_date") == 60
+    with pytest.raises(RigError, match="Airflow has no queued_when of the task CeleryExecutor, number 7"):
+        moment(instance, "queued_when")
