@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 from billiard import current_process
 from celery import Celery
 
-from benchmarks.common import conditions, end_on_sigterm, say, write
+from benchmarks.common import conditions, say, write
+from benchmarks.sigterm import end_on_sigterm
 from rig.capacity import queueing
 from testing.servers import redis_server
 from testing.waiting import wait_until

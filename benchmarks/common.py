@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import neo4j
 import psutil
 
+from benchmarks.sigterm import end_on_sigterm
 from rig.errors import BadInput, RigError
 from rig.stack import neo4j as neo4j_service
 from rig.stack import ports
@@ -32,13 +32,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--user", default="neo4j", help="the user who logs on (default: %(default)s)")
     made.add_argument("--out", type=Path, help="file for the result, as JSON")
     return made
-
-
-def end_on_sigterm() -> None:
-    """Make SIGTERM end the program as an exception does, so that everything that it started is stopped."""
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-    signal.signal(signal.SIGTERM, end)
 
 
 @contextmanager

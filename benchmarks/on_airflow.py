@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from benchmarks.common import end_on_sigterm
+from benchmarks.sigterm import end_on_sigterm
 from rig import interrupts
 from rig import settings as settings_module
 from rig.airflow_api import AirflowApi

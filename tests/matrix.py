@@ -21,7 +21,7 @@ from typing import Any
 
 from tenacity import RetryError
 
-from benchmarks.common import end_on_sigterm
+from benchmarks.sigterm import end_on_sigterm
 from rig.errors import RigError
 from rig.stack import neo4j_jars, ports
 from testing.neo4j_server import StartedNeo4j
