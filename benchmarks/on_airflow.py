@@ -16,8 +16,10 @@ from rig import settings as settings_module
 from rig.airflow_api import AirflowApi
 from rig.errors import RigError
 from rig.experiment.dag_run import until_ended
+from rig.records import Relay
 from rig.settings import Settings
 from rig.stack import lock, processes
+from rig.stack.interface import OnStep
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
 from rig.whole_file import write_whole
@@ -37,7 +39,7 @@ class Configured(NativeStack):
 
 
 def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None],
-               kind: type[NativeStack] = NativeStack) -> int:
+               kind: Callable[[Settings, OnStep], NativeStack] = NativeStack, relay: Relay = "none") -> int:
     """Start a stack on CeleryExecutor, measure, stop it; return the exit code. An error prints one line."""
     end_on_sigterm()
     AirflowApi.answer_seconds = PATIENCE
@@ -45,7 +47,7 @@ def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None],
         config = settings_module.load()
         stack = kind(config, lambda service, step, _: console.print(f"{service}: {step}", style="dim"))
         with lock.hold(config.data_dir, f"benchmarks/{name}.py"):
-            stack.up("CeleryExecutor", slots=config.slots, keeper=processes.this_process())
+            stack.up("CeleryExecutor", slots=config.slots, relay=relay, keeper=processes.this_process())
             try:
                 measure(stack, config)
             finally:

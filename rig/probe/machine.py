@@ -19,7 +19,8 @@ from rig.records import MachineShare
 
 PRESSURE = Path("/proc/pressure/cpu")
 TASKS, DRIVER_HOST, PROBE = "tasks", "worker-driver", "probe"
-FORKS_TASKS = ("airflow-worker", "airflow-scheduler")       # the children of their children are task processes
+# The children of their children are task processes. A worker on one of several hosts is airflow-worker-1 and so on.
+FORKS_TASKS = ("airflow-worker", "airflow-scheduler")
 HOST_MODULE = "worker_init.host_process"
 NOT_LINUX = "the processor time of children that have ended is known on Linux alone"
 NOT_OURS = "the services are no processes of this machine that the rig has started"
@@ -101,10 +102,11 @@ def _spent(services: Mapping[str, int]) -> dict[str, float]:
         if line is None:
             continue
         service, below = line
-        bucket = DRIVER_HOST if _of_host(pid, processes) else TASKS if service in FORKS_TASKS and below > 1 else service
+        forks = service.startswith(FORKS_TASKS)
+        bucket = DRIVER_HOST if _of_host(pid, processes) else TASKS if forks and below > 1 else service
         found[bucket] += process.own
         # The processes that pool processes have waited for were task processes.
-        found[TASKS if bucket == service and service in FORKS_TASKS and below == 1 else bucket] += process.children
+        found[TASKS if bucket == service and forks and below == 1 else bucket] += process.children
     return dict(found)
 
 

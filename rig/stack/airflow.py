@@ -177,11 +177,14 @@ def _dags_missing(api: AirflowApi) -> str | None:
     return f"not parsed yet: {', '.join(missing)}" if missing else None
 
 
-def worker_finding(state: StackState) -> Finding:
-    """Return whether the stack's Celery worker takes what is put into its queue. A worker may answer and not do so."""
+def worker_finding(state: StackState, name: str | None = None) -> Finding:
+    """Return whether the stack's Celery worker takes what is put into its queue. A worker may answer and not do so.
+
+    ``name`` is Celery's name of the worker that is meant, if there are several.
+    """
     with takes_tasks.app_of(_broker(state), BROKER_SECONDS) as app:
         try:
-            return takes_tasks.examine(app)
+            return takes_tasks.examine(app, name)
         except (OperationalError, RedisError, OSError) as error:
             return Finding(f"the broker does not answer: {' '.join(str(error).split()) or type(error).__name__}")
 

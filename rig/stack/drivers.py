@@ -135,8 +135,8 @@ def host(env: Mapping[str, str], state: StackState) -> Service:
                    cwd=file.parent, env={**env, **_settings(state), **credentials}, check=check)
 
 
-def require_relay(state: StackState, log: Path) -> None:
-    """Raise RelayMissing, with the reason from the Celery worker's log, if none of its driver hosts serves.
+def require_relay(state: StackState, log: Path, hosts: int = 1) -> None:
+    """Raise RelayMissing, with the reason from a Celery worker's log, if fewer than ``hosts`` driver hosts serve.
 
     Once the worker answers, its host has been started or given up.
     """
@@ -144,7 +144,7 @@ def require_relay(state: StackState, log: Path) -> None:
         return
     asking = Retrying(retry=retry_if_result(lambda answers: not answers), stop=stop_after_delay(HOST_SECONDS),
                       wait=wait_fixed(0.2), retry_error_callback=lambda _: False)
-    if not asking(lambda: any(map(is_sharing, find_folders(state.drivers_dir)))):
+    if not asking(lambda: sum(map(is_sharing, find_folders(state.drivers_dir))) >= hosts):
         raise RelayMissing(f"the Celery worker has no shared drivers (relay {state.relay}): {_reason(log)}",
                            "correct the setting, or use --relay none")
 

@@ -227,6 +227,15 @@ def test_a_worker_without_the_shared_drivers_that_were_asked_for_is_an_error_wit
     drivers.require_relay(stack(tmp_path, executor="LocalExecutor", relay="shared"), log)    # its host is a service
 
 
+def test_of_several_workers_each_must_have_shared_drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drivers, "HOST_SECONDS", 0.1)
+    monkeypatch.setattr(drivers, "find_folders", lambda _: [tmp_path / "first", tmp_path / "second"])
+    monkeypatch.setattr(drivers, "is_sharing", lambda folder: folder.name == "first")
+    drivers.require_relay(stack(tmp_path, relay="process"), tmp_path / "none.log")
+    with pytest.raises(RelayMissing):
+        drivers.require_relay(stack(tmp_path, relay="process"), tmp_path / "none.log", hosts=2)
+
+
 def test_a_setting_that_cannot_be_used_is_what_the_reason_names(tmp_path: Path) -> None:
     """The words in the log are worker_init's: it is asked for them itself."""
     done = subprocess.run([sys.executable, "-c", "import logging, os; logging.basicConfig(); "

@@ -72,14 +72,15 @@ def spent(share: MachineShare) -> dict[str, float]:
     return share.cpu_seconds
 
 
-def test_a_task_process_that_has_ended_is_counted_as_a_task(service: "subprocess.Popen[str]") -> None:
-    services = {"airflow-worker": service.pid}
+@pytest.mark.parametrize("name", ["airflow-worker", "airflow-worker-2"])
+def test_a_task_process_that_has_ended_is_counted_as_a_task(service: "subprocess.Popen[str]", name: str) -> None:
+    services = {name: service.pid}
     before = machine.look(services)
     reported = sum(float(ask(service)) for _ in range(3))
     found = spent(machine.between(before, machine.look(services)))
 
     assert found["tasks"] == pytest.approx(reported, abs=3 * TICK)
-    assert found["airflow-worker"] < found["tasks"]
+    assert found[name] < found["tasks"]
 
 
 def test_the_same_tree_under_another_service_is_that_services(service: "subprocess.Popen[str]") -> None:
