@@ -1,7 +1,7 @@
 """A DAG for ``python -m chaos``: each task stores one row under a key of its try, and reads it back.
 
-The row is stored by CREATE, so a write that is done twice shows as two rows. A task has two retries, with which every
-task succeeds in the end, whatever has been killed meanwhile.
+The row is stored by CREATE, so a write that is done twice shows as two rows. A task's retries last longer
+than Neo4j needs to start: with them every task succeeds in the end, whatever has been killed meanwhile.
 """
 
 from datetime import timedelta
@@ -11,9 +11,9 @@ from airflow.sdk import DAG, Param, get_current_context, task
 with DAG("chaos_writes", schedule=None, catchup=False, is_paused_upon_creation=True, max_active_tasks=1000,
          params={"tasks": Param(20, type="integer"), "pattern": Param("worker", type="string"),
                  "hold": Param(1, type="number")},
-         default_args={"retries": 2, "retry_delay": timedelta(seconds=1)}):
+         default_args={"retries": 4, "retry_delay": timedelta(seconds=5)}):
 
-    @task(retries=5)
+    @task
     def plan() -> list[int]:
         """Return one number for each task of the run."""
         return list(range(get_current_context()["params"]["tasks"]))
