@@ -131,9 +131,9 @@ class SpreadStack(NativeStack):
                 self._stop(self.workers, state, PATIENCE)
         super().down()
 
-    def _new_state(self, executor: Executor, slots: int, relay: Relay, keeper: processes.Started) -> StackState:
-        made = super()._new_state(executor, slots, relay, keeper)
-        return made.model_copy(update={"preload": True})
+    def _new_state(self, executor: Executor, slots: int, relay: Relay, keeper: processes.Started, *,
+                   preload: bool) -> StackState:    # noqa: ARG002 - whatever the user has set, these workers preload
+        return super()._new_state(executor, slots, relay, keeper, preload=True)
 
     def _prepare_executor(self, state: StackState) -> None:
         super()._prepare_executor(state)
