@@ -28,10 +28,12 @@ class Outcome:
 def run(stack: Stack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome:
     """Start a DAG run, print the progress of its tasks, and return how it ended.
 
-    Raises BadInput if there is no such DAG, or if the DAG refuses the parameters; Hung at a run's time limit. If the
-    DAG was paused before, it is paused again afterwards.
+    Raises BadInput if there is no such DAG, if the DAG refuses the parameters, or if another ``rig`` uses the stack;
+    Hung at a run's time limit. If the DAG was paused before, it is paused again afterwards.
     """
     state = stack.state()
+    # A comparison ends every DAG run that it finds, and would count this one's connections.
+    lock.require_free(stack.settings.data_dir)
     stack.require_running()
     with stack.api(state) as api:
         if dag_id not in (known := api.dag_ids()):

@@ -37,7 +37,7 @@ def find(data_dir: Path, name: str) -> Path:
 
 
 class Listed(NamedTuple):
-    """A run in the list: its kind, when it was started (epoch, s), its DAG runs, its status."""
+    """A run in the list: its kind, when it was started (epoch, s), how many DAG runs it has had, its status."""
 
     name: str
     kind: str
@@ -65,7 +65,8 @@ def listed(data_dir: Path, tell: Callable[[str], None]) -> list[Listed]:
 
 def _comparison(folder: Path) -> Listed:
     record = records.read_run(folder)
-    return Listed(record.run, record.profile, record.started_at, len(record.plan), record.status)
+    dag_runs = sum(1 for _ in records.read(folder / records.DAG_RUNS_FILE, records.DagRunRecord))
+    return Listed(record.run, record.profile, record.started_at, dag_runs, record.status)
 
 
 def _load_test(folder: Path) -> Listed:

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from rig.console import console
 from rig.settings import Settings
+from rig.stack import lock
 from rig.stack.interface import ServiceStatus
 from rig.stack.state import StackState
 
@@ -21,6 +22,8 @@ def show(config: Settings, state: StackState, services: list[ServiceStatus]) -> 
     console.print(Text.assemble("Airflow on ", (state.executor, "bold"),
                                 f", {state.slots} tasks at once{preloaded}{through}"))
     console.print(table)
+    if holder := lock.holder_of(config.data_dir):
+        console.print(Text(f"{holder} is using this stack, and may be starting or stopping a service just now."))
     where = {service.name: service.url for service in services}
     secrets = state.secrets
     _login("Airflow:", where["airflow-apiserver"], config.airflow_username, secrets.airflow)

@@ -29,8 +29,7 @@ def hold(data_dir: Path, command: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise BadInput(f"{_holder(data_dir)} is using the stack in {data_dir}",
-                       "wait for it or stop it with Ctrl-C there") from error
+        raise _taken(data_dir, _holder(data_dir)) from error
     try:
         holder = Holder(process=processes.this_process(), command=command)
         (data_dir / HOLDER_FILE).write_text(holder.model_dump_json(), encoding="utf-8")
@@ -42,8 +41,23 @@ def hold(data_dir: Path, command: str) -> Iterator[None]:
 
 def is_held(data_dir: Path) -> bool:
     """Return whether a running ``rig`` holds the lock."""
+    return holder_of(data_dir) is not None
+
+
+def holder_of(data_dir: Path) -> str | None:
+    """Return the command and the pid of the running ``rig`` that holds the lock; None if there is none."""
     holder = _read(data_dir)
-    return holder is not None and processes.find(holder.process) is not None
+    return _name(holder) if holder and processes.find(holder.process) else None
+
+
+def require_free(data_dir: Path) -> None:
+    """Raise BadInput, which names the holder, if a running ``rig`` holds the lock."""
+    if holder := holder_of(data_dir):
+        raise _taken(data_dir, holder)
+
+
+def _taken(data_dir: Path, holder: str) -> BadInput:
+    return BadInput(f"{holder} is using the stack in {data_dir}", "wait for it or stop it with Ctrl-C there")
 
 
 def _make(data_dir: Path) -> None:
@@ -59,7 +73,11 @@ def _make(data_dir: Path) -> None:
 
 def _holder(data_dir: Path) -> str:
     holder = _read(data_dir)
-    return f"`{holder.command}` (pid {holder.process.pid})" if holder else "another rig"
+    return _name(holder) if holder else "another rig"
+
+
+def _name(holder: Holder) -> str:
+    return f"`{holder.command}` (pid {holder.process.pid})"
 
 
 def _read(data_dir: Path) -> Holder | None:

@@ -1,5 +1,6 @@
 """What is not ours is printed as it is: rich would take brackets for markup, and drop what is in them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rig import console, progress_view, stack_status
+from rig.stack import lock
 from rig.stack.interface import ServiceStatus
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack
@@ -46,6 +48,19 @@ def test_status_says_whether_the_stack_preloads(preload: bool, tmp_path: Path) -
     with console.console.capture() as captured:
         stack_status.show(PlainSettings(data_dir=tmp_path), stack(tmp_path, preload=preload), services)
     assert ("with modules preloaded" in captured.get()) is preload
+
+
+def test_status_says_which_rig_uses_the_stack(tmp_path: Path) -> None:
+    """A service that a comparison stops would look as if it had died."""
+    services = [ServiceStatus(name="airflow-apiserver", pid=1, url="http://x", healthy=True, problem=None)]
+
+    def shown() -> str:
+        with console.console.capture() as captured:
+            stack_status.show(PlainSettings(data_dir=tmp_path), stack(tmp_path), services)
+        return captured.get()
+    with lock.hold(tmp_path, "rig compare"):
+        assert f"`rig compare` (pid {os.getpid()}) is using this stack" in shown()
+    assert "is using this stack" not in shown()
 
 
 def test_the_live_view_shows_a_detail_as_it_is() -> None:

@@ -60,6 +60,13 @@ def test_the_same_process_cannot_have_it_twice(tmp_path: Path) -> None:
         pytest.fail("both have it")
 
 
+def test_what_needs_no_lock_of_its_own_can_still_ask_for_a_stack_that_nobody_uses(tmp_path: Path) -> None:
+    lock.require_free(tmp_path)
+    with another_rig(tmp_path) as other, pytest.raises(BadInput, match=rf"\(pid {other.pid}\) is using the stack"):
+        lock.require_free(tmp_path)
+    lock.require_free(tmp_path)
+
+
 def test_it_is_free_again_after_its_holder(tmp_path: Path) -> None:
     with another_rig(tmp_path):
         pass

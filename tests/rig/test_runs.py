@@ -16,7 +16,8 @@ from tests.rig.load import folders
 def data(tmp_path: Path) -> Path:
     """Return a data folder with two runs, and what else lies in one."""
     for name in ("20260102-000000-quick", "20260101-235959-default"):
-        builders.write(tmp_path / name, builders.run(builders.plan(builders.cell()), run=name))
+        builders.write(tmp_path / name, builders.run(builders.plan(builders.cell()), run=name),
+                       dag_runs=[builders.dag_run()])
     for name in (".stack", ".cache", "notes"):
         (tmp_path / name).mkdir()
     (tmp_path / "runs.txt").touch()
@@ -31,6 +32,14 @@ def listed(data_dir: Path) -> tuple[list[runs.Listed], list[str]]:
 
 def test_they_are_listed_oldest_first(data: Path) -> None:
     assert [run.name for run in listed(data)[0]] == ["20260101-235959-default", "20260102-000000-quick"]
+
+
+def test_the_dag_runs_that_there_were_are_counted_and_not_the_planned_ones(tmp_path: Path) -> None:
+    """An interrupted comparison of seven DAG runs had two."""
+    folder = tmp_path / "20260101-235959-quick"
+    builders.write(folder, builders.run(builders.plan(*[builders.cell()] * 7), run=folder.name),
+                   dag_runs=[builders.dag_run(0), builders.dag_run(1)])
+    assert [run.dag_runs for run in listed(tmp_path)[0]] == [2]
 
 
 def test_load_tests_and_comparisons_of_loads_are_listed_too(data: Path) -> None:

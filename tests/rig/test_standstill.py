@@ -8,9 +8,10 @@ import pytest
 from patterns.facts import STRESS_DAG
 from rig import one_dag
 from rig.airflow_api import AirflowApi
-from rig.errors import WorkerIdle
+from rig.errors import BadInput, WorkerIdle
 from rig.experiment import dag_run
 from rig.experiment.progress import Notes
+from rig.stack import lock
 from tests.rig.pretended_stack import PretendedStack
 from tests.rig.test_drivers import stack
 
@@ -61,3 +62,13 @@ def test_rig_dag_says_it_starts_the_worker_again_and_watches_on(pretended: Prete
     assert outcome.succeeded
     assert pretended.asked == [("idle_worker",), ("restart", "airflow-worker")]
     assert next(line for line in told.lines if LOST in line).endswith("starting it again")
+
+
+def test_rig_dag_starts_nothing_on_a_stack_that_another_rig_uses(pretended: PretendedStack) -> None:
+    """A comparison ends every DAG run that it finds: this one would end early, with `success` and a skipped task."""
+    told = Told()
+    pretended.airflow.states = ["success"]
+    with (lock.hold(pretended.settings.data_dir, "rig compare"),
+          pytest.raises(BadInput, match=r"^`rig compare` \(pid \d+\) is using the stack")):
+        one_dag.run(pretended.seen_as, STRESS_DAG, {}, cast("Notes", told))
+    assert told.lines == []
