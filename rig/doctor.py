@@ -89,7 +89,7 @@ def _wheels(system: str, machine: str) -> Finding:
 
 def _memory(available: int) -> Finding:
     fits = available >= MEMORY_NEEDED
-    return Finding("memory", f"{available / GIB:.1f} GiB free of the {MEMORY_NEEDED / GIB:.0f} GiB needed",
+    return Finding("memory", f"{available / GIB:.1f} GiB free, {MEMORY_NEEDED / GIB:.0f} GiB needed",
                    None if fits else "close other programs, or use fewer slots (RIG_SLOTS)")
 
 
@@ -111,13 +111,13 @@ def _number(file: Path) -> int | None:
 def _disk(folder: Path, needed: int, variable: str) -> Finding:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
-    return Finding("disk", f"{free / GIB:.1f} GiB free in {there} of the {needed / GIB:.1f} GiB needed",
+    return Finding("disk", f"{free / GIB:.1f} GiB free in {there}, {needed / GIB:.1f} GiB needed",
                    None if free >= needed else f"make room, or set {variable} to a folder on another disk")
 
 
 def _open_files(slots: int) -> Finding:
     limit, needed = open_files.allowed(), open_files.needed(slots)
-    found = f"{'no limit' if limit is None else limit} for the {needed} needed with {slots} slots"
+    found = f"{'no limit' if limit is None else f'{limit} allowed'}, {needed} needed with {slots} slots"
     return Finding("open files", found, f"`ulimit -n {needed}`, or use fewer slots (RIG_SLOTS)"
                    if open_files.problem(slots) else None)
 

@@ -99,7 +99,7 @@ def test_on_a_healthy_machine_nothing_needs_a_remedy(settings: Settings) -> None
 def test_too_little_memory(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     memory(monkeypatch, 3.9)
     finding = wrong(settings)
-    assert (finding.what, finding.found) == ("memory", "3.9 GiB free of the 4 GiB needed")
+    assert (finding.what, finding.found) == ("memory", "3.9 GiB free, 4 GiB needed")
     assert "RIG_SLOTS" in str(finding.remedy)
     stops_the_start(settings, finding)
 
@@ -108,14 +108,14 @@ def test_too_little_memory_in_a_container_on_a_large_machine(
         settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     container(monkeypatch, tmp_path / "cgroup", str(6 * GIB), used=3)
     finding = wrong(settings)
-    assert finding.found == "3.0 GiB free of the 4 GiB needed"
+    assert finding.found == "3.0 GiB free, 4 GiB needed"
     stops_the_start(settings, finding)
 
 
 def test_a_container_without_a_limit_has_the_machines_memory(
         settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     container(monkeypatch, tmp_path / "cgroup", "max", used=3)
-    assert found(settings, "memory") == Finding("memory", "16.0 GiB free of the 4 GiB needed")
+    assert found(settings, "memory") == Finding("memory", "16.0 GiB free, 4 GiB needed")
 
 
 def test_too_little_disk_for_what_is_temporary(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,14 +123,14 @@ def test_too_little_disk_for_what_is_temporary(settings: Settings, monkeypatch: 
     monkeypatch.setattr(shutil, "disk_usage",
                         lambda path: SimpleNamespace(free=int((0.4 if path == temporary else 9) * GIB)))
     finding = wrong(settings)
-    assert finding.found == f"0.4 GiB free in {temporary} of the 0.5 GiB needed"
+    assert finding.found == f"0.4 GiB free in {temporary}, 0.5 GiB needed"
     assert "TMPDIR" in str(finding.remedy)
 
 
 def test_too_little_disk(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk(monkeypatch, 0.5)
     finding = wrong(settings)
-    assert (finding.what, finding.found) == ("disk", f"0.5 GiB free in {tmp_path} of the 2.0 GiB needed")
+    assert (finding.what, finding.found) == ("disk", f"0.5 GiB free in {tmp_path}, 2.0 GiB needed")
     assert "RIG_DATA_DIR" in str(finding.remedy)
     stops_the_start(settings, finding)
 
@@ -269,8 +269,8 @@ def test_too_few_open_files_for_the_slots_are_said(settings: Settings, monkeypat
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
     many = settings.model_copy(update={"slots": 300})
     (finding,) = [one for one in doctor.examine(many) if one.what == "open files"]
-    assert finding == Finding("open files", "1024 for the 2200 needed with 300 slots",
+    assert finding == Finding("open files", "1024 allowed, 2200 needed with 300 slots",
                               "`ulimit -n 2200`, or use fewer slots (RIG_SLOTS)")
-    with pytest.raises(BadInput, match="open files: 1024 for the 2200 needed with 300 slots"):
+    with pytest.raises(BadInput, match="open files: 1024 allowed, 2200 needed with 300 slots"):
         doctor.require_fit(many)
     assert all(one.remedy is None for one in doctor.examine(settings) if one.what == "open files")
