@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import os
 import shlex
 import signal
@@ -31,6 +32,8 @@ from worker_init.event_loop import run
 from worker_init.settings import Settings, runtime_dirs
 from worker_init.status_table import table
 from worker_init.targets import Address, Credentials, Upstreams, upstreams_of
+
+log = logging.getLogger(__name__)
 
 _STATUS_SECONDS = 5.0
 _POLL_SECONDS = 0.2
@@ -169,9 +172,20 @@ async def _run_host(options: argparse.Namespace, settings: Settings, upstreams: 
         if options.airflow:
             variables |= backend_setting.variables(folder, 0, os.environ.get(backend_setting.SETTING, ""))
         with _environment_file(options.environment_file, variables):
+            _tell_what_is_served(upstreams, addresses, options)
             await stopped.wait()
             await host.drain(settings.drain_timeout)
     return 0
+
+
+def _tell_what_is_served(upstreams: Upstreams, addresses: list[Address], options: argparse.Namespace) -> None:
+    """Log where each upstream is served: without these lines a user at a terminal would see nothing at all."""
+    for target, address in zip(upstreams.targets, addresses, strict=True):
+        log.info("serving %s at bolt://%s:%d", target.uri, address.host, address.port)
+    if options.airflow:
+        log.info("serving each Neo4j connection of Airflow as soon as a task asks for it")
+    if options.environment_file:
+        log.info("the variables for the tasks are in %s", options.environment_file)
 
 
 def _listen(port: int, environment: Mapping[str, str]) -> tuple[socket.socket, Address]:

@@ -282,6 +282,21 @@ def test_another_user_neither_reads_the_password_nor_breaks_anything(
     assert not os.path.lexists(file)
 
 
+def test_serve_says_what_it_serves_and_where_the_variables_are(parent: Path) -> None:
+    file, log = parent / "env", parent / "log"
+    with log.open("w") as output, subprocess.Popen(
+            [sys.executable, "-m", "worker_init.cli", "serve", "--airflow", "--environment-file", str(file)],
+            env={**os.environ, **NOWHERE, RUNTIME_DIR: str(parent)}, stderr=output) as host:
+        wait_until(lambda: host.poll() is not None or str(file) in log.read_text(), "it says where the variables are")
+        said = log.read_text()
+        variables = dict(line.split("=", 1) for line in file.read_text().splitlines())
+        host.terminate()
+    assert f"serving bolt://127.0.0.1:1 at {variables['NEO4J_WORKER_URI']}\n" in said
+    assert "serving each Neo4j connection of Airflow as soon as a task asks for it\n" in said
+    assert f"the variables for the tasks are in {file}\n" in said
+    assert variables["NEO4J_WORKER_PASSWORD"] not in said
+
+
 def test_the_environment_file_of_another_host_is_left_alone(parent: Path) -> None:
     file = parent / "env"
     with subprocess.Popen([sys.executable, "-m", "worker_init.cli", "serve", "--environment-file", str(file)],
