@@ -22,7 +22,8 @@ def require_ready(target: Target, *, unpause: bool) -> None:
         raise _explained(error) from error
     if paused and not unpause:
         raise BadInput(f"{STRESS_DAG} is paused: its runs would wait forever",
-                       f"unpause it in Airflow (`airflow dags unpause {STRESS_DAG}`), or add --unpause")
+                       f"unpause it in Airflow (`airflow dags unpause {STRESS_DAG}`), or add --unpause (on Locust's "
+                       "page: Unpause)")
 
 
 def _explained(error: ApiError) -> BadInput:

@@ -57,7 +57,7 @@ def add(parser: Any) -> None:
     }.items():
         parser.add_argument(flag, **number)
     parser.add_argument("--unpause", action="store_true", default=False,
-                        help="unpause neo4j_stress_test for the test")
+                        help="unpause neo4j_stress_test first; it stays unpaused")
     hidden: dict[str, Any] = {"include_in_web_ui": False}
     parser.add_argument("--max-failure-share", type=float, default=0.0,
                         help="limit of the share of failed DAG runs, 0 to 1", **hidden)

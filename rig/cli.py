@@ -280,7 +280,7 @@ def load(
                                                       "\\[default: that of the running stack, else local]")] = None,
     relay: RelayName = None,
     processes: Annotated[int | None, typer.Option(help="Number of Locust workers.", min=1, max=64)] = None,
-    unpause: Annotated[bool, typer.Option("--unpause", help="Unpause the DAG for the test.")] = False,
+    unpause: Annotated[bool, typer.Option("--unpause", help="Unpause the DAG first; it stays unpaused.")] = False,
     port: Annotated[int, typer.Option(help="Port of Locust's web page; --headless opens none.", min=1, max=65535)
                     ] = 8089,
 ) -> None:
