@@ -11,7 +11,7 @@ from rig.settings import PROJECT
 PAGE = (PROJECT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (?P<seen>.+?) \| ", re.MULTILINE)
 QUOTED = re.compile(r"`([^`]+ [^`]+)`")     # of more than one word: a single one is a name
-NOT_OURS = {"kill -9"}
+NOT_OURS = {"kill -9", "Couldn't connect to 127.0.0.1:…"}      # the second one is the Neo4j driver's
 # What is filled in, and where one text ends and the next begins, as in "tasks connect by themselves: REASON".
 BETWEEN = re.compile(r"…|127\.0\.0\.1|postgres|: |; ")
 
