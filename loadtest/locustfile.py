@@ -72,6 +72,7 @@ def _init(environment: Environment, runner: Any, web_ui: Any, **_: Any) -> None:
         return
     own.master = Master(environment, Watcher(own.target, STRESS_DAG))
     own.master.on_no_more = lambda: _no_more(runner)
+    own.master.watcher.start()
     gevent.spawn(own.master.live_on)
     if web_ui:
         web.add(web_ui, environment, own.master, lambda form: _problem(environment, form))
@@ -104,8 +105,7 @@ def _begin(master: Master, tested: target.Target, chosen: Namespace, runner: Any
     chosen.neo_load = load.model_dump_json()
     chosen.neo_started_at = time.time() + ARRIVE_IN
     chosen.neo_processes = max(1, runner.worker_count)
-    master.watcher.target = tested
-    master.begin(load, Thresholds(failure_share=chosen.max_failure_share, run_p95=chosen.max_run_seconds,
+    master.begin(tested, load, Thresholds(failure_share=chosen.max_failure_share, run_p95=chosen.max_run_seconds,
                                   connections_left=chosen.max_connections_left),
                  Path(chosen.results), started_at=chosen.neo_started_at, processes=chosen.neo_processes)
 

@@ -21,7 +21,6 @@ from loadtest.process import CONNECTIONS
 from loadtest.target import Target
 from loadtest.watch import EVERY, Share, Tally, Watcher
 from rig import records, runs
-from rig.experiment.profiles import NAMELESS
 from rig.load import schedule, summary
 from rig.load.figures import LEFT_SECONDS, counted, opened_by_run
 from rig.load.records import Deployment, Load, LoadRun, LoadSample, LoadTestRecord, Thresholds
@@ -53,7 +52,7 @@ class LoadTest:
         self._record = LoadTestRecord(
             run=self.folder.name, status="running", started_at=started_at, load=load, thresholds=thresholds,
             processes=processes, deployment=Deployment(
-                airflow=target.airflow, executor=target.executor,
+                airflow=target.airflow, executor=target.executor, relay=target.relay,
                 own_neo4j=target.neo4j.alone if target.neo4j else None))
         self._write()
 
@@ -158,12 +157,13 @@ class Master:
         """Whether processes of the last test ended in the middle of it."""
         return bool(self.summary and self.summary["lost_processes"])
 
-    def begin(self, load: Load, thresholds: Thresholds, results: Path, *, started_at: float, processes: int) -> None:
+    def begin(self, target: Target, load: Load, thresholds: Thresholds, results: Path, *, started_at: float,
+              processes: int) -> None:
         """Begin a test."""
         self.summary, self._tally = None, Tally()
-        self.watcher.nameless = load.pattern in NAMELESS
-        self.test = LoadTest(self._environment, load, thresholds, self.watcher.target, results, started_at=started_at,
-                         processes=processes)
+        self.watcher.begin(target, load.pattern)
+        self.test = LoadTest(self._environment, load, thresholds, target, results, started_at=started_at,
+                             processes=processes)
 
     def end(self) -> None:
         """End the present test, finished or not."""

@@ -15,8 +15,9 @@ import psutil
 from loadtest.target import Target
 from rig import flower
 from rig.errors import RigError
+from rig.experiment.profiles import is_nameless
 from rig.load.records import Count, Resources, WorkerDrivers
-from rig.probe import Look, Probe, Watch
+from rig.probe import NAMELESS, Look, Probe, Watch
 from rig.server_errors import SERVER_ERRORS, one_line
 from rig.stack.processes import marked
 
@@ -24,6 +25,10 @@ EVERY = 1.0             # seconds between two samples
 LOOKS = 4               # at Neo4j for each sample: a task's connection may live for less than a second
 FLOWER_EVERY = 5.0
 RESOURCES_EVERY = 10.0
+
+
+class NotWatched(RigError):
+    """Neo4j is not looked at. The text says why."""
 
 
 @dataclass
@@ -43,18 +48,22 @@ class Seen:
 
 
 class Watcher:
-    """Looks at one deployment. Its greenlets live as long as the process."""
+    """Looks at one deployment."""
 
     def __init__(self, target: Target, dag_id: str) -> None:
         self.seen = Seen()
         self._target, self._dag_id = target, dag_id
         self._api = target.api()
-        self.nameless = False       # whether the connections of the tested pattern name the driver alone
+        self._tests = 0             # how many have begun
+        self._nameless = False      # whether the connections of the tested pattern name the driver alone
         self._probe: Probe | None = None
         self._watch: Watch | None = None
-        if target.flower:
+
+    def start(self) -> None:
+        """Ask for everything but Neo4j from now on, as long as the process lives."""
+        if self._target.flower:
             gevent.spawn(self._every, FLOWER_EVERY, "workers", self._workers)
-        if target.stack:
+        if self._target.stack:
             gevent.spawn(self._every, RESOURCES_EVERY, "resources", self._resources)
         gevent.spawn(self._every, 2 * EVERY, "states", self._states)
 
@@ -63,37 +72,46 @@ class Watcher:
         """The deployment that is watched."""
         return self._target
 
-    @target.setter
-    def target(self, target: Target) -> None:
+    def begin(self, target: Target, pattern: str) -> None:
+        """Watch ``target`` for a test of a pattern from now on."""
         if target != self._target:
             self._api.close()
             self._target, self._api = target, target.api()
+        self._tests, self._nameless = self._tests + 1, is_nameless(pattern, target.relay)
 
     def look(self) -> None:
         """Look at Neo4j until the next sample is due, and keep the look with the most open connections."""
         try:
             self.seen.look = self._fullest_look()
             self.seen.troubles.pop("look", None)
-        except SERVER_ERRORS as error:
+        except (NotWatched, *SERVER_ERRORS) as error:
             self.seen.look = None
             self.seen.troubles["look"] = f"Neo4j: {one_line(error)}"
             gevent.sleep(EVERY)
 
-    def _fullest_look(self) -> Look | None:
-        if self._target.neo4j is None:
-            self.seen.troubles["look"] = "Neo4j: not watched, NEO4J_URI and NEO4J_PASSWORD are not set"
-            gevent.sleep(EVERY)
-            return None
-        if self._watch is None:
-            self._probe = self._probe or Probe(self._target.neo4j, EVERY)
-            self._watch = self._probe.watch()
-        begun, looks = time.monotonic(), []
+    def _fullest_look(self) -> Look:
+        begun, looks = time.monotonic(), list[tuple[int, Look]]()
         for number in range(1, LOOKS + 1):
             gevent.sleep(max(0.0, begun + number * EVERY / LOOKS - time.monotonic()))
-            looks.append(self._watch.look(count=number == LOOKS, nameless=self.nameless))
-        fullest, last = max(looks, key=lambda look: len(look.pattern_of)), looks[-1]
+            looks.append((self._tests, self._look(count=number == LOOKS)))
+        # A look from before the present test is none of it: that was asked for the connections of another pattern.
+        own = [look for tests, look in looks if tests == self._tests]
+        if not own:
+            return self._fullest_look()
+        fullest, last = max(own, key=lambda look: len(look.pattern_of)), own[-1]
         return fullest._replace(t=last.t, opened=last.opened, seen=last.seen,
-                                others=frozenset[int]().union(*(look.others for look in looks)))
+                                others=frozenset[int]().union(*(look.others for look in own)))
+
+    def _look(self, *, count: bool) -> Look:
+        server = self._target.neo4j
+        if server is None:
+            raise NotWatched("not watched, NEO4J_URI and NEO4J_PASSWORD are not set")
+        if self._nameless and not server.alone:
+            raise NotWatched(NAMELESS)
+        if self._watch is None:
+            self._probe = self._probe or Probe(server, EVERY)
+            self._watch = self._probe.watch()
+        return self._watch.look(count=count, nameless=self._nameless)
 
     def _every(self, seconds: float, name: str, ask: Callable[[], Any]) -> None:
         """Keep one part of the view up to date. It is None from the moment on in which it is not available."""

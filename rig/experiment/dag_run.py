@@ -13,7 +13,7 @@ from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, STRESS_DAG
 from rig import records
 from rig.airflow_api import ACTIVE, AirflowApi
 from rig.errors import Hung, RigError, ServiceDied, WorkerIdle
-from rig.experiment.profiles import NAMELESS
+from rig.experiment.profiles import is_nameless
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Window, machine
 from rig.records import EXHIBIT, Cell, DagRunRecord, MachineShare, PlannedRun, TaskRecord
@@ -50,7 +50,7 @@ class CellRunner:
         attempt = _Attempt(planned)
         try:
             cell = planned.cell
-            nameless = cell.pattern in NAMELESS and cell.relay == "none"
+            nameless = is_nameless(cell.pattern, cell.relay)
             with self._probe.window(planned.index, self._progress.sample, nameless=nameless) as window, \
                     self._tapped(attempt):
                 attempt.window = window

@@ -17,7 +17,6 @@ Where = tuple[str, Executor]        # a pattern on an executor
 RELAYS_OF_PATTERN: dict[str, tuple[Relay, ...]] = {
     "worker": ("process", "shared"), "hook": RELAYS}
 SYNC_ONLY = ("hook", EXHIBIT)
-NAMELESS = ("hook",)            # its connections do not name their owner, unless a shared driver opens them
 PRELOADS = {"off": False, "on": True}
 MOST_REPEATS = 100
 
@@ -91,6 +90,15 @@ def executors(names: str) -> tuple[Executor, ...]:
 def patterns(names: str) -> tuple[str, ...]:
     """Return the patterns of a list like ``problematic,improved``. Raises BadInput for an unknown one."""
     return tuple(_listed(names, list(DAG_OF_PATTERN), "pattern"))
+
+
+def is_nameless(pattern: str, relay: Relay | None) -> bool:
+    """Return whether a pattern's connections name the driver alone, and not who has opened them.
+
+    The stock hook has no user agent of ours, unless a shared driver opens its connections. A relay that is not known
+    (None) counts as no relay.
+    """
+    return pattern == "hook" and relay in {None, "none"}
 
 
 def within(what: str, value: float, least: float, most: float) -> None:

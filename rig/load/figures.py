@@ -27,9 +27,10 @@ class Latency(Record):
 class Outcome(Record):
     """The figures of a load test. Rates are per second; a figure that is not available is None.
 
-    If ``connections_lower_bound`` is set, the connections opened are only a lower bound. ``others`` is how many
-    connections of other users were seen. ``connections_left`` leaves out as many connections as were open when the
-    test began: connections of a driver that already existed are not a leak of this test.
+    If ``connections_lower_bound`` is set, the connections opened are only a lower bound; if they are not known,
+    ``connections_reason`` says why. ``others`` is how many connections of other users were seen. ``connections_left``
+    leaves out as many connections as were open when the test began: connections of a driver that already existed are
+    not a leak of this test.
     """
 
     arrivals: int
@@ -43,6 +44,7 @@ class Outcome(Record):
     late_highest: float | None = None
     connections_opened: int | None
     connections_lower_bound: bool = False
+    connections_reason: str | None = None
     others: int | None = None
     connections_opened_per_second: float | None
     connections_opened_per_run: float | None
@@ -88,7 +90,8 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bo
         latencies={name: latency(getattr(run, name) for run in runs if run.state == "success" or name == "trigger")
                    for name in ("trigger", "queued", "run", "task_median", "task_tail")},
         late_p95=late.p95, late_highest=late.highest, connections_opened=opened,
-        connections_lower_bound=shared or bool(others(series)), others=others(series),
+        connections_lower_bound=opened is not None and (shared or bool(others(series))),
+        connections_reason=_why_not_counted(series) if opened is None else None, others=others(series),
         connections_opened_per_second=opened / seconds if seconds and opened is not None else None,
         connections_opened_per_run=opened / succeeded if succeeded and opened is not None else None,
         connections_peak=max((sample.open for sample in series if sample.open is not None), default=None),
@@ -179,6 +182,11 @@ def steady_figures(series: Sequence[LoadSample], minute: int) -> dict[str, float
 
 def _last_opened(series: Sequence[LoadSample]) -> int | None:
     return next((sample.opened for sample in reversed(series) if sample.opened is not None), None)
+
+
+def _why_not_counted(series: Sequence[LoadSample]) -> str:
+    return next((sample.trouble for sample in reversed(series) if sample.trouble is not None),
+                "Neo4j: no look was taken")
 
 
 def _opened_between(series: Sequence[LoadSample], begun: float, ended: float) -> float | None:

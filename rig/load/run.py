@@ -148,6 +148,7 @@ def _environment(settings: Settings, state: StackState) -> dict[str, str]:
         "LOADTEST_AIRFLOW_URL": f"http://{host}:{state.ports['airflow']}",
         "LOADTEST_AIRFLOW_USERNAME": settings.airflow_username,
         "LOADTEST_AIRFLOW_PASSWORD": state.secrets.airflow.get_secret_value(), "LOADTEST_EXECUTOR": state.executor,
+        "LOADTEST_RELAY": state.relay,
         "LOADTEST_NEO4J_IS_ELSEWHERE": "" if state.own_neo4j else "yes", "LOADTEST_STACK": str(settings.stack_dir),
         "NEO4J_URI": state.neo4j_uri, "NEO4J_USERNAME": state.neo4j_username,
         "NEO4J_PASSWORD": state.secrets.neo4j.get_secret_value(), MARK: str(settings.stack_dir)}

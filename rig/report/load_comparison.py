@@ -103,12 +103,18 @@ def panels(found: dict[str, Any]) -> list[Panel]:
 
 
 def bounds(found: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence where others used the server in a cell's long tests: what was opened is a lower bound then."""
-    marked = [(_name(cell), test["others"] or 0) for cell in found["cells"] for test in (cell["held"], cell["below"])
-              if test and test["connections_lower_bound"]]
+    """Yield a sentence where a cell's long tests have only a lower bound of what was opened, or no count at all."""
+    tests = [(_name(cell), test) for cell in found["cells"] for test in (cell["held"], cell["below"]) if test]
+    marked = [(name, test["others"] or 0) for name, test in tests if test["connections_lower_bound"]]
     if marked:
-        names = list(dict.fromkeys(name for name, _ in marked))
-        yield f"{others.why_lower_bound(max(seen for _, seen in marked))}, for {phrases.enumerate_words(names)}."
+        yield f"{others.why_lower_bound(max(seen for _, seen in marked))}, for {_each([name for name, _ in marked])}."
+    for reason in dict.fromkeys(test["connections_reason"] for _, test in tests if test["connections_reason"]):
+        names = [name for name, test in tests if test["connections_reason"] == reason]
+        yield f"{phrases.not_counted(reason)}, for {_each(names)}."
+
+
+def _each(names: list[str]) -> str:
+    return phrases.enumerate_words(list(dict.fromkeys(names)))
 
 
 def _name(cell: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rig import others
 from rig.plural import plural
 from rig.report import phrases
 
@@ -24,8 +23,7 @@ def sentences(summary: Mapping[str, Any]) -> Sequence[str]:
         f"{_number(outcome['connections_peak'])} open, {_number(outcome['connections_left'])} left 5 s after the last",
         f"Locust and the probe took {summary['share'] or 0:.1%} of the machine; "
         f"{_number(summary['polls_per_run'])} polls per DAG run"]
-    if lower:
-        lines.insert(3, f"{others.why_lower_bound(outcome['others'])}.")
+    lines[3:3] = [f"{line}." for line in phrases.doubts(outcome)]
     if saturated := summary["saturated"]:
         lines.append(f"throughput with {plural(saturated['users'], 'DAG run')} in flight all the time: "
                      f"{_number(saturated['throughput'])} DAG runs per second")

@@ -1,12 +1,13 @@
 """The wording of figures and cells, the same on the page and in the terminal."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from patterns.registry import PATTERNS
 from rig.metrics.intervals import Interval, Number
 from rig.metrics.model import DagRunSummary, MetricSummary, Side
+from rig.others import why_lower_bound
 from rig.percentile import least_for
 
 NOTHING = "\N{EN DASH}"
@@ -59,6 +60,19 @@ def at_least(value: Number | None, lower_bound: bool) -> str:
 
 def _bound(value: Number | None, lower_bound: bool, sign: str) -> str:
     return f"{sign} {number(value)}" if lower_bound and value is not None else number(value)
+
+
+def doubts(outcome: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why what a load test's connections came to is only a lower bound, or is not known."""
+    if outcome["connections_lower_bound"]:
+        yield why_lower_bound(outcome["others"])
+    if outcome["connections_reason"] is not None:
+        yield not_counted(outcome["connections_reason"])
+
+
+def not_counted(reason: str) -> str:
+    """Return that connections were not counted, and why."""
+    return f"Connections were not counted: {reason}"
 
 
 def others(dag_runs: Iterable[DagRunSummary]) -> int:

@@ -12,7 +12,8 @@ SUMMARY: dict[str, Any] = {
     "outcome": {
         "arrivals": 4, "succeeded": 3, "failed": 1, "interrupted": 0, "latencies": {"run": LATENCY, "queued": LATENCY},
         "connections_opened": 12, "connections_opened_per_run": 4.0, "connections_opened_per_second": None,
-        "connections_peak": 9, "connections_left": 0, "connections_lower_bound": False, "others": 0},
+        "connections_peak": 9, "connections_left": 0, "connections_lower_bound": False,
+        "connections_reason": None, "others": 0},
     "load": {"users": None}, "share": 0.012, "polls_per_run": 3.5, "knee": None, "kept_up": None, "saturated": None}
 
 
@@ -41,6 +42,11 @@ def test_beside_others_what_was_opened_is_marked_as_a_lower_bound(others: int, s
     lines = sentences({**SUMMARY, "outcome": outcome})
     assert f"≥ 12 opened (≥ 4 per DAG run, {NOTHING} per second), at most 9 open" in lines[2]
     assert lines[3] == said
+
+
+def test_where_connections_were_not_counted_the_reason_is_said() -> None:
+    outcome = {**SUMMARY["outcome"], "connections_opened": None, "connections_reason": "not watched"}
+    assert sentences({**SUMMARY, "outcome": outcome})[3] == "Connections were not counted: not watched."
 
 
 def test_a_closed_loop_has_a_throughput() -> None:

@@ -12,13 +12,20 @@ from rig.experiment import profiles
 from rig.experiment.profiles import PROFILES, Profile
 from rig.metrics import intervals
 from rig.metrics.unsaid import unsaid
-from rig.records import Cell
+from rig.records import Cell, Relay
 
 MANY = replace(PROFILES["full"], repeats=20)
 
 
 def cells_of_block(profile: Profile, block: int) -> list[Cell]:
     return [run.cell for run in profiles.plan(profile, seed=1) if run.block == block]
+
+
+@pytest.mark.parametrize(("pattern", "relay", "nameless"), [
+    ("hook", "none", True), ("hook", None, True), ("hook", "process", False), ("hook", "shared", False),
+    ("improved", "none", False), ("worker", None, False)])
+def test_only_the_stock_hook_without_a_relay_names_nobody(pattern: str, relay: Relay | None, nameless: bool) -> None:
+    assert profiles.is_nameless(pattern, relay) is nameless
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)

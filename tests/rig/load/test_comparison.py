@@ -349,6 +349,19 @@ def test_beside_others_a_comparison_says_for_which_cells_the_count_is_a_lower_bo
     assert said in str(report.load_comparison.tables(folder)[1].caption)
 
 
+def test_where_connections_were_not_counted_both_pages_say_why(folder: Path) -> None:
+    test = folder / folders.HELD
+    (test / SERIES_FILE).unlink()
+    records.append(test / SERIES_FILE, [sample(float(t), trouble="Neo4j: not watched") for t in range(200)])
+    page = report.write(test).read_text("utf-8")
+    assert "19 of 19 DAG runs succeeded, and connections were not counted." in page
+    assert "Connections were not counted: Neo4j: not watched." in page
+    assert "≥" not in page
+    said = "Connections were not counted: Neo4j: not watched, for LocalExecutor · improved."
+    assert said in report.write(folder).read_text("utf-8")
+    assert said in str(report.load_comparison.tables(folder)[1].caption)
+
+
 def with_others(test: Path) -> None:
     """Write a test's samples again, with connections of somebody else that the server's ids count too."""
     (test / SERIES_FILE).unlink()

@@ -71,6 +71,15 @@ def test_on_a_server_that_others_use_the_count_is_a_lower_bound_whatever_was_see
     assert outcome([run(0, 4)], [sample(0.0, opened=0, seen=0, others=0)], shared=True).connections_lower_bound
 
 
+def test_connections_that_were_not_counted_are_none_and_the_last_reason_is_said() -> None:
+    series = [sample(0.0), sample(1.0, trouble="not watched"), sample(2.0)]
+    found = outcome([run(0, 4)], series, shared=True)
+    assert (found.connections_opened, found.connections_lower_bound) == (None, False)
+    assert found.connections_reason == "not watched"
+    assert outcome([], []).connections_reason == "Neo4j: no look was taken"
+    assert outcome([run(0, 4)], [sample(0.0, opened=0, trouble="Flower does not answer")]).connections_reason is None
+
+
 def test_a_closed_loop_counts_from_when_as_many_have_ended_as_are_in_flight_until_none_may_start() -> None:
     # Two users, one run a second each, two seconds of which fill the pipeline: none counts that ends after 20.
     runs = [run(float(due), 2.0 if due < 2 else 1.0) for due in range(25)]

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from loadtest import target
 from rig.errors import BadInput
 from rig.load import run
 from rig.load.run import Wish
+from rig.records import RELAYS, Relay
 from rig.stack.native import NativeStack
 from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack
@@ -37,6 +39,12 @@ def test_without_celery_there_is_no_flower(tmp_path: Path) -> None:
     environment = run._environment(PlainSettings(data_dir=tmp_path), stack(
         tmp_path, ports={"airflow": 1}, executor="LocalExecutor"))
     assert "LOADTEST_FLOWER_URL" not in environment
+
+
+@pytest.mark.parametrize("relay", RELAYS)
+def test_locust_knows_through_which_driver_the_tasks_reach_neo4j(relay: Relay, tmp_path: Path) -> None:
+    state = stack(tmp_path, ports={"airflow": 1, "flower": 2}, relay=relay)
+    assert target.of(run._environment(PlainSettings(data_dir=tmp_path), state)).relay == relay
 
 
 def test_neither_a_variable_nor_a_file_of_locusts_own_changes_the_test(

@@ -1,0 +1,29 @@
+"""The deployment that is tested, as its variables name it."""
+
+import pytest
+
+from loadtest.target import of
+from rig.errors import BadInput
+
+NAMED = {"LOADTEST_EXECUTOR": "CeleryExecutor", "LOADTEST_RELAY": "process"}
+
+
+def test_its_executor_and_its_relay_are_known_where_they_are_named() -> None:
+    named, unnamed = of(NAMED), of({"LOADTEST_EXECUTOR": "", "LOADTEST_RELAY": ""})
+    assert (named.executor, named.relay) == ("CeleryExecutor", "process")
+    assert (unnamed.executor, unnamed.relay) == (None, None)
+
+
+def test_at_another_address_neither_is_known() -> None:
+    target = of(NAMED)
+    assert target.at(f"{target.airflow}/") == target
+    elsewhere = target.at("http://airflow:8080")
+    assert (elsewhere.executor, elsewhere.relay) == (None, None)
+
+
+@pytest.mark.parametrize(("variable", "known"), [
+    ("LOADTEST_EXECUTOR", "LocalExecutor, CeleryExecutor"), ("LOADTEST_RELAY", "none, process, shared")])
+def test_a_name_that_is_none_is_refused_with_those_there_are(variable: str, known: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        of({variable: "x"})
+    assert str(refused.value) == f"{variable} is x — set it to one of {known}"
