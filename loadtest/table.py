@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from rig import others
@@ -21,11 +21,21 @@ COLUMNS: dict[str, Callable[[LoadSample], float | None]] = {
     "opened": lambda sample: sample.opened}
 
 Row = dict[str, str | float | None]
+Tests = Sequence[Sequence[LoadSample]]
 
 
-def points(live: Sequence[LoadSample], since: float) -> list[dict[str, Any]]:
+def by_test(live: Sequence[LoadSample]) -> Tests:
+    """Return the samples of each test, each with its own count: see :func:`rig.load.figures.counted`.
+
+    Before the first test's samples come those from before it. A test's samples go on until the next one begins.
+    """
+    starts = [number for number, (before, after) in enumerate(pairwise(live), 1) if before.elapsed <= 0 < after.elapsed]
+    return [counted(live[start:end]) for start, end in pairwise([0, *starts, len(live)])]
+
+
+def points(tests: Tests, since: float) -> list[dict[str, Any]]:
     """Return the samples later than a moment (epoch, s) for the page's charts."""
-    return [_point(sample) for sample in _shown(live) if sample.t > since]
+    return [_point(sample) for sample in chain.from_iterable(tests) if sample.t > since]
 
 
 def _point(sample: LoadSample) -> dict[str, Any]:
@@ -37,31 +47,31 @@ def _point(sample: LoadSample) -> dict[str, Any]:
                 name: [one.processes, one.open, one.in_use, one.opened] for name, one in sample.workers.items()}}
 
 
-def as_csv(live: Sequence[LoadSample]) -> str:
+def as_csv(tests: Tests) -> str:
     """Return samples as CSV: one line for each, with an empty field for a value that is not available."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([column(sample) for column in COLUMNS.values()] for sample in _shown(live))
+    writer.writerows([column(sample) for column in COLUMNS.values()] for sample in chain.from_iterable(tests))
     return file.getvalue()
 
 
 def opened_per_second(series: Sequence[LoadSample]) -> list[float]:
     """Return, for each sample that has it, the connections opened per second over the RATE_SECONDS before it."""
-    counted = [sample for sample in series if sample.opened is not None]
+    known = [sample for sample in series if sample.opened is not None]
     rates, first = [], 0
-    for number, sample in enumerate(counted):
-        while sample.t - counted[first].t > RATE_SECONDS:
+    for number, sample in enumerate(known):
+        while sample.t - known[first].t > RATE_SECONDS:
             first += 1
-        then = counted[first]
+        then = known[first]
         if number > first and sample.opened is not None and then.opened is not None and sample.opened >= then.opened:
             rates.append((sample.opened - then.opened) / (sample.t - then.t))
     return rates
 
 
-def table(live: Sequence[LoadSample]) -> list[Row]:
-    """Return the tab's rows. Each column has a plain value, because Locust's table shows nothing else."""
-    series = _shown(live)[_start(live):]
+def table(tests: Tests) -> list[Row]:
+    """Return the tab's rows, of the last test. Each column has a plain value, as Locust's table shows nothing else."""
+    series = tests[-1]
     if not series:
         return []
     now, rates = series[-1], opened_per_second(series)
@@ -103,15 +113,3 @@ def _row(what: str, values: list[int | None], meaning: str) -> Row:
 def _open(sample: LoadSample, pattern: str) -> int:
     count = sample.patterns.get(pattern)
     return count.open if count else 0
-
-
-def _shown(live: Sequence[LoadSample]) -> Sequence[LoadSample]:
-    """Return the samples, those of the last test with its count: see :func:`rig.load.figures.counted`."""
-    start = _start(live)
-    return [*live[:start], *counted(live[start:])]
-
-
-def _start(live: Sequence[LoadSample]) -> int:
-    """Return the place of the last test's first sample; before the first test, that of the first one."""
-    starts = [number for number, (before, after) in enumerate(pairwise(live), 1) if before.elapsed <= 0 < after.elapsed]
-    return starts[-1] if starts else 0

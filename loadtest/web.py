@@ -9,7 +9,7 @@ from locust.env import Environment
 from locust.web import WebUI
 
 from loadtest.master import Master
-from loadtest.table import STRUCTURE, as_csv, points, table
+from loadtest.table import STRUCTURE, as_csv, by_test, points, table
 
 KEY = "neo4j"
 TITLE = "Neo4j connections"
@@ -40,7 +40,8 @@ def add(ui: WebUI, environment: Environment, master: Master, problem: Callable[[
     def extend(response: flask.Response) -> flask.Response:
         path = flask.request.path
         if path == f"{base}/stats/requests" and response.is_json:
-            found = {**(response.get_json() or {}), "extended_stats": [{"key": KEY, "data": table(list(master.live))}]}
+            rows = table(by_test(list(master.live)))
+            found = {**(response.get_json() or {}), "extended_stats": [{"key": KEY, "data": rows}]}
             response.set_data(json.dumps(found))
         elif path == f"{base}/" and response.mimetype == "text/html":
             script = f'<script src="./{KEY}/static/tab.js" defer></script></body>'
@@ -54,17 +55,17 @@ def _pages(ui: WebUI, base: str, master: Master) -> flask.Blueprint:
 
     def data() -> flask.Response:
         since = flask.request.args.get("since", 0.0, float)
-        test = master.test
+        test, tests = master.test, by_test(list(master.live))
         return flask.jsonify({
-            "samples": points(list(master.live), since),
+            "samples": points(tests, since),
             "runs": [[run.due + run.run, run.run, run.queued, run.failed] for run in list(master.ended)
                      if run.run is not None and run.due + run.run > since - 30],
-            "table": table(list(master.live)), "load": test.load.model_dump() if test else None,
+            "table": table(tests), "load": test.load.model_dump() if test else None,
             "share": test.share if test else None, "polls": test.polls_per_run if test else None,
             "summary": master.summary, "deployment": master.deployment})
 
     def series() -> flask.Response:
-        return flask.Response(as_csv(list(master.live)), mimetype="text/csv", headers={
+        return flask.Response(as_csv(by_test(list(master.live))), mimetype="text/csv", headers={
             "Content-Disposition": "attachment;filename=neo4j_connections.csv"})
 
     for path, name, view in (("", "page", lambda: pages.send_static_file("page.html")), ("/data", "data", data),

@@ -78,14 +78,14 @@ def counted(series: Sequence[LoadSample]) -> Sequence[LoadSample]:
 
 def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bool = False) -> Outcome:
     """Return the figures of a test. ``shared``: others use its Neo4j too. ``series`` is from :func:`counted`."""
-    counted = [run for run in runs if run.state != "interrupted"]
-    succeeded = sum(run.state == "success" for run in counted)
-    failed = len(counted) - succeeded
+    ended = [run for run in runs if run.state != "interrupted"]
+    succeeded = sum(run.state == "success" for run in ended)
+    failed = len(ended) - succeeded
     opened = _last_opened(series)
     seconds, late = _seconds(runs), latency(run.late for run in runs)
     return Outcome(
-        arrivals=len(runs), succeeded=succeeded, failed=failed, interrupted=len(runs) - len(counted),
-        failure_share=failed / len(counted) if counted else None,
+        arrivals=len(runs), succeeded=succeeded, failed=failed, interrupted=len(runs) - len(ended),
+        failure_share=failed / len(ended) if ended else None,
         throughput=succeeded / seconds if seconds else None,
         latencies={name: latency(getattr(run, name) for run in runs if run.state == "success" or name == "trigger")
                    for name in ("trigger", "queued", "run", "task_median", "task_tail")},
