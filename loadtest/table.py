@@ -7,10 +7,9 @@ from itertools import chain, pairwise
 from typing import Any
 
 from rig import others
-from rig.load.figures import counted
+from rig.load.figures import RATE_SECONDS, counted, opened_per_second
 from rig.load.records import LoadSample
 
-RATE_SECONDS = 10.0     # over which connections opened per second are averaged
 STRUCTURE: list[dict[str, str | int]] = [
     {"key": "what", "title": "What"}, {"key": "now", "title": "Now", "round": 2},
     {"key": "most", "title": "Highest", "round": 2}, {"key": "meaning", "title": "Meaning"}]
@@ -56,31 +55,18 @@ def as_csv(tests: Tests) -> str:
     return file.getvalue()
 
 
-def opened_per_second(series: Sequence[LoadSample]) -> list[float]:
-    """Return, for each sample that has it, the connections opened per second over the RATE_SECONDS before it."""
-    known = [sample for sample in series if sample.opened is not None]
-    rates, first = [], 0
-    for number, sample in enumerate(known):
-        while sample.t - known[first].t > RATE_SECONDS:
-            first += 1
-        then = known[first]
-        if number > first and sample.opened is not None and then.opened is not None and sample.opened >= then.opened:
-            rates.append((sample.opened - then.opened) / (sample.t - then.t))
-    return rates
-
-
 def table(tests: Tests) -> list[Row]:
     """Return the tab's rows, of the last test. Each column has a plain value, as Locust's table shows nothing else."""
     series = tests[-1]
     if not series:
         return []
-    now, rates = series[-1], opened_per_second(series)
+    now = series[-1]
     rows = [
         _row("open", [sample.open for sample in series], "Bolt connections that Neo4j has open now"),
         _row("idle", [sample.idle for sample in series], "of these, without a transaction: kept but idle"),
         _row("in a transaction", [sample.running for sample in series], "of these, at work"),
-        {"what": "opened per second", "now": rates[-1] if rates else None, "most": max(rates, default=None),
-         "meaning": "new connections, each with a handshake and a login; mean of 10 s"},
+        _row("opened per second", opened_per_second(series),
+             f"new connections, each with a handshake and a login; mean of {RATE_SECONDS:g} s"),
         _row("opened since the start", [sample.opened for sample in series], _meaning_of_opened(now.others)),
         _row("DAG runs in flight", [sample.in_flight for sample in series], "started and not ended"),
         _row("DAG runs queued", [sample.runs_queued for sample in series],
@@ -105,7 +91,7 @@ def most_open(series: Sequence[LoadSample], worker: str) -> int:
     return max(one.open for sample in series if (one := (sample.workers or {}).get(worker)))
 
 
-def _row(what: str, values: list[int | None], meaning: str) -> Row:
+def _row(what: str, values: Sequence[float | None], meaning: str) -> Row:
     known = [value for value in values if value is not None]
     return {"what": what, "now": values[-1], "most": max(known, default=None), "meaning": meaning}
 

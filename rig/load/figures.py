@@ -7,6 +7,7 @@ from rig.load.records import LoadRun, LoadSample
 from rig.percentile import percentile_or_none
 from rig.records import Record
 
+RATE_SECONDS = 10.0     # over which connections opened per second are averaged
 LEFT_SECONDS = 5.0      # after the last run's end, like the metric `connections_left_5s`
 
 
@@ -74,6 +75,21 @@ def counted(series: Sequence[LoadSample]) -> Sequence[LoadSample]:
     if not others(series):
         return series
     return [sample.model_copy(update={"opened": sample.seen}) for sample in series]
+
+
+def opened_per_second(series: Sequence[LoadSample]) -> list[float | None]:
+    """Return, for each sample, the connections opened per second over the RATE_SECONDS before it; None if not counted.
+
+    It is None too where the count begins again.
+    """
+    rates, first = list[float | None](), 0
+    for number, sample in enumerate(series):
+        while sample.t - series[first].t > RATE_SECONDS:
+            first += 1
+        before = series[first]
+        opened = None if sample.opened is None or before.opened is None else sample.opened - before.opened
+        rates.append(None if number == first or opened is None or opened < 0 else opened / (sample.t - before.t))
+    return rates
 
 
 def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bool = False) -> Outcome:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rig.load import records, schedule, summary
-from rig.load.figures import counted
+from rig.load.figures import RATE_SECONDS, counted, opened_per_second
 from rig.load.records import LoadRun, LoadSample, LoadTestRecord, Resources
 from rig.load.schedule import stages_of
 from rig.percentile import tail_name
@@ -16,7 +16,6 @@ from rig.report.page import own_files, templates
 from rig.report.plot import Axis, Dots, Line, Panel
 
 MIB = 2**20
-WINDOW = 10.0       # seconds over which connections opened per second are averaged
 
 Points = list[tuple[float, float | None]]
 
@@ -103,8 +102,9 @@ def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadS
         _Series("open", hue, of(lambda sample: sample.open)),
         _Series("idle", "other", of(lambda sample: sample.idle), "6,3"),
         _Series("in a transaction", "other", of(lambda sample: sample.running), "2,2")])
-    yield _panel("Connections opened per second", "per second, mean of 10 s", x, [
-        _Series("opened", hue, opened_per_second(series))])
+    yield _panel("Connections opened per second", f"per second, mean of {RATE_SECONDS:g} s", x, [
+        _Series("opened", hue, [(sample.elapsed, rate) for sample, rate in zip(
+            series, opened_per_second(series), strict=True)])])
     if any(sample.resources for sample in series):
         def taken(value: Callable[[Resources], float | None]) -> Points:
             return of(lambda sample: value(sample.resources) if sample.resources else None)
@@ -114,19 +114,6 @@ def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadS
         yield _panel("Open files of the stack", "descriptors", x, [
             _Series("descriptors", hue, taken(lambda each: each.descriptors))])
     yield _panel("Arrivals", "DAG runs per second", x, [_Series("due", hue, _rates(test))])
-
-
-def opened_per_second(series: Sequence[LoadSample]) -> Points:
-    """Return how many connections were opened per second over the WINDOW before each sample; None if not counted."""
-    points, first = [], 0
-    for number, sample in enumerate(series):
-        while sample.t - series[first].t > WINDOW:
-            first += 1
-        before = series[first]
-        counted = number > first and sample.opened is not None and before.opened is not None
-        opened = (sample.opened or 0) - (before.opened or 0)
-        points.append((sample.elapsed, opened / (sample.t - before.t) if counted and opened >= 0 else None))
-    return points
 
 
 def _rates(test: LoadTestRecord) -> Points:

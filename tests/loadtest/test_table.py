@@ -4,8 +4,6 @@ import csv
 import io
 import sys
 
-import pytest
-
 from loadtest import table
 from rig.load.records import Count, LoadSample, WorkerDrivers
 from tests.rig.load.lines import sample
@@ -41,13 +39,6 @@ def test_what_was_not_seen_is_null_and_not_zero() -> None:
     found = rows(sample(1.0))
     assert (found["open"]["now"], found["open"]["most"], found["opened per second"]["now"]) == (None, None, None)
     assert table.table(table.by_test([])) == []
-
-
-def test_opened_per_second_is_a_mean_of_ten_seconds_and_begins_anew_where_the_count_does() -> None:
-    steady = [sample(float(t), opened=3 * t) for t in range(20)]
-    assert table.opened_per_second(steady) == pytest.approx([3.0] * 19)
-    assert table.opened_per_second([sample(1.0, opened=90), sample(2.0, opened=0)]) == []
-    assert table.opened_per_second([sample(1.0), sample(2.0)]) == []
 
 
 def test_beside_others_charts_and_csv_have_the_same_count_as_the_tab() -> None:

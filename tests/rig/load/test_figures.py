@@ -80,6 +80,13 @@ def test_connections_that_were_not_counted_are_none_and_the_last_reason_is_said(
     assert outcome([run(0, 4)], [sample(0.0, opened=0, trouble="Flower does not answer")]).connections_reason is None
 
 
+def test_opened_per_second_is_a_mean_of_ten_seconds_and_begins_again_where_the_count_does() -> None:
+    steady = [sample(float(t), opened=3 * t) for t in range(20)]
+    assert figures.opened_per_second(steady) == [None, *[pytest.approx(3.0)] * 19]
+    assert figures.opened_per_second([sample(1.0, opened=90), sample(2.0, opened=0)]) == [None, None]
+    assert figures.opened_per_second([sample(1.0), sample(2.0), sample(3.0, opened=1)]) == [None] * 3
+
+
 def test_a_closed_loop_counts_from_when_as_many_have_ended_as_are_in_flight_until_none_may_start() -> None:
     # Two users, one run a second each, two seconds of which fill the pipeline: none counts that ends after 20.
     runs = [run(float(due), 2.0 if due < 2 else 1.0) for due in range(25)]
