@@ -11,7 +11,7 @@ from rich.table import Table
 from patterns.facts import MOST_STRESS_RUNS
 from rig import others
 from rig.load import knee, records, summary
-from rig.load.records import CellTestRecord, LoadCell
+from rig.load.records import CellTestRecord, LoadCell, Phase
 from rig.metrics import intervals
 from rig.report import phrases, plot
 from rig.report.page import own_files, templates
@@ -19,6 +19,7 @@ from rig.report.plot import Line, Panel
 
 BRACKETS = ("In brackets: of six repeats and more an interval that holds their median with 95 %, of fewer the lowest "
             "and the highest.")
+IN_ONE = " in one test"
 DASHES = {"LocalExecutor": "", "CeleryExecutor": "6,3"}
 
 
@@ -44,27 +45,27 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 
 def _cell(folder: Path, cell: LoadCell, tests: Sequence[CellTestRecord]) -> dict[str, Any]:
-    of_phase: dict[str, list[dict[str, Any]]] = {}
-    for test in tests:
-        of_phase.setdefault(test.phase, []).append(summary.summarise(folder / test.folder))
-    knees = [found["knee"] for found in of_phase.get("knee", [])]
-    held = [test.held for test in tests if test.phase == "held"]
+    def of(phase: Phase) -> list[CellTestRecord]:
+        return [test for test in tests if test.phase == phase]
+
+    knees = [summary.summarise(folder / test.folder)["knee"] for test in of("knee")]
+    held = of("held")
     rates = knee.as_rates([one["last_rate_that_held"] for one in knees])
     return {
         **cell.model_dump(), "knee": knees[0] if knees else None,
         # Of several long tests the last one counts: those before it did not hold.
-        "holds": held[-1] if held else knee.rate_to_hold(rates),
+        "holds": held[-1].held if held else knee.rate_to_hold(rates),
         "searches": {**repeats(rates), "open": sum(not one["found"] for one in knees)},
         "saturated": repeats([test.throughput for test in tests if test.throughput is not None]),
-        "held": _long(of_phase.get("held")), "below": _long(of_phase.get("below")),
+        "held": _long(folder, held), "below": _long(folder, of("below")),
         "tests": [test.model_dump(include={"phase", "folder", "held", "throughput"}) for test in tests]}
 
 
-def _long(tests: Sequence[dict[str, Any]] | None) -> dict[str, Any] | None:
-    """Return what the last of some tests of a constant rate came to."""
+def _long(folder: Path, tests: Sequence[CellTestRecord]) -> dict[str, Any] | None:
+    """Return what the last of some tests of a constant rate came to; None if there is none."""
     if not tests:
         return None
-    test = tests[-1]
+    test = summary.summarise(folder / tests[-1].folder)
     return {"rate": test["load"]["rate"], "seconds": test["load"]["seconds"], "status": test["status"],
             "kept_up": test["kept_up"], "share": test["share"], **test["outcome"]}
 
@@ -107,7 +108,8 @@ def bounds(found: dict[str, Any]) -> Iterator[str]:
     tests = [(_name(cell), test) for cell in found["cells"] for test in (cell["held"], cell["below"]) if test]
     marked = [(name, test["others"] or 0) for name, test in tests if test["connections_lower_bound"]]
     if marked:
-        yield f"{others.why_lower_bound(max(seen for _, seen in marked))}, for {_each([name for name, _ in marked])}."
+        names = [name for name, _ in marked]
+        yield f"{others.why_lower_bound(max(seen for _, seen in marked), IN_ONE)}, for {_each(names)}."
     for reason in dict.fromkeys(test["connections_reason"] for _, test in tests if test["connections_reason"]):
         names = [name for name, test in tests if test["connections_reason"] == reason]
         yield f"{phrases.not_counted(reason)}, for {_each(names)}."
@@ -124,14 +126,15 @@ def _name(cell: dict[str, Any]) -> str:
 def tables(folder: Path) -> list[Table]:
     """Return what was found, and what happened when it was held, each with a row for each cell, for the terminal."""
     found = summarise(folder)
-    rates = _table(("cell", "knee", "searches", "saturated", "holds"), f"{found['slots']} slots; DAG runs per second. "
-                   f"{BRACKETS}")
+    loops = bool(found["saturated_seconds"])
+    rates = _table(("cell", "knee", "searches", *(["saturated"] if loops else []), "holds"),
+                   f"{found['slots']} slots; DAG runs per second. {BRACKETS}")
     for cell in found["cells"]:
         rates.add_row(_name(cell), knee_of(cell), str(len(cell["searches"]["values"])),
-                      phrases.repeated(cell["saturated"]), phrases.number(cell["holds"]))
+                      *([phrases.repeated(cell["saturated"])] if loops else []), phrases.number(cell["holds"]))
+    held = "the rate that holds" + (", then 80 % of the saturated throughput" if loops else "")
     for_long = _table(("cell", "per second", "run", "queued", "opened/s", "opened\nper run", "failed"), " ".join((
-        f"Held for {found['held_seconds']:g} s: the rate that holds, then 80 % of the saturated throughput; latencies "
-        "in s, p95.", *bounds(found))))
+        f"Held for {found['held_seconds']:g} s: {held}; latencies in s, p95.", *bounds(found))))
     for cell in found["cells"]:
         for test in (cell["held"], cell["below"]):
             if test:

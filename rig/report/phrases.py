@@ -11,6 +11,7 @@ from rig.others import why_lower_bound
 from rig.percentile import least_for
 
 NOTHING = "\N{EN DASH}"
+IN_ONE = " in one DAG run"
 
 _MINUS, _UNBROKEN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 _RELAYS = {"process": "relay per process", "shared": "shared relay"}
@@ -75,9 +76,9 @@ def not_counted(reason: str) -> str:
     return f"Connections were not counted: {reason}"
 
 
-def others(dag_runs: Iterable[DagRunSummary]) -> int:
-    """Return how many connections of others were seen in all DAG runs."""
-    return sum(run.others or 0 for run in dag_runs)
+def most_others(dag_runs: Iterable[DagRunSummary]) -> int:
+    """Return how many connections of others were seen in one DAG run at most: those of two may be the same."""
+    return max((run.others or 0 for run in dag_runs), default=0)
 
 
 def interval(ends: Interval | None) -> str:

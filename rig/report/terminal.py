@@ -36,7 +36,7 @@ def _counters(summary: Summary) -> str:
 
 
 def _others(summary: Summary) -> str:
-    seen = others.seen(phrases.others(summary.dag_runs))
+    seen = others.seen(phrases.most_others(summary.dag_runs), phrases.IN_ONE)
     return f". {seen}: ≥ is a lower bound" if seen else ""
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,20 @@ def test_at_80_percent_of_what_was_reached_the_latency_is_published(tmp_path: Pa
     _, for_long = report.load_comparison.tables(made)
     assert [list(column.cells) for column in for_long.columns][:3] == [
         ["LocalExecutor · improved"] * 2, ["0.400", "0.360"], ["4", "4"]]
+    assert "the rate that holds, then 80 % of the saturated throughput;" in str(for_long.caption)
+
+
+def test_without_closed_loops_no_table_speaks_of_what_they_reach(folder: Path) -> None:
+    rates, for_long = report.load_comparison.tables(folder)
+    assert [column.header for column in rates.columns] == ["cell", "knee", "searches", "holds"]
+    assert "saturated" not in f"{rates.caption} {for_long.caption}"
+
+
+def test_of_a_closed_loop_the_report_needs_what_it_reached_and_not_its_folder(tmp_path: Path) -> None:
+    made = folders.repeated(tmp_path / "r", (0.4,))
+    shutil.rmtree(made / "saturated-0")
+    rates, _ = report.load_comparison.tables(made)
+    assert [list(column.cells) for column in rates.columns if column.header == "saturated"] == [["0.440"]]
 
 
 def test_a_comparison_from_before_there_were_repeats_has_one_search_and_no_interval(folder: Path) -> None:
@@ -339,7 +354,7 @@ def test_beside_others_a_tests_page_marks_what_was_opened_as_a_lower_bound(folde
 
 
 def test_beside_others_a_comparison_says_for_which_cells_the_count_is_a_lower_bound(folder: Path) -> None:
-    said = ("3 connections of others were seen. What was opened is a lower bound, marked ≥, "
+    said = ("3 connections of others were seen in one test. What was opened is a lower bound, marked ≥, "
             "for LocalExecutor · improved.")
     assert said not in report.write(folder).read_text("utf-8")
     with_others(folder / folders.HELD)
