@@ -21,6 +21,7 @@ from loadtest.process import CONNECTIONS
 from loadtest.target import Target
 from loadtest.watch import EVERY, Share, Tally, Watcher
 from rig import records, runs
+from rig.clock import ClockWatch
 from rig.load import schedule, summary
 from rig.load.figures import LEFT_SECONDS, counted, opened_by_run
 from rig.load.records import Deployment, Load, LoadRun, LoadSample, LoadTestRecord, Thresholds
@@ -48,6 +49,7 @@ class LoadTest:
         self._missing_before = self._missing()
         self._lost: set[str] = set()
         self._share = Share()
+        self._clock = ClockWatch()
         self._reports: dict[str, tuple[float, dict[str, Any]]] = {}
         self._record = LoadTestRecord(
             run=self.folder.name, status="running", started_at=started_at, load=load, thresholds=thresholds,
@@ -91,6 +93,7 @@ class LoadTest:
     def add(self, sample: LoadSample) -> None:
         """Add a sample."""
         self._heed_missing()
+        self._clock.step()      # also where it is set back before the test has ended
         self.series.append(sample)
         records.append(self.folder / SERIES_FILE, [sample])
 
@@ -117,7 +120,7 @@ class LoadTest:
         self._heed_missing()
         self._record = self._record.model_copy(update={
             "status": "complete" if self.is_complete else "interrupted", "ended_at": time.time(),
-            "share": self._share.now(), "lost_processes": len(self._lost)})
+            "share": self._share.now(), "lost_processes": len(self._lost), "clock_step": self._clock.step()})
         self._write()
         _write_locusts_own(self._environment, self.folder)
         found = summary.summarise(self.folder)

@@ -12,6 +12,7 @@ from tenacity.retry import retry_if_result
 from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, STRESS_DAG
 from rig import records
 from rig.airflow_api import ACTIVE, AirflowApi
+from rig.clock import ClockWatch
 from rig.errors import Hung, RigError, ServiceDied, WorkerIdle
 from rig.experiment.profiles import is_nameless
 from rig.experiment.progress import Progress
@@ -143,7 +144,7 @@ class _Attempt:
         self.machine: MachineShare | None = None
         self.tapped: int | None = None      # connections that a tap has passed on
         self._started_at = time.time()
-        self._clock_ahead = _clock_ahead()
+        self._clock = ClockWatch()
         self._state: State = "error"
         self._reason: str | None = "it was not started"
 
@@ -162,12 +163,7 @@ class _Attempt:
             counted_by=opened.by, ids_opened=opened.by_ids, sampler_reason=self.window.trouble,
             probe=self.window.share, machine=self.machine,
             others=len(self.window.others) if self.window.samples else None,
-            clock_step=round(_clock_ahead() - self._clock_ahead, 3))
-
-
-def _clock_ahead() -> float:
-    """Return how far the wall clock is ahead of one that nobody sets, and that stands still in a suspended machine."""
-    return time.time() - time.monotonic()
+            clock_step=self._clock.step())
 
 
 def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,

@@ -189,6 +189,8 @@ class _Runner:
                 raise KeyboardInterrupt
             until_idle(api, IDLE_SECONDS)
         found = summary.summarise(ended.folders[-1])
+        if found["clock_set"] is not None:      # such a test has found nothing
+            raise RigError(found["clock_set"])
         records.append(self._folder / TESTS_FILE, [CellTestRecord(
             cell=test.cell, phase=test.phase, folder=ended.folders[-1].name, held=_held(found),
             throughput=found["saturated"] and found["saturated"]["throughput"])])

@@ -8,6 +8,8 @@ from rig.percentile import percentile_or_none
 from rig.records import Record
 
 RATE_SECONDS = 10.0     # over which connections opened per second are averaged
+TIMED = ("throughput", "late_p95", "late_highest", "connections_opened_per_second", "connections_peak",
+         "connections_left")        # figures of an outcome that depend on the clock, as its latencies do
 LEFT_SECONDS = 5.0      # after the last run's end, like the metric `connections_left_5s`
 
 
@@ -52,6 +54,12 @@ class Outcome(Record):
     connections_peak: int | None
     connections_left: int | None
     reasons: dict[str, int]
+
+
+def without_times(figures: Outcome) -> Outcome:
+    """Return the figures of a test in which the clock was set: those that depend on the clock are missing."""
+    return figures.model_copy(update={
+        **dict.fromkeys(TIMED), "latencies": {name: latency([]) for name in figures.latencies}})
 
 
 def latency(values: Iterable[float | None]) -> Latency:

@@ -165,7 +165,8 @@ class LoadTestRecord(Record):
 
     ``processes`` is how many of Locust's start DAG runs; those of them that ended before the test are lost.
     ``polls`` and ``poll_seconds`` are the requests that followed the DAG runs, and how long Airflow took to answer
-    them; ``share`` is the part of the machine that Locust and the probe took, 0 to 1.
+    them; ``share`` is the part of the machine that Locust and the probe took, 0 to 1. ``clock_step`` is by how many
+    seconds the wall clock was set forward during the test, or the machine was suspended; None in earlier tests.
     """
 
     schema_version: Literal[1] = 1
@@ -181,6 +182,7 @@ class LoadTestRecord(Record):
     polls: int = 0
     poll_seconds: float = 0.0
     share: float | None = None
+    clock_step: float | None = None
 
 
 class LoadCell(Record):

@@ -6,28 +6,41 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rig import clock
 from rig.errors import BadInput
 from rig.load import growth, knee, schedule
-from rig.load.figures import counted, outcome, saturated, steady_figures, window
+from rig.load.figures import counted, outcome, saturated, steady_figures, window, without_times
 from rig.load.records import Load, LoadRun, LoadSample, LoadTestRecord, read_runs, read_series, read_test
 from rig.load.schedule import stages_of
 from rig.load.verdict import broken
 from rig.records import SUMMARY_FILE
 from rig.whole_file import write_whole
 
+JUDGED = ("knee", "saturated", "kept_up", "soak")      # None where the test is no such, or the clock was set
 EARLY_MINUTE = 3        # of a soak: by then, everything that starts late has started
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Return the figures of a test. Raises BadInput if its folder cannot be read."""
+    """Return the figures of a test. Raises BadInput if its folder cannot be read.
+
+    If ``clock_set`` is not None, the clock was set during the test, and all that depends on it is None.
+    """
     test, runs, series = read_test(folder), read_runs(folder), counted(read_series(folder))
     figures = outcome(runs, series, shared=test.deployment.own_neo4j is False)
+    step = clock.too_large(test.clock_step)
+    clock_set = None if step is None else clock.was_set(step, "load test")
+    if clock_set is not None:
+        figures = without_times(figures)
     return {
-        **test.model_dump(), "outcome": figures.model_dump(),
-        "broken": broken(figures, test.thresholds, test.lost_processes, test.processes),
-        "knee": _knee(test, runs, series), "saturated": _saturated(test, runs),
-        "kept_up": _kept_up(test, runs), "soak": _soak(test.load, runs, series),
+        **test.model_dump(), "outcome": figures.model_dump(), "clock_set": clock_set,
+        "broken": broken(figures, test.thresholds, test.lost_processes, test.processes, clock_set),
+        **(_judged(test, runs, series) if clock_set is None else dict.fromkeys(JUDGED)),
         "polls_per_run": test.polls / len(runs) if runs else None}
+
+
+def _judged(test: LoadTestRecord, runs: list[LoadRun], series: Sequence[LoadSample]) -> dict[str, Any]:
+    judged = (_knee(test, runs, series), _saturated(test, runs), _kept_up(test, runs), _soak(test.load, runs, series))
+    return dict(zip(JUDGED, judged, strict=True))
 
 
 def steps_of(test: LoadTestRecord, runs: list[LoadRun], until: float) -> list[knee.Step]:

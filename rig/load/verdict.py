@@ -4,14 +4,18 @@ from rig.load.figures import Outcome
 from rig.load.records import Thresholds
 
 
-def broken(outcome: Outcome, thresholds: Thresholds, lost: int = 0, processes: int = 1) -> list[str]:
+def broken(outcome: Outcome, thresholds: Thresholds, lost: int = 0, processes: int = 1,
+           clock_set: str | None = None) -> list[str]:
     """Return a line for each threshold that the test did not keep. A figure that is not available keeps none.
 
-    A test that lost some of its processes is incomplete: nobody knows what happened to their DAG runs.
+    A test that lost some of its processes is incomplete: nobody knows what happened to their DAG runs. One in which the
+    clock was set (``clock_set`` says so) has no times.
     """
     if lost:
         return [f"{lost} of Locust's {processes} processes ended during the test: the rest of their DAG "
                 "runs is missing"]
+    if clock_set is not None:
+        return [f"{clock_set}: how long DAG runs took is not known"]
     if not outcome.arrivals:
         return ["no DAG run was started"]
     run = outcome.latencies["run"]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from rig import clock
 from rig.metrics import gauges, leaks, machine, rows
 from rig.metrics.counting import ids_count, seen_ids, still_open
 from rig.metrics.gauges import all_tasks, times
@@ -54,8 +55,8 @@ def _figure(metric: Metric, repeat: Repeat) -> Figure:
 
 
 def _require_clock(metric: Metric, repeat: Repeat) -> None:
-    if not is_timed(metric.name, repeat):
-        raise Missing(f"the clock was set by {repeat.clock_step:+.1f} s in this DAG run, or the machine was suspended")
+    if repeat.clock_step is not None and not is_timed(metric.name, repeat):
+        raise Missing(clock.was_set(repeat.clock_step, "DAG run"))
 
 
 def _record(repeat: Repeat) -> DagRunRecord:

@@ -8,11 +8,8 @@ from typing import Protocol, TypeVar
 
 from patterns.facts import EXECUTORS
 from patterns.registry import PATTERNS
-from rig import records
+from rig import clock, records
 from rig.records import RELAYS, Cell, Connection, DagRunRecord, PlannedRun, RunRecord, Sample, TaskRecord
-
-LARGEST_STEP = 0.5
-"""By how many seconds the wall clock may be set during a DAG run; makespans and gauges are exact to about 0.1 s."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,7 @@ class Repeat:
     @property
     def clock_step(self) -> float | None:
         """By how many seconds the clock was set, if that is too much for its times and the order of its samples."""
-        step = self.record.clock_step if self.record else None
-        return step if step is not None and abs(step) > LARGEST_STEP else None
+        return clock.too_large(self.record.clock_step) if self.record else None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import pytest
 
 from patterns.facts import STRESS_DAG
 from rig.airflow_api import AirflowApi
-from rig.load.records import LoadRun, read_runs, read_series
+from rig.load.records import LoadRun, read_runs, read_series, read_test
 from rig.load.run import LOCUSTFILE
 from rig.probe import USER_AGENT
 from rig.stack import ports
@@ -109,6 +109,7 @@ def test_every_run_is_followed_to_its_end_and_its_parts_are_in_order(tested: Pat
     assert [round(run.due - runs[0].due, 2) for run in runs] == [0, 2, 4]
     assert all(0 < (run.trigger or 0) < (run.queued or 0) < (run.run or 0) for run in runs)
     assert all(run.late < 0.5 for run in runs)
+    assert read_test(tested).clock_step is not None
 
 
 def test_locust_has_an_entry_for_each_part_and_the_connections_beside_them(tested: Path) -> None:

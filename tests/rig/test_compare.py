@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 
 from patterns.facts import Executor
-from rig import records
+from rig import clock, records
 from rig.airflow_api import AirflowApi
 from rig.compare import Comparison, Request
 from rig.errors import BadInput, RelayMissing
-from rig.experiment import dag_run, profiles
+from rig.experiment import profiles
 from rig.experiment.dag_run import CellRunner
 from rig.experiment.progress import Progress
 from rig.probe import Probe
@@ -42,7 +42,7 @@ class Silent:
 def test_a_cell_whose_relay_is_not_there_has_failed_with_the_reason_and_runs_no_task(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wall = iter([100.0, 130.0])     # somebody sets the clock in between
-    monkeypatch.setattr(dag_run, "_clock_ahead", lambda: next(wall))
+    monkeypatch.setattr(clock, "_ahead", lambda: next(wall))
     pretended = WithoutDrivers(tmp_path, stack(tmp_path)).seen_as
     view = cast("Progress", Silent())
     planned = PlannedRun(index=3, block=0, cell=Cell(executor="CeleryExecutor", pattern="worker", driver="sync",

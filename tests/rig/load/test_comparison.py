@@ -364,6 +364,46 @@ def test_beside_others_a_comparison_says_for_which_cells_the_count_is_a_lower_bo
     assert said in str(report.load_comparison.tables(folder)[1].caption)
 
 
+def set_clock(test: Path, step: float) -> None:
+    known = json.loads((test / LOAD_FILE).read_text("utf-8"))
+    (test / LOAD_FILE).write_text(json.dumps({**known, "clock_step": step}))
+
+
+SET = "the clock was set by +30.0 s in this load test, or the machine was suspended"
+
+
+@pytest.mark.parametrize(("name", "judged"), [(folders.KNEE, "knee"), (folders.HELD, "kept_up")])
+def test_a_test_in_which_the_clock_was_set_has_no_figure_that_depends_on_it(
+        folder: Path, name: str, judged: str) -> None:
+    set_clock(folder / name, 0.4)
+    assert summarise(folder / name)[judged]
+    set_clock(folder / name, 30.0)
+    found = summarise(folder / name)
+    assert [found[one] for one in (judged, "clock_set")] == [None, SET]
+    assert found["broken"] == [f"{SET}: how long DAG runs took is not known"]
+    assert [found["outcome"][one] for one in ("succeeded", "connections_opened", "throughput", "connections_left")] == [
+        19, 199, None, None]
+    assert found["outcome"]["latencies"]["run"] == {"count": 0, "median": None, "p95": None, "highest": None}
+    page = report.write(folder / name).read_text("utf-8")
+    assert SET in page
+    assert "on one time axis" not in page
+
+
+def test_a_comparison_ends_where_the_clock_was_set_and_runs_that_test_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locust(*_: object) -> loading.Ended:
+        folders.write_test(tmp_path / "test", shape="find-the-knee")
+        set_clock(tmp_path / "test", 30.0)
+        return loading.Ended(1, [tmp_path / "test"])
+
+    monkeypatch.setattr(loading, "locust", locust)
+    running = PretendedStack(tmp_path, state_of(tmp_path))
+    made = comparing.start(PlainSettings(data_dir=tmp_path), running.seen_as, REQUEST, Silent())
+    found = read_comparison(made)
+    assert (found.status, found.reason) == ("failed", SET)
+    assert not (made / TESTS_FILE).exists()
+
+
 def test_where_connections_were_not_counted_both_pages_say_why(folder: Path) -> None:
     test = folder / folders.HELD
     (test / SERIES_FILE).unlink()
