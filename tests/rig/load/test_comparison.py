@@ -166,10 +166,10 @@ def test_a_closed_loop_has_as_many_users_as_dag_runs_that_airflow_runs_at_once(t
 
 
 def test_each_cell_of_a_block_finds_its_executor_just_started(tmp_path: Path) -> None:
-    running = PretendedStack(tmp_path, state_of(tmp_path))
+    running = PretendedStack(tmp_path, state_of(tmp_path, preload=True))
     runner = comparing._Runner(PlainSettings(), running.seen_as, tmp_path, comparison(repeats=2), Silent())
     for test in ((0, "knee", 0), (0, "saturated", 0), (0, "knee", 1), (1, "knee", 1)):
-        runner._prepare(comparing.Next(*test))
+        assert not runner._prepare(comparing.Next(*test)).preload
     assert [call[0] for call in running.asked] == ["switch"] * 3
 
 
