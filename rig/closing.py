@@ -54,7 +54,7 @@ def failures(summary: Summary) -> str:
 def of_loads(folder: Path) -> None:
     """Print the result of a comparison of loads."""
     written = reporting.write(folder)
-    for table in load_comparison.tables(folder):
+    for table in load_comparison.tables(load_summary.read(folder)):
         console.print(table)
     console.print(f"Report: {written}", soft_wrap=True)
     record = load_records.read_comparison(folder)

@@ -101,7 +101,7 @@ def write(folder: Path, summary: dict[str, Any]) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the summary of a test. Raises BadInput if it has none."""
+    """Return the summary of a test, or of a comparison of loads. Raises BadInput if the folder has none."""
     try:
         found: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_bytes())
     except (OSError, ValueError) as error:

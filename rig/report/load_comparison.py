@@ -1,6 +1,6 @@
 """The page of a comparison of loads: throughput and latency, connections, and each cell's highest rate that holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -103,7 +103,7 @@ def panels(found: dict[str, Any]) -> list[Panel]:
         ("Connections against rate", "opened_per_second", "connections opened per second"))]
 
 
-def bounds(found: dict[str, Any]) -> Iterator[str]:
+def bounds(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence where a cell's long tests have only a lower bound of what was opened, or no count at all."""
     tests = [(_name(cell), test) for cell in found["cells"] for test in (cell["held"], cell["below"]) if test]
     marked = [(name, test["others"] or 0) for name, test in tests if test["connections_lower_bound"]]
@@ -123,9 +123,8 @@ def _name(cell: dict[str, Any]) -> str:
     return LoadCell(executor=cell["executor"], pattern=cell["pattern"], relay=cell["relay"]).name
 
 
-def tables(folder: Path) -> list[Table]:
+def tables(found: Mapping[str, Any]) -> list[Table]:
     """Return what was found, and what happened when it was held, each with a row for each cell, for the terminal."""
-    found = summarise(folder)
     loops = bool(found["saturated_seconds"])
     rates = _table(("cell", "knee", "searches", *(["saturated"] if loops else []), "holds"),
                    f"{found['slots']} slots; DAG runs per second. {BRACKETS}")

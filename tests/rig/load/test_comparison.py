@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.table import Table
 
 from patterns.facts import STRESS_DAG
 from rig import records, report, runs
@@ -213,7 +214,7 @@ def test_on_a_running_stack_its_slots_are_recorded_and_shown(tmp_path: Path, mon
     made = comparing.start(PlainSettings(data_dir=tmp_path), running.seen_as, REQUEST, Silent())
     assert read_comparison(made).slots == 32
     assert "<dt>slots</dt><dd>32</dd>" in report.write(made).read_text("utf-8")
-    assert "32 slots" in str(report.load_comparison.tables(made)[0].caption)
+    assert "32 slots" in str(tables(made)[0].caption)
 
 
 def test_an_interrupt_leaves_a_running_stack_idle_before_it_is_switched_back(
@@ -256,6 +257,10 @@ def folder(tmp_path: Path) -> Path:
     return folders.comparison(tmp_path / "r")
 
 
+def tables(folder: Path) -> list[Table]:
+    return report.load_comparison.tables(report.load_comparison.summarise(folder))
+
+
 @pytest.mark.parametrize(("capacities", "knee", "each", "saturated"), [
     ((0.5, 0.3, 0.4), "0.400 [0.300, 0.500]", "0.500, 0.300, 0.400", "0.440 [0.330, 0.550]"),
     ((0.5, 0.3, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4), "0.400 [0.400, 0.400]",
@@ -268,7 +273,7 @@ def test_the_knee_has_an_interval_from_its_searches_and_beside_it_what_was_reach
     made = folders.repeated(tmp_path / "r", capacities)
     page = report.write(made).read_text("utf-8")
     assert f"<td>{knee}</td><td>{each}</td><td>{saturated}</td>" in page
-    terminal, _ = report.load_comparison.tables(made)
+    terminal, _ = tables(made)
     assert [list(column.cells) for column in terminal.columns][1:4] == [[knee], [str(len(capacities))], [saturated]]
     (cell,) = json.loads((made / "summary.json").read_text("utf-8"))["cells"]
     enough = len(capacities) >= 6
@@ -281,14 +286,14 @@ def test_at_80_percent_of_what_was_reached_the_latency_is_published(tmp_path: Pa
     page = report.write(made).read_text("utf-8").partition("At 80 % of the saturated throughput</h2>")[2]
     assert "<td>0.360</td>" in page
     assert "<td>45</td><td>0</td><td>4</td><td>4</td>" in page     # DAG runs, failed, median and p95 of run
-    _, for_long = report.load_comparison.tables(made)
+    _, for_long = tables(made)
     assert [list(column.cells) for column in for_long.columns][:3] == [
         ["LocalExecutor · improved"] * 2, ["0.400", "0.360"], ["4", "4"]]
     assert "the rate that holds, then 80 % of the saturated throughput;" in str(for_long.caption)
 
 
 def test_without_closed_loops_no_table_speaks_of_what_they_reach(folder: Path) -> None:
-    rates, for_long = report.load_comparison.tables(folder)
+    rates, for_long = tables(folder)
     assert [column.header for column in rates.columns] == ["cell", "knee", "searches", "holds"]
     assert "saturated" not in f"{rates.caption} {for_long.caption}"
 
@@ -296,7 +301,7 @@ def test_without_closed_loops_no_table_speaks_of_what_they_reach(folder: Path) -
 def test_of_a_closed_loop_the_report_needs_what_it_reached_and_not_its_folder(tmp_path: Path) -> None:
     made = folders.repeated(tmp_path / "r", (0.4,))
     shutil.rmtree(made / "saturated-0")
-    rates, _ = report.load_comparison.tables(made)
+    rates, _ = tables(made)
     assert [list(column.cells) for column in rates.columns if column.header == "saturated"] == [["0.440"]]
 
 
@@ -339,7 +344,7 @@ def test_of_too_few_runs_for_a_95th_percentile_every_table_shows_the_longest_and
     assert "<td>80</td><td>at most 80</td>" in comparisons
     assert "<td>at most 4</td>" in steps
     assert "started later than due, at most, s" in steps
-    _, terminal = report.load_comparison.tables(folder)
+    _, terminal = tables(folder)
     assert [list(column.cells) for column in terminal.columns if column.header == "run"] == [["at most 80"]]
 
 
@@ -361,7 +366,7 @@ def test_beside_others_a_comparison_says_for_which_cells_the_count_is_a_lower_bo
     page = report.write(folder).read_text("utf-8")
     assert said in page
     assert "<td>≥ 5.21</td>" in page
-    assert said in str(report.load_comparison.tables(folder)[1].caption)
+    assert said in str(tables(folder)[1].caption)
 
 
 def set_clock(test: Path, step: float) -> None:
@@ -414,7 +419,7 @@ def test_where_connections_were_not_counted_both_pages_say_why(folder: Path) -> 
     assert "≥" not in page
     said = "Connections were not counted: Neo4j: not watched, for LocalExecutor · improved."
     assert said in report.write(folder).read_text("utf-8")
-    assert said in str(report.load_comparison.tables(folder)[1].caption)
+    assert said in str(tables(folder)[1].caption)
 
 
 def with_others(test: Path) -> None:
