@@ -6,6 +6,7 @@ and the environment variables that name the deployment.
 
 import logging
 import os
+import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -22,7 +23,7 @@ from loadtest.master import Master
 from loadtest.process import NAP, Process
 from loadtest.watch import Watcher
 from patterns.facts import STRESS_DAG
-from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, RigError
+from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED, BadInput, RigError
 from rig.load.records import Load, Thresholds
 
 ARRIVE_IN = 1.0         # seconds after the start by which every process knows of it
@@ -44,11 +45,20 @@ class _Own:
 own = _Own()
 
 
+def _target() -> target.Target:
+    """Return the deployment that is named in the environment; end with one line if a variable is wrong."""
+    try:
+        return target.of(os.environ)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None
+
+
 class DagRuns(User):
     """Starts a DAG run when its last one has ended. With open arrivals it only waits: these have their own clock."""
 
     wait_time = constant(0)
-    host = target.of(os.environ).airflow
+    host = _target().airflow
 
     @task
     def dag_run(self) -> None:
@@ -66,7 +76,7 @@ def _arguments(parser: Any, **_: Any) -> None:
 
 @events.init.add_listener
 def _init(environment: Environment, runner: Any, web_ui: Any, **_: Any) -> None:
-    own.target = target.of(os.environ)
+    own.target = _target()
     if isinstance(runner, WorkerRunner):
         runner.register_message(NO_MORE, lambda **_: _no_more(runner))
         return

@@ -1,9 +1,14 @@
 """The deployment that is tested, as its variables name it."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from loadtest.target import of
 from rig.errors import BadInput
+from rig.load.run import LOCUSTFILE
 
 NAMED = {"LOADTEST_EXECUTOR": "CeleryExecutor", "LOADTEST_RELAY": "process"}
 
@@ -27,3 +32,10 @@ def test_a_name_that_is_none_is_refused_with_those_there_are(variable: str, know
     with pytest.raises(BadInput) as refused:
         of({variable: "x"})
     assert str(refused.value) == f"{variable} is x — set it to one of {known}"
+
+
+def test_to_locust_a_wrong_variable_is_one_line_and_exit_code_2() -> None:
+    # A program of its own, since Locust changes the whole process.
+    ended = subprocess.run([sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"], check=False,
+                           env={**os.environ, "LOADTEST_RELAY": "x"}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (2, "LOADTEST_RELAY is x — set it to one of none, process, shared\n")
