@@ -83,9 +83,10 @@ class LoadTest:
             "polls": self._record.polls + report["polls"],
             "poll_seconds": self._record.poll_seconds + report["poll_seconds"]})
         records.append(self.folder / LOAD_RUNS_FILE, new)
-        series = counted(self.series)
-        for run in new:
-            if run.state == "success" and (opened := opened_by_run(run, series)) is not None:
+        succeeded = [run for run in new if run.state == "success"]
+        series = counted(self.series) if succeeded else []      # beside others it is a copy
+        for run in succeeded:
+            if (opened := opened_by_run(run, series)) is not None:
                 self._environment.events.request.fire(
                     request_type="Neo4j", name=CONNECTIONS, response_time=opened, response_length=0, response=None,
                     context={}, exception=None)

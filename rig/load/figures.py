@@ -221,7 +221,7 @@ def _opened_between(series: Sequence[LoadSample], begun: float, ended: float) ->
 
 
 def _seconds(runs: Sequence[LoadRun]) -> float:
-    """Return the time from the first arrival to the last end."""
+    """Return the time from the first arrival to the last end, in seconds."""
     if not runs:
         return 0.0
     return max(run.due + (run.run or run.trigger or 0.0) for run in runs) - min(run.due for run in runs)

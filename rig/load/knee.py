@@ -24,8 +24,9 @@ SETTLED = 10.0          # seconds after a step's end by which every run that end
 class Step(NamedTuple):
     """One step: its rate (DAG runs per second), what arrived in it, and what was in flight at its beginning and end.
 
-    ``allowed`` is how many more runs may be in flight at its end than at its beginning. ``slope`` is the backlog's
-    slope in the second half, in runs per second. ``grows`` says whether the slope is above 0 with 95 %.
+    ``begun`` and ``ended`` are in seconds since the epoch. ``allowed`` is how many more runs may be in flight at its
+    end than at its beginning. ``slope`` is the backlog's slope in the second half, in runs per second. ``grows`` says
+    whether the slope is above 0 with 95 %.
     """
 
     rate: float
@@ -95,7 +96,7 @@ def _growth(backlog: Callable[[float], int], begun: float, ended: float) -> tupl
 
 
 def last_that_held(steps: Sequence[Step]) -> float | None:
-    """Return the last rate before the first that did not hold; None where not even the first one did."""
+    """Return the last rate before the first that did not hold, in DAG runs per second; None if the first did not."""
     held: float | None = None
     for one in steps:
         if not one.holds:

@@ -81,7 +81,10 @@ class Count(Record):
 
 
 class WorkerDrivers(Record):
-    """The drivers of one Celery worker at one moment, added up over its pool processes."""
+    """The drivers of one Celery worker at one moment, added up over its pool processes.
+
+    ``open`` and ``in_use`` are connections now, ``opened`` is how many were opened so far.
+    """
 
     processes: int
     drivers: int
@@ -106,6 +109,9 @@ class Resources(Record):
 class LoadSample(Record):
     """The test at one moment. ``t`` is seconds since the epoch, ``elapsed`` seconds since the test's start.
 
+    ``rate`` is how many DAG runs per second are due now, 0 without a test and with the closed model. ``triggered``,
+    ``ended`` and ``failed`` count DAG runs since the test's start, ``runs_queued`` and ``runs_running`` those that are
+    now in this state in Airflow. ``open`` and ``running`` are the test's connections now, and those in a transaction.
     ``opened`` counts the connections that the server accepted since then, the probe's own left out; ``seen`` those of
     them that a look has seen; ``others`` the connections of somebody else that were seen so far, which make ``opened``
     none of the test's own. A value that is not available is None, and ``trouble`` says why.

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,8 @@ def _environment(settings: Settings, state: StackState) -> dict[str, str]:
     return {**inherited.of(os.environ, settings.inherited), "HOME": str(settings.stack_dir), **found}
 
 
-def _watched(process: "subprocess.Popen[bytes]", stack: Stack, wish: Wish, view: Notes, folders: Any) -> int:
+def _watched(process: "subprocess.Popen[bytes]", stack: Stack, wish: Wish, view: Notes,
+             folders: Callable[[], list[Path]]) -> int:
     """Wait for Locust's end and report progress. Ctrl-C is passed on to Locust, which then ends by itself."""
     teller = _Teller(view, stack)
     if not wish.headless:
@@ -173,7 +175,8 @@ def _watched(process: "subprocess.Popen[bytes]", stack: Stack, wish: Wish, view:
     return int(process.returncode)
 
 
-def _look(process: "subprocess.Popen[bytes]", teller: "_Teller", folders: Any) -> int | None:
+def _look(process: "subprocess.Popen[bytes]", teller: "_Teller",
+          folders: Callable[[], list[Path]]) -> int | None:
     code = process.poll()
     if code is None and (found := folders()):
         teller.tell(found[-1])
