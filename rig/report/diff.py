@@ -9,7 +9,7 @@ the means has an interval: Welch's t on the logarithms, at a level divided by th
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, variance
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich import box
 from rich.table import Table
@@ -213,16 +213,9 @@ def ratio_interval(before: Sequence[Number], after: Sequence[Number], level: flo
 
 def _conditions(before: Summary, after: Summary) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield the differences in the conditions: slots, versions, machine."""
-    sides = [{"slots": str(summary.slots), **dict(_leaves(summary.environment))} for summary in (before, after)]
+    sides = [{"slots": str(summary.slots), **{" ".join(path): str(value) for path, value in phrases.leaves(
+        summary.environment)}} for summary in (before, after)]
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         earlier, later = (side.get(name, phrases.NOTHING) for side in sides)
         if earlier != later:
             yield name, (earlier, later)
-
-
-def _leaves(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _leaves(item, f"{path}{key} ")
-        else:
-            yield f"{path}{key}", str(item)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -88,7 +88,7 @@ def html(raw: RawRun, summary: Summary) -> str:
         contrasts=list(_contrasts(summary)), advice=advice(summary),
         failed=[run for run in summary.failures if run.was_run], not_run=not_run.most_common(),
         deployment=deployment(summary), ways=LABELS, limitations=limitations(summary),
-        environment=list(_flat(summary.environment)), tapped=is_tapped(summary.environment), **own_files())
+        environment=_environment(summary), tapped=is_tapped(summary.environment), **own_files())
     return page
 
 
@@ -159,13 +159,10 @@ def _verdict(one: Contrast, cells: Mapping[Side, CellSummary]) -> Verdict:
     return verdict(one, cells[one.baseline].metrics[one.metric].raw, cells[one.contender].metrics[one.metric].raw)
 
 
-def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the values in the environment's record, with their paths."""
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flat(item, f"{path}{key} · ")
-        else:
-            yield f"{path}{key}".removesuffix("_bytes"), _leaf(key, item)
+def _environment(summary: Summary) -> list[tuple[str, str]]:
+    """Return the values in the environment's record in the form for people, with their paths."""
+    return [(" · ".join(path).removesuffix("_bytes"), _leaf(path[-1], value))
+            for path, value in phrases.leaves(summary.environment)]
 
 
 def _leaf(key: str, value: object) -> str:

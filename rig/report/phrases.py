@@ -135,6 +135,15 @@ def moment(seconds: float | None) -> str:
     return NOTHING if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Yield every value in nested mappings that is not a mapping itself, with the keys that lead to it."""
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from leaves(item, (*path, key))
+        else:
+            yield (*path, key), item
+
+
 def enumerate_words(words: list[str]) -> str:
     """Return "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
