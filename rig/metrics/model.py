@@ -75,6 +75,11 @@ class CellSummary(Side):
     conditions: dict[str, MetricSummary]
     metrics: dict[str, MetricSummary]
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is known how many connections it opened."""
+        return self.metrics["connections_opened"].median is not None
+
 
 class Contrast(Part):
     """One metric of two cells, compared block by block.

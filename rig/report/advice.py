@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rig.metrics.model import CellSummary, Summary
-from rig.plural import plural
-from rig.records import EXHIBIT
 from rig.report import headline, phrases
 
 
@@ -31,10 +29,9 @@ def advice(summary: Summary) -> list[Advice]:
 def _cell(summary: Summary, pattern: str, relay: str = "none", executor: str | None = None) -> CellSummary | None:
     """Return the cold cell of a pattern that was counted, on the given executor or else on that of the headline."""
     cells = [cell for cell in summary.cells
-             if summary.tells_of(cell)
+             if summary.tells_of(cell) and cell.is_counted
              and (cell.pattern, cell.relay, cell.warm, cell.control, cell.driver) == (
-                 pattern, relay, False, False, "sync")
-             and cell.metrics["connections_opened"].median is not None]
+                 pattern, relay, False, False, "sync")]
     wanted = executor or headline.executor_of(summary)
     return next((cell for cell in cells if cell.executor == wanted), None if executor else next(iter(cells), None))
 
@@ -89,12 +86,8 @@ def _closing(summary: Summary) -> str | None:
 
 
 def _before_the_fork(summary: Summary) -> str | None:
-    runs = [run for run in summary.dag_runs if run.pattern == EXHIBIT]
-    if not runs:
-        return None
-    tasks, wrong = sum(run.tasks for run in runs), sum(run.tasks_wrong for run in runs)
-    failed = tasks - wrong - sum(run.tasks_succeeded for run in runs)
-    return f"it breaks: of {plural(tasks, 'task')} {wrong:,} got a wrong answer and {failed:,} more failed"
+    runs = [run for run in summary.dag_runs if run.is_exhibit]
+    return f"it breaks: {headline.breakage(runs)}" if runs else None
 
 
 _ALL: Sequence[_Tried] = (

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from rig import capacity
 from rig.capacity import Forecast, Load, Row
-from rig.metrics.model import CellSummary, Summary
-from rig.records import EXHIBIT
+from rig.metrics.model import Summary
 
 TASKS_PER_HOUR = 1000.0
 
@@ -22,7 +21,7 @@ class Deployment(NamedTuple):
 
 def deployment(summary: Summary) -> Deployment | None:
     """Return the forecast for tasks like those of the run; None if no cell was measured."""
-    cell = next((cell for cell in summary.cells if _is_measured(cell)), None)
+    cell = next((cell for cell in summary.cells if cell.is_counted and not cell.is_exhibit), None)
     if cell is None:
         return None
     load = Load(processes=summary.slots, tasks_per_hour=TASKS_PER_HOUR, calls=cell.calls_per_task,
@@ -31,7 +30,3 @@ def deployment(summary: Summary) -> Deployment | None:
                f"--calls {cell.calls_per_task} --hold {cell.hold_seconds:g}")
     return Deployment(load, [capacity.forecast(load, way) for way in capacity.WAYS], capacity.rows(summary, Load()),
                       command)
-
-
-def _is_measured(cell: CellSummary) -> bool:
-    return cell.pattern != EXHIBIT and cell.metrics["connections_opened"].median is not None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rig.metrics.demo_claim import LEAST_REDUCTION
-from rig.metrics.model import CellSummary, ExecutorClaim, Summary
+from rig.metrics.model import CellSummary, DagRunSummary, ExecutorClaim, Summary
 from rig.plural import plural
 from rig.records import EXHIBIT
 from rig.report import phrases
@@ -33,7 +33,7 @@ def headline(summary: Summary) -> str:
     cells = _regular(summary)
     if summary.cells and not cells:
         return "This run shows what breaks with a driver that tasks inherit."
-    if not any(_is_counted(cell) for cell in cells):
+    if not any(cell.is_counted for cell in cells):
         return "This run measured no connection."
     told = _told(cells)
     first, second = _first_and_second(told, cells)
@@ -61,7 +61,7 @@ def figures(summary: Summary) -> list[Figure]:
 def subtitle(summary: Summary) -> str:
     """Return where this was measured, and whether the executor affected the counts."""
     cells = _regular(summary)
-    executors = list(dict.fromkeys(cell.executor for cell in cells if _is_counted(cell)))
+    executors = list(dict.fromkeys(cell.executor for cell in cells if cell.is_counted))
     if len(executors) < 2:
         return f"Connections that the server accepted in one DAG run, on {executors[0]}." if executors else ""
     by_variant: dict[str, dict[str, str]] = {}
@@ -80,7 +80,7 @@ def subtitle(summary: Summary) -> str:
 def executor_of(summary: Summary) -> str | None:
     """Return the executor that the headline is about; None if nothing was counted."""
     cells = _regular(summary)
-    return next((cell.executor for cell in (*_told(cells), *cells) if cell is not None and _is_counted(cell)), None)
+    return next((cell.executor for cell in (*_told(cells), *cells) if cell is not None and cell.is_counted), None)
 
 
 def outcome(summary: Summary) -> str:
@@ -110,13 +110,17 @@ def exhibit(summary: Summary) -> str | None:
     runs = [run for run in summary.dag_runs if run.is_exhibit]
     if not runs:
         return None
-    tasks, wrong = sum(run.tasks for run in runs), sum(run.tasks_wrong for run in runs)
-    failed = tasks - wrong - sum(run.tasks_succeeded for run in runs)
     hung = sum(run.state == "hung" for run in runs)
-    return (f"The exhibit, {EXHIBIT}: of {plural(tasks, 'task')} that used a driver inherited through the "
-            f"fork, {wrong:,} got a wrong answer and {failed:,} more did not succeed; "
+    return (f"The exhibit, {EXHIBIT}: {breakage(runs, ' that used a driver inherited through the fork,')}; "
             f"{plural(hung, 'DAG run')} of {len(runs)} never ended. "
             "The exhibit is there to show this; the run has not failed.")
+
+
+def breakage(runs: Sequence[DagRunSummary], which: str = "") -> str:
+    """Return what happened to the tasks of an exhibit's DAG runs, as a clause. ``which`` tells more of the tasks."""
+    tasks, wrong = sum(run.tasks for run in runs), sum(run.tasks_wrong for run in runs)
+    failed = tasks - wrong - sum(run.tasks_succeeded for run in runs)
+    return f"of {plural(tasks, 'task')}{which} {wrong:,} got a wrong answer and {failed:,} more did not succeed"
 
 
 def _state(summary: Summary) -> str:
@@ -163,7 +167,7 @@ def _told(cells: Sequence[CellSummary]) -> _Told:
 def _of_executor(cells: Sequence[CellSummary]) -> _Told:
     def first(pattern: str, relay: str, *, warm: bool = False) -> CellSummary | None:
         return next((cell for cell in cells if (cell.pattern, cell.relay, cell.warm, cell.driver) == (
-            pattern, relay, warm, "sync") and _is_counted(cell)), None)
+            pattern, relay, warm, "sync") and cell.is_counted), None)
     shared = first("worker", "process") or first("worker", "shared") or first("hook", "process") \
         or first("hook", "shared")
     warm = first(shared.pattern, shared.relay, warm=True) if shared else None
@@ -174,7 +178,7 @@ def _first_and_second(told: _Told, cells: Sequence[CellSummary]) -> tuple[CellSu
     """Return the cell that the sentence begins with, and the remedy that it ends with."""
     chosen = [cell for cell in (told.problematic, told.improved, told.shared) if cell is not None]
     if not chosen:
-        return next(cell for cell in cells if _is_counted(cell)), None
+        return next(cell for cell in cells if cell.is_counted), None
     alike = [cell for cell in chosen[1:] if (cell.tasks, cell.calls_per_task) == (
         chosen[0].tasks, chosen[0].calls_per_task)]
     return chosen[0], alike[-1] if alike else None
@@ -201,10 +205,6 @@ def _shared_words(cell: CellSummary | None) -> str:
     if cell is None:
         return ""
     return "one shared driver per worker process" if cell.relay == "process" else "one shared driver for all tasks"
-
-
-def _is_counted(cell: CellSummary) -> bool:
-    return cell.metrics["connections_opened"].median is not None
 
 
 def _count(cell: CellSummary) -> str:
