@@ -22,18 +22,19 @@ def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = N
     ``ended`` has the services that are not asked, with their problems. If a service can only be asked through one that
     does not serve, it is not reported as ill: its problem is that its state is not known.
     """
-    found: dict[str, str | None] = {**dict.fromkeys(checks, f"no answer within {within:g} s"), **(ended or {})}
+    ended = ended or {}
+    found: dict[str, str | None] = {**dict.fromkeys(checks, f"no answer within {within:g} s"), **ended}
     # Daemons: the program may end while one of them still waits for a stopped service.
     threads = [threading.Thread(target=_ask, args=(name, check, found), daemon=True)
-               for name, check in checks.items() if name not in (ended or {})]
+               for name, check in checks.items() if name not in ended]
     until = time.monotonic() + within
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     told = dict(found)      # answers from now on are too late
-    return {name: _not_known(name, told) or problem if problem and name not in (ended or {}) else problem
-            for name, problem in told.items()}
+    unsure = {name for name, problem in told.items() if problem and name not in ended}
+    return {name: (_not_known(name, told) if name in unsure else None) or problem for name, problem in told.items()}
 
 
 def _ask(name: str, check: Check, found: dict[str, str | None]) -> None:
