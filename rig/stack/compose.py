@@ -25,7 +25,7 @@ from rig.stack import compose_command as command
 from rig.stack.compose_command import Compose, Container
 from rig.stack.interface import OnStep, ServiceStatus
 from rig.stack.readiness import until_all_serve
-from rig.stack.service import Check, reasons
+from rig.stack.service import Check, death
 from rig.stack.state import Secrets, StackState
 from rig.whole_file import write_private
 from worker_init.takes_tasks import TAKES_NOTHING
@@ -187,7 +187,7 @@ class ComposeStack:
         if time.monotonic() < self._alive_until:
             return
         if dead := self.dead():
-            raise self._death(*dead)
+            raise death(dead, self.log_of(dead[0]), "`rig down --stack compose`, then start again")
         self._alive_until = time.monotonic() + ALIVE_FOR
 
     def require_running(self) -> None:
@@ -336,12 +336,6 @@ class ComposeStack:
 
     def _remove(self, names: Iterable[str]) -> None:
         self._compose.run("--profile", "*", "rm", "--stop", "--force", "--volumes", *names)
-
-    def _death(self, name: str, *others: str) -> ServiceDied:
-        log = self.log_of(name)
-        so_have = f" (so have {', '.join(others)})" if others else ""
-        return ServiceDied(f"{name} has ended by itself{so_have}; its log: {log}",
-                           "`rig down --stack compose`, then start again", reasons(log))
 
     @contextmanager
     def _nothing_half_started(self) -> Iterator[None]:

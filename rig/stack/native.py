@@ -32,14 +32,13 @@ from rig.stack import state as states
 from rig.stack.interface import OnStep, ServiceStatus
 from rig.stack.processes import MARK
 from rig.stack.readiness import until_all_serve
-from rig.stack.service import Check, Service, reasons
+from rig.stack.service import ENDED, Check, Service, death, reasons
 from rig.stack.state import ServiceState, StackState, Tap
 
 DRIVER_HOST = (drivers.HOST,)
 EXECUTOR_SERVICES = ("airflow-scheduler", "airflow-worker", "flower")
 AIRFLOW_FIRST = (*EXECUTOR_SERVICES, "airflow-dag-processor", "airflow-apiserver")
 CHECK_EVERY = 0.2       # seconds
-ENDED = "has ended by itself"
 PATIENCE = 6.0          # seconds for a clean end when nothing is kept: a worker would wait for its tasks
 
 
@@ -94,7 +93,7 @@ class NativeStack:
 
     def require_alive(self) -> None:
         if dead := self.dead():
-            raise self._death(*dead)
+            raise death(dead, self.log_of(dead[0]), "`rig down`, then start again")
 
     def require_running(self) -> None:
         self.require_alive()
@@ -376,13 +375,6 @@ class NativeStack:
         stopped = "it is stopped; `kill -CONT {}` lets it go on"
         return {name: f"it {ENDED}" if name in dead else stopped.format(service.process.pid)
                 for name, service in state.services.items() if name in dead or processes.is_stopped(service.process)}
-
-    def _death(self, name: str, *others: str) -> ServiceDied:
-        """Return the error for a service that has ended and for others that did so too: the first is the reason."""
-        log = self.log_of(name)
-        so_have = f" (so have {', '.join(others)})" if others else ""
-        return ServiceDied(f"{name} {ENDED}{so_have}; its log: {log}",
-                           "`rig down`, then start again", reasons(log))
 
     @property
     def _home(self) -> Path:

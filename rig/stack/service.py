@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rig.errors import ServiceDied
+
 Check = Callable[[], str | None]
 
+ENDED = "has ended by itself"
 LOOKED_AT, MOST_REASONS, LONGEST = 60, 5, 500       # lines searched, lines shown, characters of each
 # The levels in the logs of Airflow, Neo4j and Postgres, and the last line of a traceback of Python or Java.
 WHY = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b|\[error|^Caused by: |^[\w.]*(Error|Exception)\b|\berror: "
@@ -37,6 +40,13 @@ def reasons(log: Path) -> str:
     """Return the lines at the end of a service's log that say why it ended, at most five; empty if none does."""
     lines = last_lines(log, LOOKED_AT).splitlines()
     return "\n".join([line[:LONGEST] for line in lines if WHY.search(line)][-MOST_REASONS:])
+
+
+def death(names: Sequence[str], log: Path, remedy: str) -> ServiceDied:
+    """Return the error for services that have ended by themselves. ``log`` is the first one's, which is the reason."""
+    first, *others = names
+    so_have = f" (so have {', '.join(others)})" if others else ""
+    return ServiceDied(f"{first} {ENDED}{so_have}; its log: {log}", remedy, reasons(log))
 
 
 def last_lines(log: Path, count: int = 12) -> str:
