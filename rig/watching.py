@@ -17,14 +17,12 @@ from typing import Any, NamedTuple, Self, TypedDict
 
 import neo4j
 from pydantic import SecretStr
-from rich import box
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from patterns import identity
-from rig.console import console
+from rig.console import console, figures_table
 from rig.errors import BadInput, RigError
 from rig.plural import plural
 from rig.server_errors import SERVER_ERRORS, one_line
@@ -236,8 +234,8 @@ def show(looks: Iterable[Look], *, as_json: bool) -> None:
 
 def shown(look: Look) -> Group:
     """Return a look in the form for people."""
-    made = Table("user agent", "client", "user", "Airflow task", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-                 pad_edge=False, title=Text(_headline(look)), title_justify="left", title_style="bold")
+    made = figures_table("user agent", "client", "user", "Airflow task", title=Text(_headline(look)),
+                         title_justify="left", title_style="bold")
     for title in ("open", "idle", "in a\ntransaction"):
         made.add_column(title, justify="right")
     for client in look["clients"]:

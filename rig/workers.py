@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
 from rig import flower
+from rig.console import figures_table
 from rig.errors import BadInput
 from rig.flower import Inspected
 from rig.report import phrases
@@ -30,8 +30,7 @@ def tables(found: Inspected) -> Iterator[Table]:
     """Yield a table for each worker, with a row for each driver: its process, and what it has done so far."""
     for name, section in sorted(found.items()):
         drivers = section.get("drivers", [])
-        made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=_heading(name, section),
-                     title_justify="left", show_footer=True)
+        made = figures_table(title=_heading(name, section), title_justify="left", show_footer=True)
         totals = [sum(of(driver) for driver in drivers) for _, of in _COUNTS]
         made.add_column("process", footer="all")
         made.add_column("driver")

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, variance
 from typing import NamedTuple
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
+from rig.console import figures_table
 from rig.errors import BadInput
 from rig.metrics import BY_NAME
 from rig.metrics.intervals import Number
@@ -103,8 +103,8 @@ def diff(before: Summary, after: Summary) -> Diff:
 
 def table(found: Diff) -> Table:
     """Return every figure of both runs as a table for the terminal."""
-    made = Table("", "before", "after", "ratio", "so", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
-                 title=Text(found.sentence), title_justify="left", title_style="bold")
+    made = figures_table("", "before", "after", "ratio", "so", title=Text(found.sentence), title_justify="left",
+                         title_style="bold")
     for column in made.columns[1:4]:
         column.justify = "right"
     for cell in found.cells:

@@ -5,11 +5,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
 from patterns.facts import MOST_STRESS_RUNS
 from rig import others
+from rig.console import figures_table
 from rig.load import knee, records, summary
 from rig.load.records import CellTestRecord, LoadCell, Phase
 from rig.metrics import intervals
@@ -142,7 +142,7 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
 
 
 def _table(columns: Sequence[str], caption: str) -> Table:
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=caption)
+    made = figures_table(caption=caption)
     for title in columns:
         made.add_column(title, justify="left" if title == "cell" else "right")
     return made

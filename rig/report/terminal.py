@@ -1,10 +1,10 @@
 """The cells as a short table for the terminal."""
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from rig import others
+from rig.console import figures_table
 from rig.environment import is_tapped
 from rig.metrics.model import CellSummary, Summary
 from rig.report import headline, phrases
@@ -16,11 +16,10 @@ _SHOWN = {"connections_opened": "opened", "connections_idle_peak": "idle\npeak",
 
 def table(summary: Summary) -> Table:
     """Return a row for each cell: the medians of the main metrics, and the outcome of its tasks."""
-    made = Table(title=Text(headline.headline(summary)), title_justify="left", title_style="bold",
-                 caption=Text(f"run {summary.run}, profile {summary.profile}, {summary.status}; medians over DAG runs; "
-                              f"{_counters(summary)}; makespan in s" + _others(summary)),
-                 caption_justify="left",
-                 box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    caption = (f"run {summary.run}, profile {summary.profile}, {summary.status}; medians over DAG runs; "
+               f"{_counters(summary)}; makespan in s{_others(summary)}")
+    made = figures_table(title=Text(headline.headline(summary)), title_justify="left", title_style="bold",
+                         caption=Text(caption), caption_justify="left")
     made.add_column("executor", no_wrap=True)
     made.add_column("pattern", no_wrap=True)
     for title in (*_SHOWN.values(), "tasks\nok", "wrong"):
