@@ -23,7 +23,7 @@ from patterns.facts import Executor
 from rig.airflow_api import AirflowApi, ApiError
 from rig.records import Relay
 from rig.settings import PROJECT, Settings
-from rig.stack import ports, processes
+from rig.stack import airflow, ports, processes
 from rig.stack.native import NativeStack
 from rig.stack.state import StackState
 from testing.neo4j_server import StartedNeo4j
@@ -46,6 +46,7 @@ NOTICING = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "10",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20"}
+WORKER = "airflow-worker"
 BUG = "CHAOS_BUG"
 DATA = "data"           # the folder of the stack's own files
 
@@ -207,6 +208,10 @@ class Ground:
                                capture_output=True, text=True, check=False, timeout=120)
         return asked.returncode, time.monotonic() - began, asked.stdout + asked.stderr
 
+    def worker_problem(self) -> str | None:
+        """Return why the Celery worker takes no tasks; None if it does, or if there is none."""
+        return airflow.worker_finding(self.state).problem if self.state.executor == "CeleryExecutor" else None
+
     def unwell(self, said: str) -> dict[str, str]:
         """Return the services that ``rig status`` reports as unwell, each with its line."""
         try:
@@ -231,7 +236,7 @@ class Ground:
         return [child for child in psutil.Process(self._pool_parent()).children() if not _is_driver_host(child)]
 
     def _pool_parent(self) -> int:
-        return self.pid("airflow-worker" if self.state.executor == "CeleryExecutor" else "airflow-scheduler")
+        return self.pid(WORKER if self.state.executor == "CeleryExecutor" else "airflow-scheduler")
 
     def tasks_in_a_transaction(self) -> set[int]:
         """Return the pids of the tasks that Neo4j has in a transaction now; empty if it does not answer."""

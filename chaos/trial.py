@@ -9,7 +9,7 @@ from typing import Any
 
 from chaos import account
 from chaos.faults import Fault, MissedError, strike
-from chaos.ground import STATUS_WITHIN, Ground, Size
+from chaos.ground import STATUS_WITHIN, WORKER, Ground, Size
 from patterns.facts import Executor
 from rig.errors import RigError
 from rig.records import Relay
@@ -17,6 +17,7 @@ from testing.waiting import comes_true
 
 BACK_WITHIN = 30.0      # seconds in which connections must be back at their floor
 POLL = 1.0
+STANDSTILL = 60.0       # seconds in which no task starts or ends, after which the worker is asked whether it takes any
 MOST_SHOWN = 80         # characters of a command in a reason
 CONNECTIONS, LEASES, STRANGER, PROCESSES, SAYS = (
     "connections back to their floor within 30 s", "no lease is kept", "nobody is let in with a wrong password",
@@ -123,19 +124,37 @@ def _run(ground: Ground, plan: Plan, outcome: Outcome) -> None:
                                       partial(_look_at_status, ground, fault, outcome)))
         except MissedError as missed:
             outcome.missed.append(f"{fault}: {missed}")
-    if not comes_true(lambda: _has_ended(ground, run_id, outcome), plan.limit, POLL):
+    if not comes_true(_Supervisor(ground, run_id, outcome).has_ended, plan.limit, POLL):
         outcome.look(account.ENDS, f"the DAG run had not ended after {plan.limit:g} s: {ground.counts(run_id)}")
         ground.give_up(run_id)
     _judge(ground, plan, outcome, run_id)
     _look_at_rest(ground, plan, outcome, before)
 
 
-def _has_ended(ground: Ground, run_id: str, outcome: Outcome) -> bool:
-    """Return whether the DAG run has ended; start services again that the fault has ended, as a supervisor would."""
-    if dead := ground.stack.dead():
-        outcome.started_again += dead
-        ground.stack.restart(dead)
-    return ground.has_ended(run_id)
+class _Supervisor:
+    """Starts again what a fault has ended, as a supervisor of services and the worker's liveness check would."""
+
+    def __init__(self, ground: Ground, run_id: str, outcome: Outcome) -> None:
+        self._ground, self._run_id, self._outcome = ground, run_id, outcome
+        self._counts: dict[str, int] | None = None
+        self._since = time.monotonic()
+
+    def has_ended(self) -> bool:
+        """Return whether the DAG run has ended; start services again first, if some have ended or take no tasks."""
+        dead = self._ground.stack.dead() or self._idle_worker()
+        if dead:
+            self._outcome.started_again += dead
+            self._ground.stack.restart(dead)
+        return self._ground.has_ended(self._run_id)
+
+    def _idle_worker(self) -> list[str]:
+        counts = self._ground.counts(self._run_id)
+        if counts != self._counts:
+            self._counts, self._since = counts, time.monotonic()
+        elif time.monotonic() - self._since > STANDSTILL:
+            self._since = time.monotonic()
+            return [WORKER] if self._ground.worker_problem() else []
+        return []
 
 
 def _judge(ground: Ground, plan: Plan, outcome: Outcome, run_id: str) -> None:
