@@ -11,6 +11,7 @@ RATE_SECONDS = 10.0     # over which connections opened per second are averaged
 TIMED = ("throughput", "late_p95", "late_highest", "connections_opened_per_second", "connections_peak",
          "connections_left")        # figures of an outcome that depend on the clock, as its latencies do
 LEFT_SECONDS = 5.0      # after the last run's end, like the metric `connections_left_5s`
+LATE = "tasks had started before the first look at Neo4j, as on a very busy machine"
 
 
 class Latency(Record):
@@ -105,7 +106,7 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bo
     ended = [run for run in runs if run.state != "interrupted"]
     succeeded = sum(run.state == "success" for run in ended)
     failed = len(ended) - succeeded
-    opened = _last_opened(series)
+    opened = None if _looked_late(runs, series) else _last_opened(series)
     seconds, late = _seconds(runs), latency(run.late for run in runs)
     return Outcome(
         arrivals=len(runs), succeeded=succeeded, failed=failed, interrupted=len(runs) - len(ended),
@@ -115,7 +116,7 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bo
                    for name in ("trigger", "queued", "run", "task_median", "task_tail")},
         late_p95=late.p95, late_highest=late.highest, connections_opened=opened,
         connections_lower_bound=opened is not None and (shared or bool(others(series))),
-        connections_reason=_why_not_counted(series) if opened is None else None, others=others(series),
+        connections_reason=_why_not_counted(runs, series) if opened is None else None, others=others(series),
         connections_opened_per_second=opened / seconds if seconds and opened is not None else None,
         connections_opened_per_run=opened / succeeded if succeeded and opened is not None else None,
         connections_peak=max((sample.open for sample in series if sample.open is not None), default=None),
@@ -208,9 +209,18 @@ def _last_opened(series: Sequence[LoadSample]) -> int | None:
     return next((sample.opened for sample in reversed(series) if sample.opened is not None), None)
 
 
-def _why_not_counted(series: Sequence[LoadSample]) -> str:
+def _why_not_counted(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> str:
+    if _looked_late(runs, series):
+        return LATE
     return next((sample.trouble for sample in reversed(series) if sample.trouble is not None),
                 "Neo4j: no look was taken")
+
+
+def _looked_late(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> bool:
+    """Whether tasks had started before the first look at Neo4j: what they had opened by then is in no count."""
+    first = next((sample.t for sample in series if sample.opened is not None), None)
+    started = min((run.due + run.queued for run in runs if run.queued is not None), default=None)
+    return first is not None and started is not None and started < first
 
 
 def _opened_between(series: Sequence[LoadSample], begun: float, ended: float) -> float | None:

@@ -80,6 +80,15 @@ def test_connections_that_were_not_counted_are_none_and_the_last_reason_is_said(
     assert outcome([run(0, 4)], [sample(0.0, opened=0, trouble="Flower does not answer")]).connections_reason is None
 
 
+def test_what_was_opened_is_not_known_where_tasks_had_started_before_the_first_look() -> None:
+    runs = [run(0.0, 9.0, queued=3.0), run(5.0, 9.0, queued=2.0)]
+    late = outcome(runs, [sample(float(t), opened=t - 4) for t in range(4, 11)])
+    assert (late.connections_opened, late.connections_opened_per_run) == (None, None)
+    assert late.connections_reason == figures.LATE
+    in_time = outcome(runs, [sample(1.0), *(sample(float(t), opened=t - 2) for t in range(2, 11))])
+    assert (in_time.connections_opened, in_time.connections_reason) == (8, None)
+
+
 def test_opened_per_second_is_a_mean_of_ten_seconds_and_begins_again_where_the_count_does() -> None:
     steady = [sample(float(t), opened=3 * t) for t in range(20)]
     assert figures.opened_per_second(steady) == [None, *[pytest.approx(3.0)] * 19]
