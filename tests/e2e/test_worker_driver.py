@@ -363,7 +363,15 @@ def test_its_connections_go_through_the_host_from_wherever_they_live(local: Rig,
     assert driver["leases"] == 6
 
 
-def test_its_tasks_go_through_the_host(local: Rig, api: AirflowApi) -> None:
+def test_its_tasks_go_through_a_host_that_was_killed_and_started_again(
+        local: Rig, api: AirflowApi, connections: Connections) -> None:
+    (host,) = [read_status(folder, 5.0)["pid"] for folder in find_folders(local.state().drivers_dir)]
+    os.kill(host, signal.SIGKILL)
+    local.run("restart", "worker-driver").require()     # and not the scheduler
+    run_hook(local, "meta").require()
+    (status,) = [read_status(folder, 5.0) for folder in find_folders(local.state().drivers_dir)]
+    assert status["pid"] != host
+    assert [driver["leases"] for driver in status["drivers"] if driver["upstream"] == connections.uri] == [2]
     result = local.run("dag", "neo4j_worker_clients").require()
     assert all(one["through_worker"] for one in answers(api, result))
     assert states(api, result, "operator") == ["success"]
