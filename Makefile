@@ -46,7 +46,7 @@ else
 	$(BIN)/pytest $(ARGS)
 endif
 
-chaos: $(WHOLE)  ## faults while DAG runs go on, about two hours: ARGS='--short' for ten minutes, '--bugs', '--survival 10'
+chaos: $(WHOLE)  ## faults while DAG runs go on, several hours: ARGS='--short' for ten minutes, '--bugs', '--survival 10'
 	@$(BIN)/python -m chaos $(ARGS)
 
 pythons: .venv/.test  ## run worker_init's tests on every Python found here, old patch releases included

@@ -1,7 +1,7 @@
 """Cause faults during DAG runs, and print a table of what was tried, how often, and how often everything held.
 
     python -m chaos --short            about ten minutes: what the nightly workflow runs
-    python -m chaos                    every fault on each executor, then 100 random combinations: about two hours
+    python -m chaos                    every fault on each executor, then 100 random combinations: several hours
     python -m chaos --bugs             deliberate bugs, which the suite must find
     python -m chaos --survival 10      Ctrl-C, kill -9 and a full disk for `rig compare`, at so many random moments each
 
@@ -172,7 +172,7 @@ def _patterns(text: str) -> list[str]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="ten minutes instead of two hours")
+    parser.add_argument("--short", action="store_true", help="ten minutes instead of hours")
     parser.add_argument("--bugs", action="store_true", help="switch deliberate bugs on, one after the other")
     parser.add_argument("--survival", type=whole(0), metavar="N",
                         help="stop `rig compare` at N random moments, in each way")

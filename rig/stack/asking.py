@@ -4,10 +4,16 @@ import threading
 import time
 from collections.abc import Mapping
 
+import psutil
+
 from rig.errors import RigError
 from rig.stack.service import Check
 
 WITHIN = 10.0           # seconds; a stopped service accepts a connection and then does not answer
+# Seconds from the start of a command to the last moment at which a service may answer: `rig status` promises 15, and on
+# a busy machine its own start takes several of them.
+TOLD_AFTER = 13.0
+LEAST = 3.0             # seconds
 # The services that another service's check must ask first. If one of these does not serve, the other's state is
 # unknown.
 THROUGH: Mapping[str, str] = {
@@ -15,15 +21,16 @@ THROUGH: Mapping[str, str] = {
     "airflow-scheduler": "airflow-apiserver", "airflow-worker": "redis"}
 
 
-def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = None, within: float = WITHIN,
+def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = None, within: float | None = None,
              ) -> dict[str, str | None]:
-    """Return each service's problem, None if it serves, after at most ``within`` seconds.
+    """Return each service's problem, None if it serves, after at most ``within`` seconds: by default :func:`time_left`.
 
     ``ended`` has the services that are not asked, with their problems. If a service can only be asked through one that
     does not serve, it is not reported as ill: its problem is that its state is not known.
     """
     ended = ended or {}
-    found: dict[str, str | None] = {**dict.fromkeys(checks, f"no answer within {within:g} s"), **ended}
+    within = time_left(time.time() - psutil.Process().create_time()) if within is None else within
+    found: dict[str, str | None] = {**dict.fromkeys(checks, f"no answer within {within:.2g} s"), **ended}
     # Daemons: the program may end while one of them still waits for a stopped service.
     threads = [threading.Thread(target=_ask, args=(name, check, found), daemon=True)
                for name, check in checks.items() if name not in ended]
@@ -35,6 +42,15 @@ def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = N
     told = dict(found)      # answers from now on are too late
     unsure = {name for name, problem in told.items() if problem and name not in ended}
     return {name: (_not_known(name, told) if name in unsure else None) or problem for name, problem in told.items()}
+
+
+def time_left(lived: float) -> float:
+    """Return how long services are asked by a process that has lived for so many seconds.
+
+    A command that only asks answers in time, however long its start took. One that has done something else before, such
+    as `rig up`, has the whole time.
+    """
+    return WITHIN if lived > TOLD_AFTER else min(WITHIN, max(LEAST, TOLD_AFTER - lived))
 
 
 def _ask(name: str, check: Check, found: dict[str, str | None]) -> None:

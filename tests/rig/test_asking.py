@@ -88,3 +88,8 @@ def test_one_line_with_the_remedy_comes_before_those_of_the_log() -> None:
     died = ServiceDied("redis has ended by itself; its log: x.log", "`rig down`, then start again", "FATAL no memory")
     assert str(died).splitlines() == [
         "redis has ended by itself; its log: x.log — `rig down`, then start again", "FATAL no memory"]
+
+
+@pytest.mark.parametrize(("lived", "left"), [(0.5, 10), (6, 7), (12, 3), (60, 10)])
+def test_a_command_that_took_long_to_start_asks_for_less_time(lived: float, left: float) -> None:
+    assert asking.time_left(lived) == left
