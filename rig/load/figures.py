@@ -11,7 +11,7 @@ RATE_SECONDS = 10.0     # over which connections opened per second are averaged
 TIMED = ("throughput", "late_p95", "late_highest", "connections_opened_per_second", "connections_peak",
          "connections_left")        # figures of an outcome that depend on the clock, as its latencies do
 LEFT_SECONDS = 5.0      # after the last run's end, like the metric `connections_left_5s`
-LATE = "tasks had started before the first look at Neo4j, as on a very busy machine"
+LATE = "tasks had started before the first look at Neo4j, as on an overloaded machine"
 
 
 class Latency(Record):
