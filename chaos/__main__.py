@@ -51,13 +51,13 @@ def main() -> int:
     try:
         if options.survival:
             return survival.run(options.survival, options.seed, options.only, options.out, say)
-        folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-        folder.chmod(0o755)
-        with ground(folder / "ground", options.slots, say) as made:
-            for trial in _bugs(made, options) if options.bugs else _trials(made, options):
-                found.append(trial)     # one by one, so that after Ctrl-C there are those that were tried
-                _write(options, found)
-        folder.rmdir()
+        with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+            folder = Path(name)
+            folder.chmod(0o755)
+            with ground(folder / "ground", options.slots, say) as made:
+                for trial in _bugs(made, options) if options.bugs else _trials(made, options):
+                    found.append(trial)     # one by one, so that after Ctrl-C there are those that were tried
+                    _write(options, found)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except RigError as error:
