@@ -63,14 +63,14 @@ def up(executor: ExecutorName = "local", relay: RelayName = None,
                                                       "\\[default: RIG_SLOTS, 16]",
                                                  min=1, max=1000)] = None, on: StackName = NATIVE) -> None:
     """Start the whole stack and leave it running."""
-    from rig.stack import lock  # noqa: PLC0415 - importing Celery and the servers' wheels takes a second
+    from rig.stack import asking, lock  # noqa: PLC0415 - importing Celery and the servers' wheels takes a second
 
     wanted, config = profiles.executors(executor)[0], settings_module.load()
     through = _relay(wanted, relay)
     with lock.hold(config.data_dir, command_line()), _view(config, on) as (stack, _):
         _preflight(config, on)
         stack.up(wanted, slots=slots or config.slots, relay=through)
-    status(on=on)
+    _show_status(on, within=asking.WITHIN)
 
 
 @app.command()
@@ -89,8 +89,15 @@ def down(on: StackName = NATIVE) -> None:
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print pid, URL and health as JSON.")] = False,
            on: StackName = NATIVE) -> None:
     """Show every service, where it listens, whether it serves, and how to log in."""
+    from rig.stack import asking  # noqa: PLC0415 - as above
+
+    _show_status(on, within=asking.time_left(asking.lived()), as_json=as_json)
+
+
+def _show_status(on: str, *, within: float, as_json: bool = False) -> None:
+    """Show every service of a stack; they have ``within`` seconds to answer. Raises Exit if one does not serve."""
     stack = named(settings_module.load(), on)
-    state, services = stack.state(), stack.status()
+    state, services = stack.state(), stack.status(within=within)
     if as_json:
         print(json.dumps({"executor": state.executor, "relay": state.relay, "slots": state.slots,
                           "services": {service.name: service.model_dump(exclude={"name"}) for service in services}},

@@ -21,15 +21,14 @@ THROUGH: Mapping[str, str] = {
     "airflow-scheduler": "airflow-apiserver", "airflow-worker": "redis"}
 
 
-def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = None, within: float | None = None,
+def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = None, within: float = WITHIN,
              ) -> dict[str, str | None]:
-    """Return each service's problem, None if it serves, after at most ``within`` seconds: by default :func:`time_left`.
+    """Return each service's problem, None if it serves, after at most ``within`` seconds.
 
     ``ended`` has the services that are not asked, with their problems. If a service can only be asked through one that
     does not serve, it is not reported as ill: its problem is that its state is not known.
     """
     ended = ended or {}
-    within = time_left(time.time() - psutil.Process().create_time()) if within is None else within
     found: dict[str, str | None] = {**dict.fromkeys(checks, f"no answer within {within:.2g} s"), **ended}
     # Daemons: the program may end while one of them still waits for a stopped service.
     threads = [threading.Thread(target=_ask, args=(name, check, found), daemon=True)
@@ -45,12 +44,16 @@ def problems(checks: Mapping[str, Check], *, ended: Mapping[str, str] | None = N
 
 
 def time_left(lived: float) -> float:
-    """Return how long services are asked by a process that has lived for so many seconds.
+    """Return for how many seconds a command that only asks may do so, if it has lived for ``lived`` seconds.
 
-    A command that only asks answers in time, however long its start took. One that has done something else before, such
-    as `rig up`, has the whole time.
+    This is at least ``LEAST``: after a very slow start, a good answer is worth more than one in time.
     """
-    return WITHIN if lived > TOLD_AFTER else min(WITHIN, max(LEAST, TOLD_AFTER - lived))
+    return min(WITHIN, max(LEAST, TOLD_AFTER - lived))
+
+
+def lived() -> float:
+    """Return for how many seconds this process has lived, its own start included."""
+    return time.time() - psutil.Process().create_time()
 
 
 def _ask(name: str, check: Check, found: dict[str, str | None]) -> None:

@@ -143,8 +143,11 @@ class ComposeStack:
                 and not (container.id in now and now[container.id].is_running
                          and now[container.id].started_at == container.started_at)]
 
-    def status(self) -> list[ServiceStatus]:
-        """Ask every service whether it serves. Neo4j is not asked while a comparison counts its connections."""
+    def status(self, *, within: float = asking.WITHIN) -> list[ServiceStatus]:
+        """Ask every service whether it serves, for at most ``within`` seconds.
+
+        Neo4j is not asked while a comparison counts its connections.
+        """
         state, containers = self.state(), self._containers()
         unasked = {"neo4j"} if state.keeper or lock.is_held(self.settings.data_dir) else set[str]()
         with self.api(state) as api:
@@ -152,7 +155,7 @@ class ComposeStack:
                       if name not in unasked}
             shown = [container for name, container in containers.items() if name != INIT]
             ended = {item.service: problem for item in shown if (problem := item.problem())}
-            found = asking.problems(checks, ended=ended)
+            found = asking.problems(checks, ended=ended, within=within)
         return [ServiceStatus(name=item.service, pid=item.pid, url=self._url(item.service, state),
                               healthy=not found.get(item.service), problem=found.get(item.service))
                 for item in shown]

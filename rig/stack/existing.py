@@ -10,6 +10,7 @@ from rig.airflow_api import AirflowApi
 from rig.errors import BadInput
 from rig.records import Relay
 from rig.settings import Settings
+from rig.stack import asking
 from rig.stack.interface import ServiceStatus
 from rig.stack.processes import Started
 from rig.stack.state import Secrets, StackState
@@ -55,7 +56,7 @@ class ExistingStack:
         """Return nothing: the rig cannot watch its services."""
         return []
 
-    def status(self) -> list[ServiceStatus]:
+    def status(self, *, within: float = asking.WITHIN) -> list[ServiceStatus]:
         """Raise BadInput: the deployment has its own tools."""
         raise BadInput("the services of this deployment are not known here", NOT_OURS)
 

@@ -14,6 +14,7 @@ from patterns.facts import Executor
 from rig.airflow_api import AirflowApi
 from rig.records import Relay
 from rig.settings import Settings
+from rig.stack import asking
 from rig.stack.processes import Started
 from rig.stack.state import StackState
 
@@ -47,8 +48,8 @@ class Stack(Protocol):
     def dead(self) -> list[str]:
         """Return the names of the services that have ended by themselves."""
 
-    def status(self) -> list[ServiceStatus]:
-        """Ask every service whether it serves.
+    def status(self, *, within: float = asking.WITHIN) -> list[ServiceStatus]:
+        """Ask every service whether it serves, for at most ``within`` seconds.
 
         During a comparison, Neo4j is judged only by its process: a question would take a connection id, and be
         counted.

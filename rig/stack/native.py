@@ -68,13 +68,13 @@ class NativeStack:
     def dead(self) -> list[str]:
         return [name for name, service in self.state().services.items() if not processes.find(service.process)]
 
-    def status(self) -> list[ServiceStatus]:
+    def status(self, *, within: float = asking.WITHIN) -> list[ServiceStatus]:
         state = self.state()
         unasked = {"neo4j"} if state.keeper or lock.is_held(self.settings.data_dir) else set[str]()
         with self.api(state) as api:
             checks = {service.name: service.check for service in self._services(state, api)
                       if service.name in state.services and service.name not in unasked}
-            found = asking.problems(checks, ended=self._not_running(state))
+            found = asking.problems(checks, ended=self._not_running(state), within=within)
         return [ServiceStatus(name=name, pid=started.process.pid, url=started.url, healthy=not found.get(name),
                               problem=found.get(name)) for name, started in state.services.items()]
 

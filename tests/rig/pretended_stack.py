@@ -9,7 +9,8 @@ from patterns.facts import STRESS_DAG, Executor
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, ServiceDied
 from rig.records import Relay
-from rig.stack.interface import Stack
+from rig.stack import asking
+from rig.stack.interface import ServiceStatus, Stack
 from rig.stack.processes import Started
 from rig.stack.state import StackState
 from tests.rig.plain_settings import PlainSettings
@@ -78,6 +79,10 @@ class PretendedStack:
     def state(self) -> StackState:
         assert self.running is not None
         return self.running
+
+    def status(self, *, within: float = asking.WITHIN) -> list[ServiceStatus]:
+        self.asked.append(("status", within))
+        return [ServiceStatus(name="airflow-apiserver", pid=1, url="http://127.0.0.1:1", healthy=True, problem=None)]
 
     def require_alive(self) -> None:
         for name in self._dead:

@@ -2,13 +2,18 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rig import cli
 from rig.errors import RigError, ServiceDied
 from rig.stack import asking
 from rig.stack.service import Check, reasons
+from tests.rig.pretended_stack import PretendedStack
+from tests.rig.test_drivers import stack as state_of
 
 
 def serves() -> None:
@@ -90,6 +95,21 @@ def test_one_line_with_the_remedy_comes_before_those_of_the_log() -> None:
         "redis has ended by itself; its log: x.log — `rig down`, then start again", "FATAL no memory"]
 
 
-@pytest.mark.parametrize(("lived", "left"), [(0.5, 10), (6, 7), (12, 3), (60, 10)])
+@pytest.mark.parametrize(("lived", "left"), [(0.5, 10), (6, 7), (12, 3), (60, 3)])
 def test_a_command_that_took_long_to_start_asks_for_less_time(lived: float, left: float) -> None:
     assert asking.time_left(lived) == left
+
+
+@pytest.mark.parametrize(("command", "within"), [(cli.status, asking.LEAST), (cli.up, asking.WITHIN)])
+def test_only_a_command_that_does_nothing_else_asks_for_less_time(
+        command: Callable[[], None], within: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = PretendedStack(tmp_path, state_of(tmp_path))
+
+    def named(*_: Any, **__: Any) -> PretendedStack:
+        return stack
+    monkeypatch.setenv("RIG_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(cli, "named", named)
+    monkeypatch.setattr(cli, "_preflight", lambda *_: None)
+    monkeypatch.setattr(asking, "lived", lambda: 60.0)
+    command()
+    assert stack.asked[-1] == ("status", within)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from rig.errors import BadInput, ServiceDied
-from rig.stack import ports, processes
+from rig.stack import asking, ports, processes
 from rig.stack import state as states
 from rig.stack.native import NativeStack
 from rig.stack.service import Service
@@ -37,6 +37,14 @@ def native(tmp_path: Path) -> Iterator[NativeStack]:
     yield made
     for service in services.values():
         processes.stop(service.process, timeout=30)
+
+
+def without_services(folder: Path) -> NativeStack:
+    made = NativeStack(PlainSettings(data_dir=folder))
+    made.folder.mkdir(parents=True)
+    ports_of = dict.fromkeys(("airflow", "flower", "postgres", "redis", "neo4j"), 1)
+    states.save(made.folder, stack(folder, ports=ports_of, own_neo4j=False))
+    return made
 
 
 def end(native: NativeStack, name: str) -> None:
@@ -132,10 +140,7 @@ def test_what_a_switch_has_preloaded_is_preloaded_after_a_restart_too(
     def start(_: NativeStack, services: Sequence[Service], __: StackState) -> None:
         started.update({service.name: service for service in services})
     monkeypatch.setattr(NativeStack, "_start", start)
-    native = NativeStack(PlainSettings(data_dir=tmp_path))
-    native.folder.mkdir(parents=True)
-    ports_of = dict.fromkeys(("airflow", "flower", "postgres", "redis", "neo4j"), 1)
-    states.save(native.folder, stack(tmp_path, ports=ports_of, own_neo4j=False))
+    native = without_services(tmp_path)
 
     def imports() -> str | None:
         return started["airflow-worker"].env.get("AIRFLOW__CELERY__EXTRA_CELERY_CONFIG")
@@ -149,3 +154,16 @@ def test_what_a_switch_has_preloaded_is_preloaded_after_a_restart_too(
     native.switch("LocalExecutor", preload=True)
     plugins = Path(started["airflow-scheduler"].env["AIRFLOW__CORE__PLUGINS_FOLDER"])
     assert "PreloadPlugin" in (plugins / "preload.py").read_text("utf-8")
+
+
+def test_services_are_asked_for_as_long_as_the_command_says(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    native, asked = without_services(tmp_path), list[float]()
+
+    def problems(*_: object, within: float, **__: object) -> dict[str, str | None]:
+        asked.append(within)
+        return {}
+    monkeypatch.setattr(asking, "problems", problems)
+    native.status(within=4.5)
+    native.status()
+    assert asked == [4.5, asking.WITHIN]
