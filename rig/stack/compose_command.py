@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +12,19 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from rig import env_file
+import psutil
+
+from rig import env_file, interrupts
 from rig.env_file import ENV_FILE
 from rig.errors import BadInput, RigError
 from rig.settings import PROJECT
+from rig.stack import processes
 
 LOCAL_FILES = ("docker-compose.yml",)
 CELERY_FILES = (*LOCAL_FILES, "docker-compose.celery.yml")
 OLDEST = (2, 24)
 QUICK = 60.0            # seconds for a question
+END_WITHIN = 10.0       # seconds for a command that is interrupted
 PROJECT_LABEL, SERVICE_LABEL, NUMBER_LABEL, VOLUME_LABEL = (
     f"com.docker.compose.{name}" for name in ("project", "service", "container-number", "volume"))
 
@@ -191,13 +196,30 @@ def require() -> None:
 
 def execute(command: Sequence[str], env: Mapping[str, str], timeout: float | None, stdin: str | None = None,
             ) -> "subprocess.CompletedProcess[str]":
-    """Run a program to its end. Raises RigError after ``timeout`` seconds; None means no limit."""
-    try:
-        return subprocess.run(command, env=dict(env), cwd=PROJECT, capture_output=True, text=True, check=False,
-                              timeout=timeout, input=stdin)
-    except subprocess.TimeoutExpired as error:
-        raise RigError(f"`{' '.join(command[:2])}` has not ended within {timeout:g} s",
-                       "`docker info` says whether the engine answers") from error
+    """Run a program to its end. Raises RigError after ``timeout`` seconds; None means no limit.
+
+    The program has a session of its own: Ctrl-C in a terminal reaches this process alone, which may put it off.
+    """
+    with psutil.Popen(command, env=dict(env), cwd=PROJECT, text=True, start_new_session=True,
+                      stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                      stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            out, err = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired as error:
+            _end(process)
+            raise RigError(f"`{' '.join(command[:2])}` has not ended within {timeout:g} s",
+                           "`docker info` says whether the engine answers") from error
+        except BaseException:
+            _end(process)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _end(process: psutil.Popen) -> None:
+    """End a program and its children, as Ctrl-C in a terminal would: ``docker compose`` is a child of ``docker``."""
+    with interrupts.put_off():
+        processes.stop(processes.Started(pid=process.pid, create_time=process.create_time()), timeout=END_WITHIN,
+                       sign=signal.SIGINT)
 
 
 def _last_line(text: str) -> str:
