@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from benchmarks.sigterm import end_on_sigterm
-from rig import interrupts
 from rig import settings as settings_module
 from rig.airflow_api import AirflowApi
 from rig.errors import RigError
@@ -51,8 +50,7 @@ def on_a_stack(name: str, measure: Callable[[NativeStack, Settings], None],
             try:
                 measure(stack, config)
             finally:
-                with interrupts.put_off():
-                    stack.down()
+                stack.down()
     except RigError as error:
         console.print(f"benchmarks/{name}: {error}", style="red", soft_wrap=True)
         return error.exit_code

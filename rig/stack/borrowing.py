@@ -45,8 +45,7 @@ def borrowed(stack: Stack, start: Start, needs: Needs) -> Iterator[StackState]:
         try:
             yield state
         finally:
-            with interrupts.put_off():
-                stack.down()
+            stack.down()
         return
     state = _usable(stack, needs)
     try:

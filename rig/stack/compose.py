@@ -41,6 +41,7 @@ AIRFLOWS_PASSWORD = SecretStr("airflow")    # the documented login of the demo
 CHECK_EVERY = 0.5           # seconds
 ALIVE_FOR = 5.0             # seconds; asking the engine costs processor time that the tasks need
 STOP_WITHIN = 30            # seconds, as nothing of it is kept: a worker would wait for its tasks
+DOWN_WITHIN = 300.0         # seconds; Ctrl-C takes effect only then, so an engine that hangs must not hold it for ever
 VERSIONS = """
 import json, platform, sys
 from importlib.metadata import PackageNotFoundError, version
@@ -254,12 +255,13 @@ class ComposeStack:
             self._remove(names)
             self._bring_up(self._wanted(state.executor, state.relay, state.slots, state.exhibit), *names)
 
+    @interrupts.put_off()
     def down(self) -> None:
         """Remove the containers and the network, and also the volumes if a comparison created them for itself."""
         kept = self._kept()
         self._on_step("containers", "stopping", "")
         self._compose.run("--profile", "*", "down", "--remove-orphans", "--timeout", str(STOP_WITHIN),
-                          *(["--volumes"] if kept and kept.volumes else []))
+                          *(["--volumes"] if kept and kept.volumes else []), timeout=DOWN_WITHIN)
         self._keeper_file.unlink(missing_ok=True)
         self._on_step("containers", "stopped", "")
 
@@ -345,8 +347,7 @@ class ComposeStack:
         try:
             yield
         except BaseException:
-            with interrupts.put_off():
-                self.down()
+            self.down()
             raise
 
     @property

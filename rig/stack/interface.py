@@ -114,5 +114,6 @@ class Stack(Protocol):
     def down(self) -> None:
         """Stop everything and remove what the stack has stored. Its log files remain until the next start.
 
-        This works on whatever is left of a stack, even with a state file that cannot be read.
+        This works on whatever is left of a stack, even with a state file that cannot be read. Ctrl-C takes effect when
+        it is done.
         """

@@ -155,6 +155,7 @@ class NativeStack:
             self._stop(list(names), state)
             self._start([service for service in self._services(state, api) if service.name in names], state)
 
+    @interrupts.put_off()
     def down(self) -> None:
         try:
             state = states.load(self.folder)
@@ -360,8 +361,7 @@ class NativeStack:
         try:
             yield
         except BaseException:
-            with interrupts.put_off():
-                self.down()
+            self.down()
             raise
 
     def _clear_folder(self) -> None:
