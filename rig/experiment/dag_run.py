@@ -82,7 +82,7 @@ class CellRunner:
     def _tapped(self, attempt: "_Attempt") -> Iterator[None]:
         """Let the tap, where there is one, count what is opened in the block.
 
-        If it cannot be read afterwards, the attempt has failed; what ended the block is raised all the same.
+        If it cannot be read afterwards, the attempt is spoilt; what ended the block is raised all the same.
         """
         before = self._tap() if self._tap else 0
         try:
@@ -91,7 +91,7 @@ class CellRunner:
             try:
                 attempt.tapped = self._tap() - before if self._tap else None
             except RigError as error:
-                attempt.end("error", str(error))
+                attempt.spoil(str(error))
 
     def _watched(self, attempt: "_Attempt") -> None:
         dag_id, before = attempt.dag_id, self._machine()
@@ -147,18 +147,25 @@ class _Attempt:
         self._clock = ClockWatch()
         self._state: State = "error"
         self._reason: str | None = "it was not started"
+        self._more: list[str] = []          # further reasons, which stay however it ends
 
     def end(self, state: State, reason: str | None) -> None:
         self._state, self._reason = state, reason
 
+    def spoil(self, reason: str) -> None:
+        """Note a reason for which even a DAG run that has succeeded is no measurement."""
+        if self._state == "success":
+            self._state = "error"
+        self.add_reason(reason)
+
     def add_reason(self, reason: str) -> None:
-        self._reason = "; ".join(filter(None, [self._reason, reason]))
+        self._more.append(reason)
 
     def record(self) -> DagRunRecord:
         opened = self.window.opened if self.tapped is None else self.window.opened.tapped(self.tapped)
         return DagRunRecord(
             index=self.planned.index, dag_id=self.dag_id, dag_run_id=self.run_id, state=self._state,
-            reason=self._reason, started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
+            reason="; ".join(filter(None, [self._reason, *self._more])) or None, started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
             last_id=opened.last_id, opened=opened.count, opened_exact=opened.exact, opened_reason=opened.reason,
             counted_by=opened.by, ids_opened=opened.by_ids, sampler_reason=self.window.trouble,
             probe=self.window.share, machine=self.machine,

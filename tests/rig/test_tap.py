@@ -14,6 +14,7 @@ import neo4j
 import pytest
 from pydantic import SecretStr
 
+from patterns.facts import STRESS_DAG
 from rig import records
 from rig.airflow_api import AirflowApi
 from rig.cli import _tap_of
@@ -365,12 +366,16 @@ def test_a_dag_runs_record_has_the_taps_count_whatever_became_of_it(
     assert list(records.read(tmp_path / records.DAG_RUNS_FILE, DagRunRecord)) == [record]
 
 
-def test_a_dag_run_whose_count_cannot_be_read_any_more_is_no_measurement_and_says_why(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("last", "state", "before"), [
+    ("success", "error", ""), ("failed", "failed", "tasks failed: see tasks.jsonl and their logs in Airflow; "),
+    ("running", "hung", f"{STRESS_DAG} had not ended after 0.1 s ")])
+def test_a_dag_run_whose_count_cannot_be_read_any_more_is_no_measurement_and_has_every_reason(
+        last: str, state: str, before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "POLL_EVERY", 0.0)
     pretended = PretendedStack(tmp_path, stack(tmp_path))
+    pretended.settings = PlainSettings(data_dir=tmp_path, run_timeout=0.1)
     api = PretendedAirflow(set(), [])
-    api.states = ["success"]
+    api.states = [last]
     tap = taps.new(tmp_path / "tap", 1)
     tap.file.write_bytes(b"...")
 
@@ -384,8 +389,10 @@ def test_a_dag_run_whose_count_cannot_be_read_any_more_is_no_measurement_and_say
         runner = CellRunner(pretended.seen_as, cast("AirflowApi", api), probe, tmp_path, cast("Progress", Silent()),
                             observe=0, tap=counts_once)
         record = runner.run(PlannedRun(index=0, block=0, cell=cell))
-    assert (record.state, record.counted_by == "tap") == ("error", False)
-    assert (record.reason or "").startswith(f"what the tap has counted in {tap.file} cannot be read")
+    assert (record.state, record.counted_by == "tap") == (state, False)
+    reason = record.reason or ""
+    assert reason.startswith(before)
+    assert f"what the tap has counted in {tap.file} cannot be read" in reason
 
 
 def test_a_service_that_ends_while_the_connections_are_watched_is_said_and_the_dag_run_is_no_measurement(
