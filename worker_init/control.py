@@ -36,7 +36,9 @@ _VARIABLE = "WORKER_INIT_RUNTIME_DIR"
 _FOLDER_PREFIX = "worker-init-"
 # The longest path of a Unix socket that the kernel accepts, without the zero at its end.
 _LONGEST_PATH = 103 if sys.platform == "darwin" else 107
-_RANDOM_LETTERS = 8
+_NAME_LETTERS = 8       # of a runtime folder's name: random ones, or those of a hash
+# Why a folder cannot be taken.
+_TAKEN, _NOT_OWN = "another driver host has it", "it is not a folder of this user's alone"
 
 
 def make_folder(parent: Path) -> Path:
@@ -54,17 +56,17 @@ def folder_for(parent: Path, environment_file: Path | None) -> Iterator[Path]:
     """Yield a runtime folder, and remove it when the block ends.
 
     For the same environment file it is the same folder each time: those who know it find the next host in it, however
-    the first one ended. It is another folder if a host that runs has that one, or if another user has made it. Raises
-    BadSetting if no folder can be created.
+    the first one ended. It is another folder, and a warning says why, if that one cannot be used: a host that runs has
+    it, it is not this user's alone, or the system refuses. Raises BadSetting if no folder can be created.
     """
     usual = folder_of(parent, environment_file) if environment_file else None
     with ExitStack() as stack:
-        is_taken = usual is not None and _take(usual, stack)
-        folder = usual if usual and is_taken else make_folder(parent)
+        refusal = _take(usual, stack) if usual else None
+        folder = usual if usual and not refusal else make_folder(parent)
         stack.callback(remove_folder, folder)
-        if usual and not is_taken:
-            log.warning("the folder %s belongs to another driver host or user, so this host has %s: tasks that know "
-                        "only the first one do not find it", usual, folder)
+        if refusal:
+            log.warning("the folder %s cannot be used: %s. So this host has %s, and tasks that know only the first one "
+                        "do not find it", usual, refusal, folder)
         yield folder
 
 
@@ -73,24 +75,31 @@ def folder_of(parent: Path, environment_file: Path) -> Path:
 
     Raises BadSetting if a socket in it would have too long a path.
     """
-    name = hashlib.sha256(os.fsencode(environment_file.absolute())).hexdigest()[:_RANDOM_LETTERS]
+    name = hashlib.sha256(os.fsencode(environment_file.absolute())).hexdigest()[:_NAME_LETTERS]
     return _fit(parent) / (_prefix() + name)
 
 
-def _take(folder: Path, stack: ExitStack) -> bool:
-    """Lock a folder, which need not exist, until the stack ends, and empty it. Return whether this was possible."""
-    with ExitStack() as attempt, suppress(OSError):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        attempt.callback(os.close, lock)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)    # the system unlocks it, however this process ends
-        # The host before this one may have removed the folder since it was opened.
-        if is_private(folder) and os.path.samestat(os.fstat(lock), folder.lstat()):
+def _take(folder: Path, stack: ExitStack) -> str | None:
+    """Lock a folder, which need not exist, until the stack ends, and empty it. Return the reason if it cannot be."""
+    try:
+        with ExitStack() as attempt:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            attempt.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)    # the system unlocks it, however this process ends
+            # The host before this one may have removed the folder since it was opened.
+            if not os.path.samestat(os.fstat(lock), folder.lstat()):
+                return _TAKEN
+            if not is_private(folder):
+                return _NOT_OWN
             for left in folder.iterdir():   # by a host that was killed: the next one is not paused
                 left.unlink()
             stack.push(attempt.pop_all())
-            return True
-    return False
+            return None
+    except BlockingIOError:
+        return _TAKEN
+    except OSError as error:
+        return _NOT_OWN if os.path.lexists(folder) and not is_private(folder) else str(error)
 
 
 def _prefix() -> str:
@@ -100,7 +109,7 @@ def _prefix() -> str:
 def _fit(parent: Path) -> Path:
     """Return the absolute path of a folder for runtime folders. Raises BadSetting if it is too long."""
     parent = parent.absolute()
-    length = len(os.fsencode(parent / (_prefix() + "x" * _RANDOM_LETTERS) / CONTROL_SOCKET))
+    length = len(os.fsencode(parent / (_prefix() + "x" * _NAME_LETTERS) / CONTROL_SOCKET))
     if length > _LONGEST_PATH:
         raise BadSetting(f"{_VARIABLE}={parent} is too long: a socket in it would have a path of {length} bytes, "
                          f"and {_LONGEST_PATH} are allowed. Set it to a shorter path")

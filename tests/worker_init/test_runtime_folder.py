@@ -144,13 +144,22 @@ def test_a_host_that_runs_keeps_its_folder(parent: Path, caplog: pytest.LogCaptu
         with folder_for(parent, parent / "env") as second:
             assert second != first
         assert find_folders(parent) == [first]
-    assert f"the folder {first} belongs to another driver host or user, so this host has {second}" in caplog.text
+    assert f"the folder {first} cannot be used: another driver host has it. So this host has {second}" in caplog.text
+
+
+def test_what_the_system_refuses_is_said_in_its_words(parent: Path, caplog: pytest.LogCaptureFixture) -> None:
+    usual = made(folder_of(parent, parent / "env"), 0o700)
+    foreign = made(usual / "no host made this")     # a folder cannot be removed as a file is
+    with folder_for(parent, parent / "env") as folder:
+        assert folder != usual
+    assert f"the folder {usual} cannot be used: [Errno " in caplog.text
+    assert f"{str(foreign)!r}. So this host has {folder}" in caplog.text
 
 
 @pytest.mark.parametrize("put", [put for what, put in FOUND_THERE.items() if what in {
     "a link to nothing", "a link to a folder", "a file", "a folder that others may enter"}])
 def test_what_has_the_name_of_a_hosts_folder_is_neither_used_nor_removed(
-        put: Callable[[Path], object], parent: Path) -> None:
+        put: Callable[[Path], object], parent: Path, caplog: pytest.LogCaptureFixture) -> None:
     (parent / "sub").mkdir()
     put(usual := folder_of(parent / "sub", parent / "env"))
     before = usual.lstat()
@@ -158,6 +167,7 @@ def test_what_has_the_name_of_a_hosts_folder_is_neither_used_nor_removed(
         assert folder != usual
         assert stat.S_IMODE(folder.lstat().st_mode) == 0o700
     assert os.path.samestat(usual.lstat(), before)
+    assert f"the folder {usual} cannot be used: it is not a folder of this user's alone. " in caplog.text
 
 
 BAD: dict[str, Callable[[Path], Path]] = {
