@@ -18,23 +18,35 @@ def choose(wanted: int, *, variable: str, host: str = "127.0.0.1", given: Collec
            in_a_row: int = 1) -> int:
     """Return ``wanted``, or a free port if it is 0, but none of those that were ``given`` to others.
 
-    A free port is the first of so many ``in_a_row`` that are free. Raises BadInput if the wanted port is in use, or if
-    this user may not open it.
+    A free port is the first of so many ``in_a_row`` that are free. Raises BadInput if there is no such row, if the
+    wanted port is in use, or if this user may not open it.
     """
     if wanted == 0:
-        for port in random.SystemRandom().sample(_NOBODY_ELSES, _TRIES):
-            row = range(port, port + in_a_row)
-            if not set(row).isdisjoint(given):
-                continue
-            with suppress(OSError):
-                for each in row:
-                    _opened(host, each)
-                return port
+        if first := _free(host, given, in_a_row):
+            return first
+        if in_a_row > 1:
+            raise BadInput(f"{_TRIES} random tries found no {in_a_row} free ports in a row for {variable}, from "
+                           f"{_NOBODY_ELSES[0]} to {_NOBODY_ELSES[-1]} on {host}",
+                           "try again, or stop programs that listen there")
     try:
         return _opened(host, wanted)
     except OSError as error:
         raise BadInput(f"port {wanted} on {host} cannot be opened: {_why(error)}",
                        f"set {variable} to another port, or to 0 for a free one") from error
+
+
+def _free(host: str, given: Collection[int], in_a_row: int) -> int | None:
+    """Return the first of so many free ports in a row; None if no random try finds them."""
+    firsts = _NOBODY_ELSES[:len(_NOBODY_ELSES) - in_a_row + 1]
+    for port in random.SystemRandom().sample(firsts, min(_TRIES, len(firsts))):
+        row = range(port, port + in_a_row)
+        if not set(row).isdisjoint(given):
+            continue
+        with suppress(OSError):
+            for each in row:
+                _opened(host, each)
+            return port
+    return None
 
 
 def _opened(host: str, port: int) -> int:

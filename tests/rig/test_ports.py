@@ -36,8 +36,15 @@ def test_several_in_a_row_are_all_free(monkeypatch: pytest.MonkeyPatch) -> None:
     first = ports.choose(0, variable="RIG_AIRFLOW_PORT", in_a_row=3)
     with socket.create_server(("127.0.0.1", first + 1)):
         given = {*few} - {first, first + 2}
-        assert ports.choose(0, variable="RIG_FLOWER_PORT", given=given, in_a_row=3) not in few
+        with pytest.raises(BadInput, match="no 3 free ports in a row for --relay, from 31000 to 31049 on 127"):
+            ports.choose(0, variable="--relay", given=given, in_a_row=3)
         assert ports.choose(0, variable="RIG_FLOWER_PORT", given=given) in {first, first + 2}
+
+
+def test_a_row_does_not_go_beyond_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_NOBODY_ELSES", range(31_000, 31_050))
+    monkeypatch.setattr(ports, "_opened", lambda _, port: port)
+    assert ports.choose(0, variable="--relay", in_a_row=50) == 31_000
 
 
 def test_the_one_that_was_set_is_kept() -> None:
