@@ -21,7 +21,7 @@ from rig.stack import state as states
 from worker_init import open_files
 
 GIB = 2**30
-MEMORY_NEEDED = 4 * GIB     # the stack on Celery with 16 slots takes about 3
+MEMORY_NEEDED = 4 * GIB     # as README.md asks for
 DISK_NEEDED = 2 * GIB       # downloads 0.2, logs and metadata of a comparison well under 1
 TEMPORARY_NEEDED = GIB // 2     # if this is root, Postgres and its data go there
 CGROUP = Path("/sys/fs/cgroup")

@@ -21,7 +21,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
-def real(least: float = 0.0, most: float | None = None) -> Callable[[str], float]:
+def real(least: float, most: float | None = None) -> Callable[[str], float]:
     """Return a type for numbers from ``least`` to ``most``; without ``most``, any finite number from ``least`` on.
 
     The type raises ArgumentTypeError for anything else; argparse then ends the program with exit code 2.

@@ -39,24 +39,22 @@ def figures(repeat: Repeat) -> dict[str, Figure]:
     return {metric.name: _figure(metric, repeat) for metric in METRICS + CONDITIONS}
 
 
-def is_timed(metric: str, repeat: Repeat) -> bool:
-    """Return whether the clocks of a DAG run are good enough for a metric: the wall clock may have been set."""
-    return repeat.clock_step is None or metric in _CLOCKLESS
+def clock_problem(metric: str, repeat: Repeat) -> str | None:
+    """Return why the clocks of a DAG run are not good enough for a metric, None if they are."""
+    if repeat.clock_step is None or metric in _CLOCKLESS:
+        return None
+    return clock.was_set(repeat.clock_step, "DAG run")
 
 
 def _figure(metric: Metric, repeat: Repeat) -> Figure:
     try:
-        _require_clock(metric, repeat)
+        if problem := clock_problem(metric.name, repeat):
+            raise Missing(problem)
         value = _MEASURES[metric.name](repeat)
     except Missing as missing:
         return Figure(None, str(missing))
     at_least = metric.name in _IS_EXACT and not _IS_EXACT[metric.name](_record(repeat))
     return Figure(round(value, DIGITS) if isinstance(value, float) else value, at_least=at_least)
-
-
-def _require_clock(metric: Metric, repeat: Repeat) -> None:
-    if repeat.clock_step is not None and not is_timed(metric.name, repeat):
-        raise Missing(clock.was_set(repeat.clock_step, "DAG run"))
 
 
 def _record(repeat: Repeat) -> DagRunRecord:

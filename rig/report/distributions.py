@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from rig.metrics.figures import is_timed
+from rig.metrics.figures import clock_problem
 from rig.metrics.model import CellSummary
 from rig.metrics.raw import RawRun, Repeat
 from rig.records import TaskRecord
@@ -72,7 +72,7 @@ def _row(cell: CellSummary, values: list[float], x: Axis) -> Row:
 def _times(metric: str, repeats: Sequence[Repeat], of: Callable[[TaskRecord, Any], Iterator[float]],
            ) -> Iterator[float]:
     for repeat in repeats:
-        for task in repeat.tasks if is_timed(metric, repeat) else ():
+        for task in () if clock_problem(metric, repeat) else repeat.tasks:
             if task.state == "success" and task.row:
                 yield from of(task, task.row)
 

@@ -29,7 +29,7 @@ def hold(data_dir: Path, command: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise _taken(data_dir, _holder(data_dir)) from error
+        raise _taken(data_dir, holder_of(data_dir) or "another rig") from error
     try:
         holder = Holder(process=processes.this_process(), command=command)
         (data_dir / HOLDER_FILE).write_text(holder.model_dump_json(), encoding="utf-8")
@@ -47,7 +47,9 @@ def is_held(data_dir: Path) -> bool:
 def holder_of(data_dir: Path) -> str | None:
     """Return the command and the pid of the running ``rig`` that holds the lock; None if there is none."""
     holder = _read(data_dir)
-    return _name(holder) if holder and processes.find(holder.process) else None
+    if holder is None or processes.find(holder.process) is None:
+        return None
+    return f"`{holder.command}` (pid {holder.process.pid})"
 
 
 def require_free(data_dir: Path) -> None:
@@ -69,15 +71,6 @@ def _make(data_dir: Path) -> None:
     except OSError as error:
         raise BadInput(f"the folder {data_dir} cannot be written: {error.strerror}",
                        "make it writable, or set RIG_DATA_DIR to another folder") from error
-
-
-def _holder(data_dir: Path) -> str:
-    holder = _read(data_dir)
-    return _name(holder) if holder else "another rig"
-
-
-def _name(holder: Holder) -> str:
-    return f"`{holder.command}` (pid {holder.process.pid})"
 
 
 def _read(data_dir: Path) -> Holder | None:

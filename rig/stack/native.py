@@ -335,8 +335,7 @@ class NativeStack:
     def _alive_and_serving(self, service: Service, state: StackState) -> Check:
         def problem() -> str | None:
             if not processes.find(state.services[service.name].process):
-                log = self.log_of(service.name)
-                raise ServiceDied(f"{service.name} {ENDED}; its log: {log}", detail=reasons(log))
+                raise death([service.name], self.log_of(service.name))
             return service.check()
         return problem
 

@@ -42,7 +42,7 @@ def reasons(log: Path) -> str:
     return "\n".join([line[:LONGEST] for line in lines if WHY.search(line)][-MOST_REASONS:])
 
 
-def death(names: Sequence[str], log: Path, remedy: str) -> ServiceDied:
+def death(names: Sequence[str], log: Path, remedy: str | None = None) -> ServiceDied:
     """Return the error for services that have ended by themselves. ``log`` is the first one's, which is the reason."""
     first, *others = names
     so_have = f" (so have {', '.join(others)})" if others else ""
