@@ -209,7 +209,10 @@ class Ground:
         return asked.returncode, time.monotonic() - began, asked.stdout + asked.stderr
 
     def worker_problem(self) -> str | None:
-        """Return why the Celery worker takes no tasks; None if it does, or if there is none."""
+        """Return why the Celery worker takes no tasks; None if it does, or if there is none.
+
+        As for a liveness check, no answer counts too, from the worker or from the broker.
+        """
         return airflow.worker_finding(self.state).problem if self.state.executor == "CeleryExecutor" else None
 
     def unwell(self, said: str) -> dict[str, str]:

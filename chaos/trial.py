@@ -12,6 +12,7 @@ from chaos.faults import Fault, MissedError, strike
 from chaos.ground import STATUS_WITHIN, WORKER, Ground, Size
 from patterns.facts import Executor
 from rig.errors import RigError
+from rig.experiment.dag_run import Standstill
 from rig.records import Relay
 from testing.waiting import comes_true
 
@@ -136,8 +137,7 @@ class _Supervisor:
 
     def __init__(self, ground: Ground, run_id: str, outcome: Outcome) -> None:
         self._ground, self._run_id, self._outcome = ground, run_id, outcome
-        self._counts: dict[str, int] | None = None
-        self._since = time.monotonic()
+        self._standstill = Standstill(STANDSTILL)
 
     def has_ended(self) -> bool:
         """Return whether the DAG run has ended; start services again first, if some have ended or take no tasks."""
@@ -148,13 +148,8 @@ class _Supervisor:
         return self._ground.has_ended(self._run_id)
 
     def _idle_worker(self) -> list[str]:
-        counts = self._ground.counts(self._run_id)
-        if counts != self._counts:
-            self._counts, self._since = counts, time.monotonic()
-        elif time.monotonic() - self._since > STANDSTILL:
-            self._since = time.monotonic()
-            return [WORKER] if self._ground.worker_problem() else []
-        return []
+        stands_still = self._standstill.lasts(self._ground.counts(self._run_id))
+        return [WORKER] if stands_still and self._ground.worker_problem() else []
 
 
 def _judge(ground: Ground, plan: Plan, outcome: Outcome, run_id: str) -> None:

@@ -180,7 +180,7 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
     Raises Hung after RIG_RUN_TIMEOUT seconds, or ``limit`` seconds if that is less; ServiceDied if a service has ended
     by itself; WorkerIdle if nothing happens because the Celery worker takes no tasks.
     """
-    standstill = _Standstill(stack)
+    standstill = Standstill(STANDSTILL)
     limit = min(stack.settings.run_timeout, limit or stack.settings.run_timeout)
     until = time.monotonic() + limit
 
@@ -188,7 +188,9 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
         stack.require_alive()
         counts = api.task_counts(dag_id, run_id)
         tell(counts)
-        standstill.look(counts)
+        if standstill.lasts(counts) and (problem := stack.idle_worker()):
+            raise WorkerIdle(f"no task has started or ended for {STANDSTILL:g} s: the Celery worker does not serve: "
+                             f"{problem}", "`rig restart airflow-worker` starts it again")
         return api.run_state(dag_id, run_id)
 
     last = Retrying(retry=retry_if_result(lambda value: value in ACTIVE and time.monotonic() < until),
@@ -199,24 +201,22 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
     return last
 
 
-class _Standstill:
-    """Asks the Celery worker whether it takes tasks, if no task has started or ended for a while."""
+class Standstill:
+    """Notices that no task of a DAG run has started or ended for so many seconds."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._counts: dict[str, int] | None = None
-        self._since = 0.0
+        self._since = time.monotonic()
 
-    def look(self, counts: dict[str, int]) -> None:
-        """Note how many tasks are in each state now. Raises WorkerIdle if the worker takes no tasks."""
+    def lasts(self, counts: dict[str, int] | None) -> bool:
+        """Note how many tasks are in each state now. Return True once for each such time in which nothing changed."""
         now = time.monotonic()
-        if counts != self._counts:
-            self._counts, self._since = counts, now
-        elif now - self._since > STANDSTILL:
-            if problem := self._stack.idle_worker():
-                raise WorkerIdle(f"no task has started or ended for {STANDSTILL:g} s: the Celery worker does not "
-                                 f"serve: {problem}", "`rig restart airflow-worker` starts it again")
-            self._since = time.monotonic()
+        if counts == self._counts and now - self._since <= self._seconds:
+            return False
+        has_lasted = counts == self._counts
+        self._counts, self._since = counts, now
+        return has_lasted
 
 
 def conf_of(cell: Cell) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A DAG run in which nothing happens because the Celery worker takes no tasks: it is said, and it is not waited for."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -72,3 +73,11 @@ def test_rig_dag_starts_nothing_on_a_stack_that_another_rig_uses(pretended: Pret
           pytest.raises(BadInput, match=r"^`rig compare` \(pid \d+\) is using the stack")):
         one_dag.run(pretended.seen_as, STRESS_DAG, {}, cast("Notes", told))
     assert told.lines == []
+
+
+def test_a_standstill_is_told_of_once_for_each_time_in_which_nothing_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([100.0, 100.0, 119.0, 121.0, 130.0, 142.0, 170.0, 180.0, 191.0])
+    monkeypatch.setattr(dag_run, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    standstill = dag_run.Standstill(20.0)
+    found = [standstill.lasts(counts) for counts in [{"running": 1}] * 5 + [None] * 3]
+    assert found == [False, False, True, False, True, False, False, True]
