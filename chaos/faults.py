@@ -143,8 +143,7 @@ def _strike_disk(ground: Ground, seconds: float, while_it_lasts: Callable[[], No
         was_full = small.is_full()
     finally:
         small.make_room()
-    if dead := ground.stack.dead():     # as a supervisor of services would, once there is room
-        ground.stack.restart(dead)
+    dead = ground.stack.dead()
     if not was_full:
         raise MissedError("there was room on the disk again before the end")
     return f"no byte could be written for {seconds:g} s, and {', '.join(dead) or 'no service'} ended"

@@ -56,8 +56,8 @@ class Outcome:
     """The invariants that did not hold, each with its reason. ``judged`` are those that were checked.
 
     ``hit`` says for each fault what it hit; ``missed`` has the faults that hit nothing. A trial with one of these does
-    not count as held. ``sizes`` has what each process of the stack used at the end,
-    ``started_again`` the services that ended because of the fault, and that a supervisor has to start again.
+    not count as held. ``sizes`` has what each process of the stack used at the end, ``started_again`` the services that
+    were started again besides those that a fault hit: they had ended, or the worker took no tasks.
     """
 
     plan: Plan
@@ -116,16 +116,17 @@ def _run(ground: Ground, plan: Plan, outcome: Outcome) -> None:
     ground.fit(plan.executor, plan.relay)
     before = ground.processes()
     run_id = ground.trigger(plan.tasks, plan.pattern, plan.hold)
+    supervisor = _Supervisor(ground, run_id, outcome)
     chance = random.Random(plan.seed)      # noqa: S311 - chooses which of several is hit, no secret
     for fault in plan.faults:
         # In the middle of the run: before or after the tasks, a fault would hit nothing.
-        comes_true(lambda: ground.tasks_in_a_transaction() or ground.has_ended(run_id), plan.limit, POLL)
+        comes_true(lambda: supervisor.has_ended() or ground.tasks_in_a_transaction(), plan.limit, POLL)
         try:
             outcome.hit.append(strike(ground, fault, plan.seconds, chance,
                                       partial(_look_at_status, ground, fault, outcome)))
         except MissedError as missed:
             outcome.missed.append(f"{fault}: {missed}")
-    if not comes_true(_Supervisor(ground, run_id, outcome).has_ended, plan.limit, POLL):
+    if not comes_true(supervisor.has_ended, plan.limit, POLL):
         outcome.look(account.ENDS, f"the DAG run had not ended after {plan.limit:g} s: {ground.counts(run_id)}")
         ground.give_up(run_id)
     _judge(ground, plan, outcome, run_id)

@@ -11,18 +11,43 @@ import psutil
 import pytest
 
 from chaos import proxy
-from chaos.faults import Fault, Kind, MissedError, strike
+from chaos.faults import FULL_DISK, Fault, Kind, MissedError, strike
 from chaos.ground import Ground
 from testing.waiting import eventually
 
 
+class Filled:
+    """A disk that can be filled."""
+
+    def __init__(self) -> None:
+        self._full = False
+
+    def fill(self) -> None:
+        self._full = True
+
+    def make_room(self) -> None:
+        self._full = False
+
+    def is_full(self) -> bool:
+        return self._full
+
+
+class Ended:
+    """A stack of which Redis has ended. It cannot be restarted."""
+
+    def dead(self) -> list[str]:
+        return ["redis"]
+
+
 class Struck:
-    """As much of a ground as a fault needs that strikes a process: tasks in a transaction, a process, a proxy."""
+    """As much of a ground as a fault needs: tasks in a transaction, a process, a proxy, a disk, a stack."""
 
     def __init__(self, pid: int, busy: int = 1) -> None:
         self._pid = pid
         self._busy = busy
         self.proxy = proxy.Proxy(1)
+        self.disk = Filled()
+        self.stack = Ended()
 
     def tasks_in_a_transaction(self) -> set[int]:
         return {self._pid} if self._busy else set()
@@ -79,3 +104,10 @@ def test_what_strikes_while_nobody_is_in_a_transaction_has_missed(victim: "subpr
 def test_a_network_that_carries_nothing_cannot_be_struck(kind: Kind) -> None:
     with pytest.raises(MissedError, match=r"^0 "):
         struck(Struck(os.getpid()), Fault(kind, "connections to Neo4j"))
+
+
+def test_a_full_disk_says_what_ended_and_leaves_it_to_the_supervisor_who_records_it() -> None:
+    ground = Struck(os.getpid())
+    assert struck(ground, FULL_DISK) == (
+        "no byte could be written for 0 s, and redis ended, with 1 task in a transaction")
+    assert not ground.disk.is_full()
