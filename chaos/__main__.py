@@ -117,7 +117,7 @@ def _trials(made: Ground, options: argparse.Namespace) -> Iterator[tuple[str, Ou
 def _in_words(outcome: Outcome) -> str:
     if outcome.broken:
         return "; ".join(f"NOT {what}: {why}" for what, why in outcome.broken.items())
-    what = "; ".join([*outcome.hit, *(f"{name} ended, and was started again" for name in outcome.started_again)])
+    what = "; ".join([*outcome.hit, *(f"{name} was started again" for name in outcome.started_again)])
     return f"held, {what}" if outcome.landed else f"MISSED, {'; '.join(outcome.missed)}"
 
 

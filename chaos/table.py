@@ -25,7 +25,7 @@ def of_faults(outcomes: Sequence[Outcome]) -> str:
 
     A trial whose fault hit nothing counts as tried, but neither as hit nor as held. What each one hit is in the file.
     """
-    rows = ["| fault | executor | tried | hit | held | tries that failed | ended besides | what did not hold |",
+    rows = ["| fault | executor | tried | hit | held | tries that failed | started again besides | what did not hold |",
             "|---|---|---|---|---|---|---|---|"]
     for name, executor, of_it in _grouped(outcomes):
         counts = [len(of_it), sum(outcome.landed for outcome in of_it), sum(outcome.held for outcome in of_it),

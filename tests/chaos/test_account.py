@@ -72,6 +72,7 @@ def test_the_table_says_what_was_tried_what_was_hit_what_held_and_what_did_not()
                        outcome(fault, missed="no task was within a transaction")])
     assert ("| kill -9 redis | CeleryExecutor | 3 | 2 | 1 | 2 | airflow-scheduler (1) | connections back to their "
             "floor within 30 s (7 connections are open, 4 are expected) |") in table
+    assert "| tries that failed | started again besides | what did not hold |" in table
     assert "| connections back to their floor within 30 s | 2 | 1 |" in table
     assert "| tasks end as Airflow promises | 2 | 2 |" in table
 
