@@ -117,7 +117,7 @@ class Lines(ProgressView):
 
     def tasks(self, running: int, ended: int) -> None:      # noqa: D102 - of the protocol
         super().tasks(running, ended)
-        now, ended = time.monotonic(), max(0, ended - 1)     # without the task that plans the others, which ends first
+        now = time.monotonic()
         if self._run is None or self._console.is_terminal or now - self._said < SAID_EVERY:
             return
         self._said = now

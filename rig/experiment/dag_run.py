@@ -108,7 +108,8 @@ class CellRunner:
         return machine.look({name: service.process.pid for name, service in services.items()})
 
     def _tell(self, counts: dict[str, int]) -> None:
-        self._progress.tasks(counts["running"], counts["success"] + counts["failed"])
+        # Without the task that plans the others: it ends before them.
+        self._progress.tasks(counts["running"], max(0, counts["success"] + counts["failed"] - 1))
 
     def _write(self, attempt: "_Attempt") -> DagRunRecord:
         window, planned = attempt.window, attempt.planned

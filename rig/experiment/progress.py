@@ -29,7 +29,7 @@ class Progress(Notes, Protocol):
         """Note what the server has open now."""
 
     def tasks(self, running: int, ended: int) -> None:
-        """Note how many tasks of the present DAG run are running, and how many have ended."""
+        """Note how many tasks of the present DAG run are running; ``ended`` is without the one that plans them."""
 
     def ended(self, run: PlannedRun, record: DagRunRecord) -> None:
         """Note that a DAG run has ended, whatever its result."""

@@ -55,6 +55,22 @@ def test_a_cell_whose_relay_is_not_there_has_failed_with_the_reason_and_runs_no_
     assert record.reason == "the Celery worker has no shared drivers (relay process): WORKER_INIT_MAX_SIZE is 'abc'"
 
 
+@pytest.mark.parametrize(("counts", "ended"), [
+    ({"running": 1, "success": 0, "failed": 0}, 0), ({"running": 16, "success": 1, "failed": 0}, 0),
+    ({"running": 0, "success": 99, "failed": 2}, 100)])
+def test_the_task_that_plans_the_others_is_none_of_the_hundred_that_end(
+        counts: dict[str, int], ended: int, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    class Telling(Silent):
+        def tasks(self, *counted: int) -> None:
+            told.append((counted[0], counted[1]))
+    runner = CellRunner(PretendedStack(tmp_path).seen_as, cast("AirflowApi", None), cast("Probe", None), tmp_path,
+                        cast("Progress", Telling()), observe=0)
+    runner._tell(counts)
+    assert told == [(counts["running"], ended)]
+
+
 def test_where_preloading_cannot_be_switched_nothing_is_started(tmp_path: Path) -> None:
     pretended = PretendedStack(tmp_path)
     pretended.preload_problem = "containers have no switch for it"
