@@ -37,7 +37,7 @@ from patterns.facts import DAG_OF_PATTERN, MONITOR_DAG, MOST_TASKS
 from rig import environment, records, report
 from rig import settings as settings_module
 from rig.airflow_api import AirflowApi
-from rig.errors import INTERRUPTED, BadInput, RigError
+from rig.errors import INTERRUPTED, RigError
 from rig.experiment.dag_run import CellRunner
 from rig.metrics import load
 from rig.metrics.figures import figures
@@ -45,7 +45,7 @@ from rig.metrics.outcome import succeeded, wrong
 from rig.metrics.raw import Repeat
 from rig.plural import plural
 from rig.probe import Probe, Server, machine
-from rig.progress_view import ProgressView, clock
+from rig.progress_view import ProgressView
 from rig.records import Cell, DagRunRecord, MachineShare, PlannedRun, RunRecord
 from rig.settings import Settings
 from rig.stack import neo4j
@@ -58,7 +58,7 @@ NAME = "scale"
 TASKS, HOSTS, CALLS = "100,1000,10000", 3, 3
 REPEATED = 200          # DAG runs of at most so many tasks are cheap enough to be repeated
 SECONDS_OF_A_TASK = 3.0     # of a DAG run, at the very most: then it counts as hanging
-MOST_REPEATS, MOST_HOSTS = 100, 100
+MOST_REPEATS = 100
 SAID_EVERY = 15.0       # seconds between two lines of progress
 LOOKED_EVERY = 2.0      # seconds between two looks at the memory
 STATUS_SECONDS = 5.0
@@ -108,25 +108,6 @@ class Run:
 Text = Callable[[Sequence[Run]], str]
 
 
-class Lines(ProgressView):
-    """The view of a comparison, which without a terminal also prints lines while a DAG run is in progress."""
-
-    def started(self, run: PlannedRun) -> None:     # noqa: D102 - of the protocol
-        super().started(run)
-        self._began = self._said = time.monotonic()
-
-    def tasks(self, running: int, ended: int) -> None:      # noqa: D102 - of the protocol
-        super().tasks(running, ended)
-        now = time.monotonic()
-        if self._run is None or self._console.is_terminal or now - self._said < SAID_EVERY:
-            return
-        self._said = now
-        left = self._estimate.seconds() - self._estimate.seconds_of_this_one() + (
-            (now - self._began) / ended * (self._run.cell.tasks - ended) if ended
-            else self._estimate.seconds_of_this_one())
-        self.note(f"{ended:,} of {self._run.cell.tasks:,} tasks ended, {running} running; about {clock(left)} left")
-
-
 class Memory(threading.Thread):
     """Notes the highest memory (PSS, megabytes) of some processes until it is stopped."""
 
@@ -162,7 +143,7 @@ class Bench:
     api: AirflowApi
     probe: Probe
     folder: Path
-    view: Lines
+    view: ProgressView
     environment: dict[str, Any]
 
     def run(self, planned: PlannedRun) -> Run:
@@ -332,10 +313,9 @@ def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -
         neo4j.require(state.neo4j_uri, state.neo4j_username, state.secrets.neo4j.get_secret_value(),
                       state.neo4j_database), stack.versions(), own_neo4j=state.own_neo4j, tapped=False)
     with stack.api(state) as api, closing(Probe(server, config.sample_interval)) as probe, \
-            Lines(console, state.slots) as view, api.paused(MONITOR_DAG, True):
+            ProgressView(console, state.slots, said_every=SAID_EVERY) as view, api.paused(MONITOR_DAG, True):
         view.note("warming up: one DAG run that is not counted")
-        with suppress(RigError), api.paused(DAG_OF_PATTERN["worker"], False):
-            run_dag(stack, api, DAG_OF_PATTERN["worker"], {"tasks": state.slots, "calls": 1, "hold": 0})
+        warm_up(stack, api)
         view.planned(planned)
         bench = Bench(spread, api, probe, folder, view, described)
         for one in planned:
@@ -346,30 +326,32 @@ def measure(stack: NativeStack, config: Settings, options: argparse.Namespace) -
     print(f"\n{verdict(runs)}")
 
 
+def warm_up(stack: NativeStack, api: AirflowApi) -> None:
+    """Run the DAG once, with a task for each slot: a stack's first DAG run differs. Raises RigError if it fails."""
+    dag_id = DAG_OF_PATTERN["worker"]
+    with api.paused(dag_id, False):
+        run_dag(stack, api, dag_id, {"tasks": stack.state().slots, "calls": 1, "hold": 0})
+
+
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the options. Raises BadInput for one that is out of its bounds, and if no hosts can be made here."""
+    """Read the options. Raises BadInput if there are more hosts than slots, or if none can be made here."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", default=TASKS, metavar="N,N,…",
+    parser.add_argument("--tasks", type=_numbers, default=TASKS, metavar="N,N,…",
                         help=f"numbers of tasks, each 1 to {MOST_TASKS:,} (default: %(default)s)")
-    parser.add_argument("--hosts", default=str(HOSTS), metavar="N", help="workers, each on its own host "
-                        "(default: %(default)s)")
-    parser.add_argument("--repeats", default="3", metavar="N",
+    parser.add_argument("--hosts", type=whole(1), default=HOSTS, metavar="N",
+                        help="workers, each on its own host (default: %(default)s)")
+    parser.add_argument("--repeats", type=whole(1, MOST_REPEATS), default=3, metavar="N",
                         help=f"DAG runs of each number of tasks up to {REPEATED} (default: %(default)s)")
     options = parser.parse_args(arguments)
-    options.tasks = sorted({_whole("--tasks", one, MOST_TASKS) for one in options.tasks.split(",")})
-    options.repeats = _whole("--repeats", options.repeats, MOST_REPEATS)
-    options.hosts = _whole("--hosts", options.hosts, MOST_HOSTS)
     options.slots = divided(settings_module.load().slots, options.hosts)
     require_namespaces()
     return options
 
 
-def _whole(name: str, text: str, most: int) -> int:
-    try:
-        return whole(1, most)(text.strip())
-    except argparse.ArgumentTypeError as error:
-        raise BadInput(f"{name}: {error}") from None
+def _numbers(text: str) -> list[int]:
+    number = whole(1, MOST_TASKS)
+    return sorted({number(one) for one in text.split(",")})
 
 
 def main(arguments: list[str] | None = None) -> int:

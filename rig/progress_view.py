@@ -100,14 +100,20 @@ class Estimate:
 
 
 class ProgressView:
-    """Implements :class:`rig.experiment.progress.Progress` on a terminal, or with plain lines if there is none."""
+    """Implements :class:`rig.experiment.progress.Progress` on a terminal, or with plain lines if there is none.
 
-    def __init__(self, console: Console, slots: int) -> None:
+    Without a terminal, ``said_every`` is the number of seconds between two lines about the tasks of a DAG run; None for
+    no such lines.
+    """
+
+    def __init__(self, console: Console, slots: int, *, said_every: float | None = None) -> None:
         self._console = console
+        self._said_every = None if console.is_terminal else said_every
         self._estimate = Estimate(slots)
         self._services: dict[str, tuple[Step, str]] = {}
         self._total = self._done = 0
         self._run: PlannedRun | None = None
+        self._began = self._said = 0.0      # when this DAG run began, and when a line about its tasks was the last one
         self._tasks = (0, 0)
         self._now: Sample | None = None
         self._curve: deque[int] = deque(maxlen=HISTORY)
@@ -137,6 +143,7 @@ class ProgressView:
 
     def started(self, run: PlannedRun) -> None:
         self._run, self._tasks, self._now = run, (0, 0), None
+        self._began = self._said = time.monotonic()
         self._curve.clear()
         self._estimate.began()
         if not self._console.is_terminal:
@@ -151,6 +158,17 @@ class ProgressView:
 
     def tasks(self, running: int, ended: int) -> None:
         self._tasks = (running, ended)
+        now = time.monotonic()
+        if self._run and self._said_every is not None and now - self._said >= self._said_every:
+            self._said = now
+            self.note(f"{ended:,} of {self._run.cell.tasks:,} tasks ended, {running} running; about "
+                      f"{clock(self._seconds_left(self._run.cell.tasks, ended))} left")
+
+    def _seconds_left(self, tasks: int, ended: int) -> float:
+        """Return the seconds left for all DAG runs; those of the one in progress by the tasks that have ended."""
+        expected = self._estimate.seconds_of_this_one()
+        seconds = (time.monotonic() - self._began) / ended * (tasks - ended) if ended else expected
+        return self._estimate.seconds() - expected + seconds
 
     def ended(self, run: PlannedRun, record: DagRunRecord) -> None:
         self._done += 1

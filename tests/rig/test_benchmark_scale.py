@@ -16,13 +16,15 @@ import pytest
 from rich.console import Console
 
 from benchmarks import scale, spread
-from benchmarks.scale import Bench, Lines, Run, plan, spent, table, verdict
+from benchmarks.scale import Bench, Run, plan, spent, table, verdict
 from benchmarks.spread import SpreadStack
 from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, RigError
 from rig.probe import Opened, Probe, Window
+from rig.progress_view import ProgressView
 from rig.records import DagRunRecord, MachineShare, read_run
 from rig.settings import PROJECT
+from rig.stack.native import NativeStack
 from rig.stack.processes import this_process
 from testing.waiting import wait_until
 from tests.rig import builders
@@ -113,10 +115,11 @@ def test_slots_are_divided_as_equally_as_possible(slots: int, hosts: int, found:
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("--tasks", "0"), "--tasks: '0' is not a whole number from 1 to 10000"),
-    (("--tasks", "100,20000"), "--tasks: '20000' is not a whole number from 1 to 10000"),
-    (("--tasks", "many"), "--tasks: 'many' is not"), (("--tasks", ""), "--tasks: '' is not"),
-    (("--repeats", "-1"), "--repeats: '-1' is not a whole number from 1 to 100"),
+    (("--tasks", "0"), "argument --tasks: '0' is not a whole number from 1 to 10000"),
+    (("--tasks", "100,20000"), "argument --tasks: '20000' is not a whole number from 1 to 10000"),
+    (("--tasks", "many"), "argument --tasks: 'many' is not"), (("--tasks", ""), "argument --tasks: '' is not"),
+    (("--repeats", "-1"), "argument --repeats: '-1' is not a whole number from 1 to 100"),
+    (("--hosts", "0"), "argument --hosts: '0' is not a whole number from 1 on"),
     (("--hosts", "17"), "--hosts is 17: expected 1 to 16, because each host needs a slot — "),
     ((), "hosts are network namespaces, which only root may make — run it as root")])
 def test_what_cannot_be_done_is_said_in_one_line(
@@ -127,9 +130,15 @@ def test_what_cannot_be_done_is_said_in_one_line(
     with pytest.raises(SystemExit) as ended:
         scale.main([*arguments])
     assert ended.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith(said)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.removeprefix("python -m benchmarks.scale: error: ").startswith(said)
+
+
+@pytest.mark.parametrize(("text", "found"), [("1000,100", [100, 1000]), ("5, 5", [5])])
+def test_numbers_of_tasks_are_a_list(text: str, found: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "require_namespaces", lambda: None)
+    options = scale.options_of(["--tasks", text])
+    assert (options.tasks, options.hosts, options.repeats) == (found, 3, 3)
 
 
 def test_each_number_of_tasks_comes_once_and_the_small_ones_again_after_the_large_ones() -> None:
@@ -175,7 +184,7 @@ def test_a_dag_run_leaves_raw_files_a_report_and_its_figures(tmp_path: Path) -> 
     pretended = Restarted(tmp_path, stack(tmp_path, services={"neo4j": {
         "process": this_process(), "url": None, "stop_signal": 15, "stop_timeout": 1}}))
     bench = Bench(cast("SpreadStack", pretended), cast("AirflowApi", Ending()), cast("Probe", Counting()), tmp_path,
-                  Lines(Console(file=io.StringIO()), 2), {"versions": {}})
+                  ProgressView(Console(file=io.StringIO()), 2), {"versions": {}})
     planned = plan([2], 1)
     bench.view.planned(planned)
     found = bench.run(planned[0])
@@ -197,10 +206,17 @@ def test_a_dag_run_that_hangs_is_an_error(tmp_path: Path) -> None:
     pretended = Restarted(tmp_path, stack(tmp_path))
     pretended.settings = pretended.settings.model_copy(update={"run_timeout": 0.01})
     bench = Bench(cast("SpreadStack", pretended), cast("AirflowApi", api), cast("Probe", Counting()), tmp_path,
-                  Lines(Console(file=io.StringIO()), 2), {"versions": {}})
+                  ProgressView(Console(file=io.StringIO()), 2), {"versions": {}})
     bench.view.planned(plan([2], 1))
     with pytest.raises(RigError, match=r"^the DAG run of 2 tasks did not end: hung: "):
         bench.run(plan([2], 1)[0])
+
+
+def test_a_dag_run_that_fails_before_the_first_that_counts_is_an_error(tmp_path: Path) -> None:
+    api = Ending()
+    api.states = ["failed"]
+    with pytest.raises(RigError, match=r"^neo4j_worker_pattern, run manual: failed"):
+        scale.warm_up(cast("NativeStack", Restarted(tmp_path, stack(tmp_path))), cast("AirflowApi", api))
 
 
 def share(**seconds: float) -> MachineShare:

@@ -2,8 +2,10 @@
 
 import io
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -32,10 +34,10 @@ class Clock:
 class Screen:
     """A view and what it has written."""
 
-    def __init__(self, *, terminal: bool) -> None:
+    def __init__(self, *, terminal: bool, said_every: float | None = None) -> None:
         self._file = io.StringIO()
         console = Console(file=self._file, width=120, force_terminal=terminal, color_system=None)
-        self.view = ProgressView(console, slots=16)
+        self.view = ProgressView(console, slots=16, said_every=said_every)
 
     @property
     def text(self) -> str:
@@ -49,7 +51,8 @@ class Screen:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress_view, "time", clock)
+    monkeypatch.setattr(progress_view, "time", SimpleNamespace(
+        monotonic=clock.monotonic, time=time.time, localtime=time.localtime, strftime=time.strftime))
     return clock
 
 
@@ -109,6 +112,25 @@ def test_without_a_terminal_nothing_moves_the_cursor(plain: Screen) -> None:
     whole_comparison(plain.view)
     assert "\x1b" not in plain.text
     assert "\r" not in plain.text
+
+
+@pytest.mark.parametrize(("terminal", "said_every", "lines"), [
+    (False, 15.0, ["0 of 100 tasks ended, 16 running; about 11 s left",
+                   "40 of 100 tasks ended, 16 running; about 48 s left"]),
+    (False, None, []), (True, 15.0, [])])
+def test_lines_about_the_tasks_come_as_often_as_asked_for_and_where_there_is_no_terminal(
+        terminal: bool, said_every: float | None, lines: list[str], clock: Clock) -> None:
+    screen = Screen(terminal=terminal, said_every=said_every)
+    [planned] = builders.plan(builders.cell(tasks=100))
+    screen.view.planned([planned])
+    screen.view.started(planned)
+    for seconds, ended in [(16.0, 0), (14.0, 20), (2.0, 40)]:
+        clock.now += seconds
+        screen.view.tasks(16, ended)
+    screen.view.ended(planned, builders.dag_run())
+    clock.now += 60.0
+    screen.view.tasks(0, 100)
+    assert [line for line in screen.lines if "tasks ended" in line] == lines
 
 
 def test_a_long_line_is_not_broken(plain: Screen) -> None:
