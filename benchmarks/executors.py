@@ -83,12 +83,7 @@ def contrast(runs: Sequence[Run], figure: str) -> dict[str, Any]:
     ends = intervals.of_ratio(found, intervals.corrected(len(FIGURES)))
     return {"figure": figure, "runs": pairs, "medians": [median(side) for side in zip(*pairs, strict=True)],
             "ratio": intervals.geometric_mean(found) if found else None, "interval": ends,
-            "verdict": _verdict(ends) if ends else intervals.too_few(len(found), "DAG runs")}
-
-
-def _verdict(ends: intervals.Interval) -> str:
-    said = intervals.verdict_of_ratio(ends)
-    return said.verdict if said.at_most is None else f"{said.verdict} {said.at_most:.0%}"
+            "verdict": str(intervals.verdict_of_ratio(ends)) if ends else intervals.too_few(len(found), "DAG runs")}
 
 
 def sentence(found: dict[str, Any]) -> str:

@@ -264,11 +264,9 @@ def compared(turns: Sequence[Turn]) -> list[dict[str, Any]]:
 def _contrast(turns: Sequence[Turn], pair: tuple[str, str], figure: str, level: float) -> dict[str, Any]:
     found = intervals.ratios(list(zip(*(_values(turns, kind, figure) for kind in pair), strict=True))) or []
     ends = intervals.of_ratio(found, level)
-    said = intervals.verdict_of_ratio(ends) if ends else None
     return {"of": pair[0], "over": pair[1], "figure": figure, "level": round(level, 5), "blocks": found,
             "ratio": intervals.geometric_mean(found) if found else None, "interval": ends,
-            "verdict": said.verdict if said else intervals.too_few(len(found), "blocks"),
-            "at_most": said.at_most if said else None}
+            "verdict": str(intervals.verdict_of_ratio(ends)) if ends else intervals.too_few(len(found), "blocks")}
 
 
 def _values(turns: Sequence[Turn], kind: str, figure: str) -> list[float]:
@@ -302,9 +300,7 @@ def sentences(contrasts: Sequence[dict[str, Any]], cost: Mapping[str, Any]) -> I
     for one in contrasts:
         ratio = "no ratio" if one["ratio"] is None else f"{one['ratio']:.2f}"
         ends = f" ({one['interval'][0]:.2f} to {one['interval'][1]:.2f})" if one["interval"] else ""
-        at_most = f" {one['at_most']:.0%}" if one["at_most"] is not None else ""
-        yield (f"{FIGURES[one['figure']]:28} {one['of']} over {one['over']}: {ratio}{ends}: "
-               f"{one['verdict']}{at_most}")
+        yield f"{FIGURES[one['figure']]:28} {one['of']} over {one['over']}: {ratio}{ends}: {one['verdict']}"
     ends = " ({:.2f} to {:.2f})".format(*cost["interval"]) if cost["interval"] else ""
     yield f"an opening costs Neo4j {cost['milliseconds']:.2f} ms of processor time{ends}"
 

@@ -31,6 +31,10 @@ class Said(NamedTuple):
     verdict: Verdict
     at_most: float | None = None
 
+    def __str__(self) -> str:
+        # The space is not broken, so that a number and its unit stay in one line of a page.
+        return self.verdict if self.at_most is None else f"{self.verdict} {100 * self.at_most:.0f}\N{NO-BREAK SPACE}%"
+
 
 def too_few(measured: int, what: str = "repeats") -> str:
     """Return why there is no interval."""

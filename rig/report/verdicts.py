@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rig.metrics.intervals import Number
+from rig.metrics.intervals import Number, Said
 from rig.metrics.model import Contrast
 from rig.report import phrases
 
@@ -29,11 +29,7 @@ def verdict(contrast: Contrast, baseline: Sequence[Number | None], contender: Se
         return Verdict("the same", figures)
     if contrast.verdict is None:
         return Verdict(_by_repeats(before, after), figures)
-    return Verdict(_in_words(contrast), figures, _tone(contrast))
-
-
-def _in_words(contrast: Contrast) -> str:
-    return f"{contrast.verdict}" if not contrast.at_most else f"{contrast.verdict} {phrases.percent(contrast.at_most)}"
+    return Verdict(str(Said(contrast.verdict, contrast.at_most)), figures, _tone(contrast))
 
 
 def _by_repeats(before: Sequence[Number], after: Sequence[Number]) -> str:

@@ -91,6 +91,13 @@ def test_an_interval_is_put_into_words(ends: tuple[float, float], said: Said) ->
                                               said.at_most)
 
 
+@pytest.mark.parametrize(("said", "words"), [
+    (Said("lower"), "lower"), (Said("no difference larger than", 0.104), "no difference larger than 10 %"),
+    (Said("no difference larger than", 0.0), "no difference larger than 0 %")])
+def test_a_verdict_has_the_largest_difference_in_percent(said: Said, words: str) -> None:
+    assert str(said).replace("\N{NO-BREAK SPACE}", " ") == words
+
+
 def test_what_never_varies_has_an_interval_without_width() -> None:
     pairs = [(100, 300)] * 6
     found = intervals.of_ratio(intervals.ratios(pairs) or [], 0.998)

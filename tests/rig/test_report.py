@@ -635,6 +635,7 @@ def contrast(verdict: str | None, better: str | None = "lower", at_most: float |
     ("lower", "lower", None, "lower", "good"), ("higher", "lower", None, "higher", "bad"),
     ("higher", "higher", None, "higher", "good"), ("lower", None, None, "lower", ""),
     ("no difference larger than", "lower", 0.1, "no difference larger than 10 %", ""),
+    ("no difference larger than", "lower", 0.0, "no difference larger than 0 %", ""),
     ("too noisy to say", "lower", None, "too noisy to say", "")])
 def test_a_verdict_is_that_of_the_contrast(found: str, better: str | None, at_most: float | None, words: str,
                                            tone: str) -> None:
