@@ -23,6 +23,7 @@ from patterns.facts import EXECUTORS
 from rig.airflow_api import AirflowApi
 from rig.metrics import intervals
 from rig.settings import Settings
+from rig.stack.airflow import WORKER
 from rig.stack.native import NativeStack
 from rig.stack.service import Service
 from rig.stack.state import StackState
@@ -51,7 +52,7 @@ class Both(NativeStack):
 
     def _executor_services(self, state: StackState, api: AirflowApi) -> Iterator[Service]:
         for service in super()._executor_services(state, api):
-            reads_dags = service.name in {"airflow-scheduler", "airflow-worker"}
+            reads_dags = service.name in {"airflow-scheduler", WORKER}
             yield replace(service, env={**service.env, **LOADED}) if reads_dags else service
 
 

@@ -32,7 +32,7 @@ from typing import Any, cast
 
 from benchmarks.common import conditions, errors_in_one_line, read_pss
 from benchmarks.on_airflow import console, keep, on_a_stack, run_dag
-from benchmarks.spread import WORKER, SpreadStack, divided, require_namespaces
+from benchmarks.spread import SpreadStack, divided, require_namespaces
 from patterns.facts import DAG_OF_PATTERN, MONITOR_DAG, MOST_TASKS
 from rig import environment, records, report
 from rig import settings as settings_module
@@ -49,6 +49,7 @@ from rig.progress_view import ProgressView
 from rig.records import Cell, DagRunRecord, MachineShare, PlannedRun, RunRecord
 from rig.settings import Settings
 from rig.stack import neo4j
+from rig.stack.airflow import WORKER
 from rig.stack.interface import OnStep
 from rig.stack.native import NativeStack
 from worker_init.arguments import whole

@@ -23,12 +23,13 @@ from rig.records import Relay
 from rig.settings import PROJECT, Settings
 from rig.stack import airflow, drivers, processes
 from rig.stack import state as states
+from rig.stack.airflow import WORKER
 from rig.stack.interface import OnStep
 from rig.stack.native import PATIENCE, NativeStack
 from rig.stack.service import Service
 from rig.stack.state import StackState
 
-WORKER, HOPS = "airflow-worker", "hops"
+HOPS = "hops"
 NEEDED_BY_A_WORKER = ("redis", "postgres", "airflow", "neo4j")      # names of the stack's ports
 PROGRAMS = ("unshare", "nsenter", "ip")
 # The shell becomes `sleep` when everything is set.

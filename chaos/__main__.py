@@ -28,6 +28,7 @@ from patterns.facts import EXECUTORS, Executor
 from rig.errors import BROKEN, INTERRUPTED, BadInput, RigError
 from rig.progress_view import end
 from rig.settings import Settings
+from rig.stack.airflow import WORKER
 from worker_init.arguments import real, whole
 
 ATTEMPTS = 3        # of a trial whose fault hit nothing
@@ -127,7 +128,7 @@ def _bugs(made: Ground, options: argparse.Namespace) -> Iterator[tuple[str, Outc
         if options.only and options.only not in bug:
             continue
         os.environ[BUG] = bug
-        made.stack.restart(["airflow-worker"])
+        made.stack.restart([WORKER])
         plan = Plan("CeleryExecutor", "worker", (fault,), options.tasks, options.hold, options.seconds, options.limit,
                     options.seed)
         outcome = run(made, plan)

@@ -15,15 +15,16 @@ from chaos import disk
 from chaos.ground import Ground
 from patterns.facts import Executor
 from rig.plural import plural
+from rig.stack.airflow import WORKER
 from testing.alive import is_alive
 from testing.waiting import comes_true, wait_until
 
 Kind = Literal["kill -9", "stopped", "restart", "cut", "delayed", "black hole", "full disk", "calm"]
-SERVICES = ("airflow-worker", "driver host", "airflow-scheduler", "airflow-dag-processor", "airflow-apiserver", "redis",
+SERVICES = (WORKER, "driver host", "airflow-scheduler", "airflow-dag-processor", "airflow-apiserver", "redis",
             "postgres", "neo4j")
 WITHIN = ("task", "pool process")
 SHOWN = set(SERVICES) - {"driver host", "neo4j"}      # services of the stack, each with a row in `rig status`
-ONLY_CELERY = {"airflow-worker", "redis"}
+ONLY_CELERY = {WORKER, "redis"}
 HAS_A_HOST = "worker"   # the pattern with a driver host
 DELAY = 0.2     # seconds, in each direction
 
@@ -225,6 +226,6 @@ def for_the_short_form() -> Sequence[tuple[Executor, Fault]]:
     """Return the faults that fit into ten minutes: one of each kind, most of them on CeleryExecutor."""
     return [("CeleryExecutor", Fault("kill -9", "task", 1)), ("CeleryExecutor", Fault("kill -9", "driver host")),
             ("CeleryExecutor", Fault("restart", "redis")), ("CeleryExecutor", Fault("cut", "connections to Neo4j")),
-            ("CeleryExecutor", Fault("kill -9", "neo4j")), ("CeleryExecutor", Fault("stopped", "airflow-worker")),
+            ("CeleryExecutor", Fault("kill -9", "neo4j")), ("CeleryExecutor", Fault("stopped", WORKER)),
             ("CeleryExecutor", FULL_DISK),
             ("LocalExecutor", Fault("kill -9", "task", 1)), ("LocalExecutor", Fault("stopped", "airflow-scheduler"))]

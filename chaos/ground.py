@@ -46,7 +46,6 @@ NOTICING = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "10",
             "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20"}
-WORKER = "airflow-worker"
 BUG = "CHAOS_BUG"
 DATA = "data"           # the folder of the stack's own files
 
@@ -239,7 +238,7 @@ class Ground:
         return [child for child in psutil.Process(self._pool_parent()).children() if not _is_driver_host(child)]
 
     def _pool_parent(self) -> int:
-        return self.pid(WORKER if self.state.executor == "CeleryExecutor" else "airflow-scheduler")
+        return self.pid(airflow.WORKER if self.state.executor == "CeleryExecutor" else "airflow-scheduler")
 
     def tasks_in_a_transaction(self) -> set[int]:
         """Return the pids of the tasks that Neo4j has in a transaction now; empty if it does not answer."""

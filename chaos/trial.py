@@ -9,11 +9,12 @@ from typing import Any
 
 from chaos import account
 from chaos.faults import Fault, MissedError, strike
-from chaos.ground import STATUS_WITHIN, WORKER, Ground, Size
+from chaos.ground import STATUS_WITHIN, Ground, Size
 from patterns.facts import Executor
 from rig.errors import RigError
 from rig.experiment.dag_run import Standstill
 from rig.records import Relay
+from rig.stack.airflow import WORKER
 from testing.waiting import comes_true
 
 BACK_WITHIN = 30.0      # seconds in which connections must be back at their floor

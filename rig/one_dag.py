@@ -12,6 +12,7 @@ from rig.errors import BadInput, WorkerIdle
 from rig.experiment.dag_run import until_ended
 from rig.experiment.progress import Notes
 from rig.stack import lock
+from rig.stack.airflow import WORKER
 from rig.stack.interface import Stack
 
 CLIENT_ERRORS = range(400, 500)
@@ -57,7 +58,7 @@ def _until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str, view: 
         except WorkerIdle as error:
             view.note(f"{error.what}: starting it again")
             with lock.hold(stack.settings.data_dir, "rig dag"):
-                stack.restart(["airflow-worker"])
+                stack.restart([WORKER])
 
 
 def _started(api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:

@@ -20,6 +20,9 @@ from rig.whole_file import write_private
 from worker_init import takes_tasks
 from worker_init.takes_tasks import Finding
 
+WORKER = "airflow-worker"
+"""The Celery worker's name, as a service."""
+
 COMMAND = Path(sys.executable).parent / "airflow"
 BROKER_SECONDS = 4.0    # for an answer of Redis
 PASSWORDS_FILE = "passwords.json"
@@ -122,7 +125,7 @@ def scheduler(env: Mapping[str, str], home: Path, api: AirflowApi, executor: Exe
 
 def worker(env: Mapping[str, str], home: Path, state: StackState) -> Service:
     """Return the Celery worker. It is ready when it takes what is put into its queue."""
-    return Service(name="airflow-worker", command=[COMMAND, "celery", "worker", "--skip-serve-logs"], cwd=home,
+    return Service(name=WORKER, command=[COMMAND, "celery", "worker", "--skip-serve-logs"], cwd=home,
                    env={**env, "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"},
                    check=lambda: worker_finding(state).problem)
 

@@ -22,6 +22,7 @@ from rig.records import EARLIER_RELAYS, Relay, relay_on
 from rig.settings import Settings
 from rig.stack import airflow, asking, drivers, lock, neo4j, processes
 from rig.stack import compose_command as command
+from rig.stack.airflow import WORKER
 from rig.stack.compose_command import Compose, Container
 from rig.stack.interface import OnStep, ServiceStatus
 from rig.stack.readiness import until_all_serve
@@ -32,7 +33,7 @@ from worker_init.takes_tasks import TAKES_NOTHING
 
 FILES: Mapping[Executor, Sequence[str]] = {"LocalExecutor": command.LOCAL_FILES,
                                            "CeleryExecutor": command.CELERY_FILES}
-SCHEDULER, WORKER, API_SERVER, INIT = "airflow-scheduler", "airflow-worker", "airflow-apiserver", "airflow-init"
+SCHEDULER, API_SERVER, INIT = "airflow-scheduler", "airflow-apiserver", "airflow-init"
 DRIVER_HOST = "worker-driver"
 QUEUE = "redis-data"                    # Redis' volume
 DRIVER_ADDRESS = "127.0.0.1:7688"       # the address on which the compose file makes it listen

@@ -36,7 +36,7 @@ from rig.stack.service import ENDED, Check, Service, death, reasons
 from rig.stack.state import ServiceState, StackState, Tap
 
 DRIVER_HOST = (drivers.HOST,)
-EXECUTOR_SERVICES = ("airflow-scheduler", "airflow-worker", "flower")
+EXECUTOR_SERVICES = ("airflow-scheduler", airflow.WORKER, "flower")
 AIRFLOW_FIRST = (*EXECUTOR_SERVICES, "airflow-dag-processor", "airflow-apiserver")
 CHECK_EVERY = 0.2       # seconds
 PATIENCE = 6.0          # seconds for a clean end when nothing is kept: a worker would wait for its tasks
@@ -254,7 +254,7 @@ class NativeStack:
                           state.neo4j_database)
 
     def _require_relay(self, state: StackState) -> None:
-        drivers.require_relay(state, self.folder / "logs" / "airflow-worker.log")
+        drivers.require_relay(state, self.folder / "logs" / f"{airflow.WORKER}.log")
 
     def _migrate(self, state: StackState) -> None:
         migration = airflow.migration(self._env(state), self._home)

@@ -6,8 +6,9 @@ import pytest
 
 from chaos import trial
 from chaos.faults import Fault
-from chaos.ground import WORKER, Ground
+from chaos.ground import Ground
 from chaos.trial import Outcome, Plan, _left_behind, _Supervisor
+from rig.stack.airflow import WORKER
 
 CUT, REDIS = Fault("cut", "connections to Neo4j"), Fault("kill -9", "redis")
 LOST = "it answers a ping and takes no tasks: it has lost its queues"
