@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from chaos import proxy, survival, table
@@ -81,7 +82,7 @@ def _print_table(files: Sequence[Path]) -> int:
 
 
 def _write(options: argparse.Namespace, found: Sequence[tuple[str, Outcome]]) -> Path:
-    trials = [{"name": name, **outcome.as_json()} for name, outcome in found]
+    trials = [{"name": name, **asdict(outcome)} for name, outcome in found]
     return table.write(options.out, {"seed": options.seed, "trials": trials})
 
 

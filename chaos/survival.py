@@ -18,6 +18,7 @@ import psutil
 from chaos import disk
 from chaos.ground import command_of
 from chaos.table import write
+from chaos.trial import MOST_SHOWN
 from rig import records
 from rig.errors import BAD_INPUT, BROKEN, INTERRUPTED
 from rig.progress_view import end
@@ -170,7 +171,7 @@ def _whole(environment: dict[str, str]) -> str | None:
 
 
 def _left(environment: dict[str, str]) -> str | None:
-    left = [f"{process.pid} {command_of(process)[:80]}" for process in _ours(environment[OWNER])]
+    left = [f"{process.pid} {command_of(process)[:MOST_SHOWN]}" for process in _ours(environment[OWNER])]
     return f"processes are left: {', '.join(left)}" if left else None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import BaseModel
 
 from chaos.ground import Size
 from chaos.trial import INVARIANTS, MOST_SHOWN, Outcome
@@ -18,6 +19,12 @@ from rig.errors import BadInput
 
 LONG_LIFE = 10      # trials, from which on a process is in the table of growth
 MB = 1e6
+
+
+class _Written(BaseModel):
+    """A file that --out has written; what it has besides the trials is not read."""
+
+    trials: list[Outcome]
 
 
 def of_faults(outcomes: Sequence[Outcome]) -> str:
@@ -87,9 +94,8 @@ def read(files: Sequence[Path]) -> list[Outcome]:
     found = []
     for file in files:
         try:
-            trials = json.loads(file.read_text(encoding="utf-8"))["trials"]
-            found += [Outcome.of_json(trial) for trial in trials]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            found += _Written.model_validate_json(file.read_text(encoding="utf-8")).trials
+        except (OSError, ValueError) as error:
             raise BadInput(f"{file} holds no trials of this suite ({type(error).__name__})",
                            "name files that --out has written") from error
     return found

@@ -2,10 +2,9 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from chaos import account
 from chaos.faults import Fault, MissedError, strike
@@ -87,19 +86,6 @@ class Outcome:
             self.judged.append(invariant)
         if problem:
             self.broken.setdefault(invariant, problem)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the outcome in a form that can be written as JSON."""
-        return {**asdict(self), "plan": {**asdict(self.plan), "name": str(self.plan)}}
-
-    @classmethod
-    def of_json(cls, found: Mapping[str, Any]) -> "Outcome":
-        """Return an outcome that was written as JSON."""
-        plan = {name: value for name, value in found["plan"].items() if name != "name"}
-        faults = tuple(Fault(**fault) for fault in plan["faults"])
-        sizes = {process: Size(*size) for process, size in found["sizes"].items()}
-        fields = {name: value for name, value in found.items() if name != "name"}
-        return cls(**{**fields, "plan": Plan(**{**plan, "faults": faults}), "sizes": sizes})
 
 
 def run(ground: Ground, plan: Plan) -> Outcome:

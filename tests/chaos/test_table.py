@@ -1,6 +1,7 @@
 """The table of what grows: which processes are in it, and which trial it begins with."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,13 @@ def test_what_was_found_is_written_with_its_circumstances(tmp_path: Path) -> Non
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     [outcome] = outcomes("7 a scheduler", 1)
     outcome.look(INVARIANTS[0], "a reason")
-    file = table.write(tmp_path / "found.json", {"seed": 7, "trials": [{"name": "calm", **outcome.as_json()}]})
+    file = table.write(tmp_path / "found.json", {"seed": 7, "trials": [{"name": "calm", **asdict(outcome)}]})
     assert table.read([file, file]) == [outcome, outcome]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"trials": [{}]}', '{"trials": [{"plan": {"faults": []}}]}'])
+@pytest.mark.parametrize("text", [
+    "", "[]", "{}", '{"trials": 7}', '{"trials": [{}]}', '{"trials": [{"plan": 7}]}',
+    '{"trials": [{"plan": {"faults": []}}]}'])
 def test_a_file_of_something_else_is_refused_in_one_line(text: str, tmp_path: Path,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "foreign.json"
