@@ -28,6 +28,8 @@ ENDS_COMMAND = {"&", "&&", "|", ";", ">"}
 OF_TARGET = {"compare": ("compare",), "up": ("up",), "up-celery": ("up", "--executor", "celery"), "load": ("load",),
              "down": ("down",), "workers": ("workers",), "status": ("status",)}
 """The rig's command behind each target of the Makefile that has one."""
+OF_OTHERS = {"chaos", "matrix"}
+"""Targets that take ARGS and run another program, whose options are not looked at here."""
 RIG = typer.main.get_command(cli.app)
 
 
@@ -80,6 +82,7 @@ ALL = sorted(set(shown()))
 OF_RIG = [pytest.param(arguments, id=str(one)) for one in ALL if (arguments := of_rig(one.words))]
 ELSEWHERE = [pytest.param(arguments, id=str(one)) for one in ALL
              if (arguments := of_rig(one.words)) and "--airflow-url" in arguments]
+OF_WORKER_DRIVER = [pytest.param(one.words, id=str(one)) for one in ALL if one.words[0] == "worker-driver"]
 
 
 @pytest.mark.parametrize("arguments", OF_RIG)
@@ -87,8 +90,7 @@ def test_rig_takes_the_command(arguments: tuple[str, ...]) -> None:
     parsed(arguments)
 
 
-@pytest.mark.parametrize("words", [pytest.param(one.words, id=str(one)) for one in ALL
-                                   if one.words[0] == "worker-driver"])
+@pytest.mark.parametrize("words", OF_WORKER_DRIVER)
 def test_worker_driver_takes_the_command(words: tuple[str, ...]) -> None:
     worker_driver._parser().parse_args(words[1:])
 
@@ -101,6 +103,13 @@ def test_a_deployment_elsewhere_is_described_completely(arguments: tuple[str, ..
     existing(PlainSettings(), str(options["airflow_url"]), "token", wanted, tap=bool(options["tap"]))
 
 
+def test_each_target_with_options_is_known() -> None:
+    targets = {one.words[1] for one in ALL if one.words[0] == "make" and any(
+        word.startswith("ARGS=") for word in one.words[2:])}
+    assert targets - OF_OTHERS - set(OF_TARGET) == set()
+
+
 def test_commands_are_found() -> None:
     assert len(OF_RIG) > 30
+    assert len(OF_WORKER_DRIVER) > 5
     assert len(ELSEWHERE) == 2

@@ -17,6 +17,7 @@ URL = "http://127.0.0.1:9"
 def rig() -> Iterator[Rig]:
     with a_rig() as made:
         yield made
+        assert made.leftovers() == []
 
 
 def test_a_stack_that_is_none_is_named(rig: Rig) -> None:

@@ -389,7 +389,7 @@ def test_a_dag_run_whose_count_cannot_be_read_any_more_is_no_measurement_and_has
         runner = CellRunner(pretended.seen_as, cast("AirflowApi", api), probe, tmp_path, cast("Progress", Silent()),
                             observe=0, tap=counts_once)
         record = runner.run(PlannedRun(index=0, block=0, cell=cell))
-    assert (record.state, record.counted_by == "tap") == (state, False)
+    assert (record.state, record.counted_by) == (state, None)
     reason = record.reason or ""
     assert reason.startswith(before)
     assert f"what the tap has counted in {tap.file} cannot be read" in reason
@@ -412,7 +412,7 @@ def test_a_service_that_ends_while_the_connections_are_watched_is_said_and_the_d
                             cast("Progress", Silent()), observe=0, tap=lambda: 3)
         record = runner.run(PlannedRun(index=0, block=0, cell=cell))
     assert (record.state, record.reason) == ("error", f"{records.TAP} has ended by itself")
-    assert (record.opened_exact, record.counted_by == "tap") == (False, False)
+    assert (record.opened_exact, record.counted_by) == (False, None)
 
 
 # --- where there is no place for it ------------------------------------------------------------------

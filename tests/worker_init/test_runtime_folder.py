@@ -156,8 +156,8 @@ def test_what_the_system_refuses_is_said_in_its_words(parent: Path, caplog: pyte
     assert f"{str(foreign)!r}. So this host has {folder}" in caplog.text
 
 
-@pytest.mark.parametrize("put", [put for what, put in FOUND_THERE.items() if what in {
-    "a link to nothing", "a link to a folder", "a file", "a folder that others may enter"}])
+@pytest.mark.parametrize("put", [FOUND_THERE[what] for what in (
+    "a link to nothing", "a link to a folder", "a file", "a folder that others may enter")])
 def test_what_has_the_name_of_a_hosts_folder_is_neither_used_nor_removed(
         put: Callable[[Path], object], parent: Path, caplog: pytest.LogCaptureFixture) -> None:
     (parent / "sub").mkdir()
