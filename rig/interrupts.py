@@ -12,8 +12,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def put_off() -> Iterator[None]:
     """Delay Ctrl-C, SIGTERM and SIGHUP until the block has ended.
 
-    For blocks that start or stop processes: if they are interrupted, some processes stay. If the block raises, its error
-    is raised and the signal is dropped. Only the main thread receives signals, so in any other thread this does nothing.
+    For blocks that start or stop processes: if they are interrupted, some processes stay. If the block raises, its
+    error is raised and the signal is dropped. Only the main thread receives signals, so in any other thread this does
+    nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -166,7 +166,8 @@ class _Attempt:
         opened = self.window.opened if self.tapped is None else self.window.opened.tapped(self.tapped)
         return DagRunRecord(
             index=self.planned.index, dag_id=self.dag_id, dag_run_id=self.run_id, state=self._state,
-            reason="; ".join(filter(None, [self._reason, *self._more])) or None, started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
+            reason="; ".join(filter(None, [self._reason, *self._more])) or None,
+            started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
             last_id=opened.last_id, opened=opened.count, opened_exact=opened.exact, opened_reason=opened.reason,
             counted_by=opened.by, ids_opened=opened.by_ids, sampler_reason=self.window.trouble,
             probe=self.window.share, machine=self.machine,
