@@ -24,17 +24,18 @@ Tests = Sequence[Sequence[LoadSample]]
 
 
 def by_test(live: Sequence[LoadSample]) -> Tests:
-    """Return the samples of each test, each with its own count: see :func:`rig.load.figures.counted`.
+    """Return the samples of each test, as they were taken: what they count is up to :func:`rig.load.figures.counted`.
 
     Before the first test's samples come those from before it. A test's samples go on until the next one begins.
     """
     starts = [number for number, (before, after) in enumerate(pairwise(live), 1) if before.elapsed <= 0 < after.elapsed]
-    return [counted(live[start:end]) for start, end in pairwise([0, *starts, len(live)])]
+    return [live[start:end] for start, end in pairwise([0, *starts, len(live)])]
 
 
 def points(tests: Tests, since: float) -> list[dict[str, Any]]:
     """Return the samples later than a moment (epoch, s) for the page's charts."""
-    return [_point(sample) for sample in chain.from_iterable(tests) if sample.t > since]
+    newer = (counted(series) for series in tests if series and series[-1].t > since)
+    return [_point(sample) for sample in chain.from_iterable(newer) if sample.t > since]
 
 
 def _point(sample: LoadSample) -> dict[str, Any]:
@@ -51,13 +52,14 @@ def as_csv(tests: Tests) -> str:
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([column(sample) for column in COLUMNS.values()] for sample in chain.from_iterable(tests))
+    writer.writerows([column(sample) for column in COLUMNS.values()]
+                     for sample in chain.from_iterable(map(counted, tests)))
     return file.getvalue()
 
 
 def table(tests: Tests) -> list[Row]:
     """Return the tab's rows, of the last test. Each column has a plain value, as Locust's table shows nothing else."""
-    series = tests[-1]
+    series = counted(tests[-1])
     if not series:
         return []
     now = series[-1]

@@ -12,6 +12,7 @@ TIMED = ("throughput", "late_p95", "late_highest", "connections_opened_per_secon
          "connections_left")        # figures of an outcome that depend on the clock, as its latencies do
 LEFT_SECONDS = 5.0      # after the last run's end, like the metric `connections_left_5s`
 LATE = "tasks had started before the first look at Neo4j, as on an overloaded machine"
+UNSEEN_END = "DAG runs ended after the last look at Neo4j"
 
 
 class Latency(Record):
@@ -106,7 +107,8 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bo
     ended = [run for run in runs if run.state != "interrupted"]
     succeeded = sum(run.state == "success" for run in ended)
     failed = len(ended) - succeeded
-    opened = None if _looked_late(runs, series) else _last_opened(series)
+    uncovered = _uncovered(runs, series)
+    opened = None if uncovered else _last_opened(series)
     seconds, late = _seconds(runs), latency(run.late for run in runs)
     return Outcome(
         arrivals=len(runs), succeeded=succeeded, failed=failed, interrupted=len(runs) - len(ended),
@@ -116,11 +118,11 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bo
                    for name in ("trigger", "queued", "run", "task_median", "task_tail")},
         late_p95=late.p95, late_highest=late.highest, connections_opened=opened,
         connections_lower_bound=opened is not None and (shared or bool(others(series))),
-        connections_reason=_why_not_counted(runs, series) if opened is None else None, others=others(series),
+        connections_reason=(uncovered or _why_not_counted(series)) if opened is None else None, others=others(series),
         connections_opened_per_second=opened / seconds if seconds and opened is not None else None,
         connections_opened_per_run=opened / succeeded if succeeded and opened is not None else None,
         connections_peak=max((sample.open for sample in series if sample.open is not None), default=None),
-        connections_left=_left(runs, series), reasons=reasons(runs))
+        connections_left=None if uncovered else _left(runs, series), reasons=reasons(runs))
 
 
 def reasons(runs: Iterable[LoadRun]) -> dict[str, int]:
@@ -209,18 +211,24 @@ def _last_opened(series: Sequence[LoadSample]) -> int | None:
     return next((sample.opened for sample in reversed(series) if sample.opened is not None), None)
 
 
-def _why_not_counted(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> str:
-    if _looked_late(runs, series):
-        return LATE
+def _why_not_counted(series: Sequence[LoadSample]) -> str:
     return next((sample.trouble for sample in reversed(series) if sample.trouble is not None),
                 "Neo4j: no look was taken")
 
 
-def _looked_late(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> bool:
-    """Whether tasks had started before the first look at Neo4j: what they had opened by then is in no count."""
-    first = next((sample.t for sample in series if sample.opened is not None), None)
-    started = min((run.due + run.queued for run in runs if run.queued is not None), default=None)
-    return first is not None and started is not None and started < first
+def _uncovered(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> str | None:
+    """Return which tasks the looks at Neo4j miss; None if they cover all, or if there was no look at all.
+
+    A DAG run's end is noticed up to a few seconds later, so the last look may be LEFT_SECONDS before it.
+    """
+    looks = [sample.t for sample in series if sample.opened is not None]
+    if not looks:
+        return None
+    if any(run.queued is not None and run.due + run.queued < looks[0] for run in runs):
+        return LATE
+    if any(run.run is not None and run.due + run.run > looks[-1] + LEFT_SECONDS for run in runs):
+        return UNSEEN_END
+    return None
 
 
 def _opened_between(series: Sequence[LoadSample], begun: float, ended: float) -> float | None:

@@ -16,7 +16,6 @@ from rig.load.verdict import broken
 from rig.records import SUMMARY_FILE
 from rig.whole_file import write_whole
 
-JUDGED = ("knee", "saturated", "kept_up", "soak")      # None where the test is no such, or the clock was set
 EARLY_MINUTE = 3        # of a soak: by then, everything that starts late has started
 
 
@@ -34,13 +33,17 @@ def summarise(folder: Path) -> dict[str, Any]:
     return {
         **test.model_dump(), "outcome": figures.model_dump(), "clock_set": clock_set,
         "broken": broken(figures, test.thresholds, test.lost_processes, test.processes, clock_set),
-        **(_judged(test, runs, series) if clock_set is None else dict.fromkeys(JUDGED)),
+        **_judged(test, runs, series, is_timed=clock_set is None),
         "polls_per_run": test.polls / len(runs) if runs else None}
 
 
-def _judged(test: LoadTestRecord, runs: list[LoadRun], series: Sequence[LoadSample]) -> dict[str, Any]:
-    judged = (_knee(test, runs, series), _saturated(test, runs), _kept_up(test, runs), _soak(test.load, runs, series))
-    return dict(zip(JUDGED, judged, strict=True))
+def _judged(test: LoadTestRecord, runs: list[LoadRun], series: Sequence[LoadSample], *, is_timed: bool,
+            ) -> dict[str, Any]:
+    """Return the verdicts of a test; each is None where the test is no such, or where the clock was set."""
+    return {"knee": _knee(test, runs, series) if is_timed else None,
+            "saturated": _saturated(test, runs) if is_timed else None,
+            "kept_up": _kept_up(test, runs) if is_timed else None,
+            "soak": _soak(test.load, runs, series) if is_timed else None}
 
 
 def steps_of(test: LoadTestRecord, runs: list[LoadRun], until: float) -> list[knee.Step]:

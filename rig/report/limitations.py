@@ -86,7 +86,7 @@ def _repeats(summary: Summary) -> Iterator[str]:
 def _bounds(summary: Summary) -> Iterator[str]:
     bounds = [phrases.label(cell) for cell in summary.cells if cell.metrics["connections_opened"].lower_bound]
     if bounds:
-        why = others.why_lower_bound(phrases.most_others(summary.dag_runs), phrases.IN_ONE)
+        why = others.why_lower_bound(phrases.most_others(summary.dag_runs), phrases.IN_ONE_DAG_RUN)
         yield f"{why}, for {phrases.enumerate_words(bounds)}."
 
 

@@ -19,7 +19,7 @@ from rig.report.plot import Line, Panel
 
 BRACKETS = ("In brackets: of six repeats and more an interval that holds their median with 95 %, of fewer the lowest "
             "and the highest.")
-IN_ONE = " in one test"
+IN_ONE_TEST = " in one test"
 DASHES = {"LocalExecutor": "", "CeleryExecutor": "6,3"}
 
 
@@ -109,7 +109,7 @@ def bounds(found: Mapping[str, Any]) -> Iterator[str]:
     marked = [(name, test["others"] or 0) for name, test in tests if test["connections_lower_bound"]]
     if marked:
         names = [name for name, _ in marked]
-        yield f"{others.why_lower_bound(max(seen for _, seen in marked), IN_ONE)}, for {_each(names)}."
+        yield f"{others.why_lower_bound(max(seen for _, seen in marked), IN_ONE_TEST)}, for {_each(names)}."
     for reason in dict.fromkeys(test["connections_reason"] for _, test in tests if test["connections_reason"]):
         names = [name for name, test in tests if test["connections_reason"] == reason]
         yield f"{phrases.not_counted(reason)}, for {_each(names)}."

@@ -11,7 +11,7 @@ from rig.others import why_lower_bound
 from rig.percentile import least_for
 
 NOTHING = "\N{EN DASH}"
-IN_ONE = " in one DAG run"
+IN_ONE_DAG_RUN = " in one DAG run"
 
 _MINUS, _UNBROKEN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 _RELAYS = {"process": "relay per process", "shared": "shared relay"}

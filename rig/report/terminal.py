@@ -35,7 +35,7 @@ def _counters(summary: Summary) -> str:
 
 
 def _others(summary: Summary) -> str:
-    seen = others.seen(phrases.most_others(summary.dag_runs), phrases.IN_ONE)
+    seen = others.seen(phrases.most_others(summary.dag_runs), phrases.IN_ONE_DAG_RUN)
     return f". {seen}: ≥ is a lower bound" if seen else ""
 
 

@@ -85,8 +85,17 @@ def test_what_was_opened_is_not_known_where_tasks_had_started_before_the_first_l
     late = outcome(runs, [sample(float(t), opened=t - 4) for t in range(4, 11)])
     assert (late.connections_opened, late.connections_opened_per_run) == (None, None)
     assert late.connections_reason == figures.LATE
+    assert outcome(runs, [sample(float(t), open=2, opened=t - 4) for t in range(4, 30)]).connections_left is None
     in_time = outcome(runs, [sample(1.0), *(sample(float(t), opened=t - 2) for t in range(2, 11))])
     assert (in_time.connections_opened, in_time.connections_reason) == (8, None)
+
+
+def test_what_was_opened_is_not_known_where_neo4j_was_no_longer_seen_at_the_end() -> None:
+    runs = [run(0.0, 9.0, queued=3.0), run(30.0, 9.0, queued=3.0)]
+    blind = outcome(runs, [sample(float(t), open=2, opened=t) for t in range(34)] + [sample(45.0)])
+    assert (blind.connections_opened, blind.connections_reason) == (None, figures.UNSEEN_END)
+    stopped = outcome(runs, [sample(float(t), open=2, opened=t) for t in range(36)])     # an end is noticed late
+    assert (stopped.connections_opened, stopped.connections_reason) == (35, None)
 
 
 def test_opened_per_second_is_a_mean_of_ten_seconds_and_begins_again_where_the_count_does() -> None:

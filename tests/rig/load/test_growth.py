@@ -43,7 +43,7 @@ def test_what_wanders_from_minute_to_minute_is_seldom_said_to_grow_or_fall() -> 
     chance = random.Random(2)
     found = [growth.slope(wandering(chance)) for _ in range(200)]
     wrong = sum(each is not None and each.verdict != "flat" for each in found)
-    # A 95 % interval may be wrong in one of 20. Means of 30 s were wrong in 70 of 200.
+    # A 95 % interval may be wrong in one of 20.
     assert wrong <= 0.1 * len(found)
 
 
