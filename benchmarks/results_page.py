@@ -7,7 +7,6 @@ from the summaries that are kept.
 
 import argparse
 import io
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,12 +20,12 @@ from rig.report import phrases, terminal
 from rig.report.verdicts import verdict
 from rig.settings import PROJECT
 from rig.whole_file import write_whole
+from testing.marked import replaced, table
 
 FOLDER = PROJECT / "docs" / "results"
 COMPARISON, PROFILES = "comparison", {"quick", "seed"}
 PAGES = (PROJECT / "README.md", PROJECT / "docs" / "results.md", PROJECT / "docs" / "tutorials" / "first-comparison.md")
 WIDTH = 90     # columns of a terminal
-_BLOCK = re.compile(r"(<!-- results: ([a-z-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 _PATTERNS = {"problematic": "a new driver for every call, never closed", "improved": "one driver per task process",
              "hook": "the stock `Neo4jHook`", "worker": "a shared driver"}
 _RELAYS = {"none": "", "process": ", one per pool process", "shared": ", one for all tasks"}
@@ -55,7 +54,7 @@ def with_tables(page: str) -> str:
 
     Raises KeyError if a block has no known name, BadInput if a summary is missing.
     """
-    return _BLOCK.sub(lambda found: f"{found[1]}{_block(found[2])}\n{found[3]}", page)
+    return replaced(page, "results", _block)
 
 
 def _block(name: str) -> str:
@@ -90,7 +89,7 @@ def cells(summary: Summary) -> str:
     """Return the table of all cells: medians, with the range of the repeats if they differ."""
     rows = [[_pattern(cell), cell.executor.removesuffix("Executor"), "warm" if cell.warm else "fresh",
              *(_value(cell.metrics[name]) for name in _MEASURED)] for cell in summary.cells if not cell.control]
-    return _table(["pattern", "executor", "workers", *_MEASURED.values()], rows)
+    return table(["pattern", "executor", "workers", *_MEASURED.values()], rows)
 
 
 def contrasts(summary: Summary) -> str:
@@ -112,7 +111,7 @@ def contrasts(summary: Summary) -> str:
         rows.append([_MEASURED[contrast.metric], phrases.label(contrast.contender), phrases.variant(contrast.baseline),
                      phrases.number(contrast.ratio), _ends(contrast.ci95 if has_intervals else contrast.range),
                      *([_floor(contrast)] if has_floor else []), verdict(contrast, before, after).words])
-    return _table(["figure", "of", "over", "ratio", "interval" if has_intervals else "range of the blocks",
+    return table(["figure", "of", "over", "ratio", "interval" if has_intervals else "range of the blocks",
                    *(["a cell against itself"] if has_floor else []), "verdict"], rows)
 
 
@@ -121,7 +120,7 @@ def idle(summary: Summary) -> str:
     rows = [[cell.pattern, cell.executor.removesuffix("Executor"),
              *(_value(cell.metrics[name]) for name in ("connections_opened", "connections_idle_peak"))]
             for cell in summary.cells if cell.pattern in {"problematic", "improved"} and not cell.control]
-    return _table(["pattern", "executor", "connections opened", "most idle at once"], rows)
+    return table(["pattern", "executor", "connections opened", "most idle at once"], rows)
 
 
 def front(summary: Summary) -> str:
@@ -134,7 +133,7 @@ def front(summary: Summary) -> str:
     on_celery = [cell for cell in summary.cells if cell.executor == "CeleryExecutor" and not cell.control]
     rows = [[name, *(phrases.median(next(filter(is_it, on_celery)).metrics[metric])
                      for metric in ("connections_opened", "connections_left_5s"))] for name, is_it in wanted]
-    return _table(["pattern", "connections opened", "still open 5 s later"], rows)
+    return table(["pattern", "connections opened", "still open 5 s later"], rows)
 
 
 def shown(summary: Summary) -> str:
@@ -176,10 +175,6 @@ def _ends(interval: tuple[float, float] | None) -> str:
 
 def _floor(contrast: Contrast) -> str:
     return "" if contrast.noise_floor is None else f"up to {phrases.percent(contrast.noise_floor)}"
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(["| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *rows]])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -37,11 +37,10 @@ def of_faults(outcomes: Sequence[Outcome]) -> str:
     for name, executor, of_it in _grouped(outcomes):
         counts = [len(of_it), sum(outcome.landed for outcome in of_it), sum(outcome.held for outcome in of_it),
                   sum(outcome.again for outcome in of_it)]
-        again = Counter(name for outcome in of_it for name in outcome.started_again)
-        besides = ", ".join(f"{name} ({count})" for name, count in sorted(again.items()))
         what = "; ".join(sorted({f"{what} ({why})" for outcome in of_it for what, why in outcome.broken.items()}))
-        rows.append(f"| {name} | {executor} | {' | '.join(map(str, counts))} | {besides} | {_cell(what)} |")
-    return "\n".join([*rows, "", *_by_invariant(outcomes)])
+        cells = [name, executor, *map(str, counts), started_again(of_it), _cell(what)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*rows, "", *by_invariant(outcomes)])
 
 
 def of_growth(outcomes: Sequence[Outcome]) -> str:
@@ -106,7 +105,8 @@ def of_trials(outcomes: Sequence[Outcome]) -> str:
     return f"{of_faults(outcomes)}\n\n{of_growth(outcomes)}"
 
 
-def _by_invariant(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def by_invariant(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield the lines of a Markdown table: how often each invariant was checked, and how often it held."""
     yield "| what must hold | tried | held |"
     yield "|---|---|---|"
     for invariant in INVARIANTS:
@@ -114,11 +114,22 @@ def _by_invariant(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"| {invariant} | {len(judged)} | {sum(invariant not in outcome.broken for outcome in judged)} |"
 
 
+def fault(outcome: Outcome) -> str:
+    """Return the name of a trial's fault in the tables."""
+    faults = outcome.plan.faults
+    return str(faults[0]) if len(faults) == 1 else "two at random"
+
+
+def started_again(outcomes: Sequence[Outcome]) -> str:
+    """Return which services were started again besides those that a fault hit, and how often."""
+    counted = Counter(name for outcome in outcomes for name in outcome.started_again)
+    return ", ".join(f"{name} ({count})" for name, count in sorted(counted.items()))
+
+
 def _grouped(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str, list[Outcome]]]:
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in outcomes:
-        name = str(outcome.plan.faults[0]) if len(outcome.plan.faults) == 1 else "two at random"
-        groups.setdefault((name, outcome.plan.executor), []).append(outcome)
+        groups.setdefault((fault(outcome), outcome.plan.executor), []).append(outcome)
     for (name, executor), of_it in groups.items():
         yield name, executor, of_it
 
