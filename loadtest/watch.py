@@ -13,12 +13,12 @@ import gevent
 import psutil
 
 from loadtest.target import Target
+from patterns.server_errors import SERVER_ERRORS, one_line
 from rig import flower
 from rig.errors import RigError
 from rig.experiment.profiles import is_nameless
 from rig.load.records import Count, Resources, WorkerDrivers
 from rig.probe import NAMELESS, Look, Probe, Watch
-from rig.server_errors import SERVER_ERRORS, one_line
 from rig.stack.processes import marked
 
 EVERY = 1.0             # seconds between two samples

@@ -22,10 +22,10 @@ from rich.live import Live
 from rich.text import Text
 
 from patterns import identity
+from patterns.server_errors import SERVER_ERRORS, how_to_reach, one_line, refuses_user
 from rig.console import console, figures_table
 from rig.errors import BadInput, RigError
 from rig.plural import plural
-from rig.server_errors import SERVER_ERRORS, one_line
 from rig.settings import Settings, neo4j_address
 from rig.stack.state import StackState
 from worker_init.upstream import USER_AGENT as SHARED_AGENT
@@ -141,7 +141,7 @@ class Watcher:
 
     def _explained(self, error: Exception) -> RigError:
         uri, said = self.target.uri, one_line(error)
-        if isinstance(error, neo4j.exceptions.AuthError):
+        if refuses_user(error):
             return BadInput(f"Neo4j at {uri} refuses the user {self.target.username!r}: {said}",
                             "check NEO4J_USERNAME and NEO4J_PASSWORD")
         if isinstance(error, neo4j.exceptions.ClientError):
@@ -149,7 +149,8 @@ class Watcher:
                             "grant it EXECUTE PROCEDURE dbms.listConnections, SHOW TRANSACTION and the role admin")
         if self._reached:
             return RigError(f"Neo4j at {uri} does not answer any more: {said}")
-        return BadInput(f"Neo4j at {uri} cannot be reached: {said}", "check the address and that the server is up")
+        return BadInput(f"Neo4j at {uri} cannot be reached: {said}",
+                        how_to_reach(said, "check the address and that the server is up"))
 
 
 def _missing_role(username: str, roles: list[str] | None) -> str | None:

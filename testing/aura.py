@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from rig.errors import RigError
 from rig.settings import Settings
 from rig.stack import neo4j, neo4j_jars, ports
 from rig.stack.processes import MARK
@@ -65,23 +66,34 @@ def _tell(done: int, jars: int) -> None:
         print(f"downloading Neo4j: {done} of {jars} jars", flush=True)
 
 
-def main() -> int:
+def _serve(file: Path) -> None:
+    """Run an instance until Ctrl-C or SIGTERM; its variables are in ``file`` as long as it serves."""
+    print("Neo4j is starting, which takes up to a minute …", flush=True)
+    with tempfile.TemporaryDirectory(prefix="aura-") as folder, instance(Path(folder)) as running:
+        try:
+            write_private(file, "".join(f"{name}={value}\n" for name, value in running.variables.items()))
+            print(f"{running.uri} serves; its variables are in {file}. Ctrl-C ends it.", flush=True)
+            signal.pause()
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Run an instance until Ctrl-C or SIGTERM; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m testing.aura", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="where to write the variables (mode 0600)")
-    options = parser.parse_args()
+    file: Path = parser.parse_args(arguments).file
+    if file.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+        parser.error(f"{file} cannot be written: expected a file in a folder that exists, and that you may write to")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="aura-") as folder, instance(Path(folder)) as running:
-        write_private(options.file, "".join(f"{name}={value}\n" for name, value in running.variables.items()))
-        print(f"{running.uri} serves; its variables are in {options.file}. Ctrl-C ends it.",
-              flush=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            options.file.unlink(missing_ok=True)
+    try:
+        _serve(file)
+    except KeyboardInterrupt:
+        return 0
+    except RigError as error:
+        print(f"testing.aura: {error}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 

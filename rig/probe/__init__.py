@@ -19,12 +19,12 @@ from pydantic import SecretStr
 
 from patterns import identity
 from patterns.facts import MONITOR_PATTERN
+from patterns.server_errors import SERVER_ERRORS, one_line
 from rig import others
 from rig.probe.sampler import Sampler
 from rig.probe.watch import Look, Watch
 from rig.probe.window import Listed, Marker, Opened, Seen, Window
 from rig.records import Sample
-from rig.server_errors import SERVER_ERRORS, one_line
 from worker_init.upstream import USER_AGENT as RELAY_AGENT
 
 __all__ = ["USER_AGENT", "Look", "Opened", "Probe", "Server", "Watch", "Window"]

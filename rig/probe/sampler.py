@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
+from patterns.server_errors import SERVER_ERRORS, one_line
 from rig.percentile import percentile_or_none
 from rig.probe.window import Seen, Window
 from rig.records import ProbeShare, Sample
-from rig.server_errors import SERVER_ERRORS, one_line
 
 QUERIES_PER_SAMPLE = 2
 QUERIES_PER_MARKER = 2

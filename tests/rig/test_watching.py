@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import neo4j
 import pytest
-from neo4j.exceptions import Forbidden, ServiceUnavailable
+from neo4j.exceptions import Forbidden, Neo4jError, ServiceUnavailable
 from pydantic import SecretStr
 from rich.console import Console
 
@@ -188,6 +188,14 @@ def refusing(monkeypatch: pytest.MonkeyPatch, *, roles: list[str] | None = None,
 def test_a_user_that_may_not_list_connections_is_told_which_right_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     watcher = refusing(monkeypatch, listConnections=Forbidden("Executing procedure is not allowed"))
     with watcher, pytest.raises(BadInput, match=r"'reader' may not list .*grant it EXECUTE PROCEDURE"):
+        watcher.look()
+
+
+def test_a_user_that_is_locked_out_is_told_to_look_at_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    locked_out = Neo4jError._basic_hydrate(neo4j_code="Neo.ClientError.Security.AuthenticationRateLimit",
+                                           message="too many wrong passwords")
+    with refusing(monkeypatch, listConnections=locked_out) as watcher, pytest.raises(
+            BadInput, match=r"refuses the user 'reader': too many .* — check NEO4J_USERNAME and NEO4J_PASSWORD"):
         watcher.look()
 
 

@@ -1,5 +1,7 @@
 """What docs/how-to/aura.md says, tried on a Neo4j that is reached as Aura is."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,3 +75,29 @@ def test_each_trouble_is_said_in_the_words_of_the_guide(
     with pytest.raises(BadInput, match=rig_says) as refused:
         neo4j.require(uri, *auth, given["database"])
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"NEO4J_USERNAME": "mallory"}, "refuses the user 'mallory': The client is unauthorized"),
+    ({"NEO4J_DATABASE": "nowhere"}, "has no answer from the database 'nowhere'"),
+    ({"SSL_CERT_FILE": "/dev/null"}, "its certificate is not accepted: check the address"),
+    ({"NEO4J_URI": "neo4j+s://nowhere.invalid"}, "cannot be reached from the containers")])
+def test_the_containers_say_it_in_one_line_too(instance: Instance, change: dict[str, str], said: str) -> None:
+    answer = subprocess.run([sys.executable, CHECKOUT / "docker" / "check-neo4j"], text=True, capture_output=True,
+                            check=False, cwd=CHECKOUT, env=instance.variables | {"PATH": "/usr/bin"} | change)
+
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert said in answer.stderr
+    assert answer.stderr.startswith("ERROR!!!: ")
+    assert answer.stderr.count("\n") == 1
+    assert instance.password not in answer.stderr
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_starts(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in (tmp_path, tmp_path / "not-there" / "aura.env"):
+        with pytest.raises(SystemExit, match="2"):
+            aura.main([str(file)])
+        answer = capsys.readouterr()
+        assert answer.out == ""
+        assert answer.err.splitlines()[-1].startswith(f"python -m testing.aura: error: {file} cannot be written: ")
