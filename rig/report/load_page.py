@@ -111,7 +111,7 @@ def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadS
             return of(lambda sample: value(sample.resources) if sample.resources else None)
         yield _panel("Memory of the stack", "MiB", x, [
             _Series("resident", "other", taken(lambda each: each.memory / MIB), "6,3"),
-            _Series("PSS", hue, taken(lambda each: each.pss and each.pss / MIB))])
+            _Series("PSS: shared memory counted once", hue, taken(lambda each: each.pss and each.pss / MIB))])
         yield _panel("Open files of the stack", "descriptors", x, [
             _Series("descriptors", hue, taken(lambda each: each.descriptors))])
     yield _panel("Arrivals", "DAG runs per second", x, [_Series("due", hue, _rates(test))])
