@@ -1,6 +1,6 @@
 """Prints the table of a client's machine for docs/relay.md: ``python -m worker_init.client_diagram``.
 
-It has a diagram of the states, then each state with its events, and what is left to do when a client goes.
+It has a diagram of the states, then each state with its events, and what must be undone when a client goes.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def _diagram() -> Iterator[str]:
 
 
 def _states() -> Iterator[str]:
-    yield from ("| state | where the client stands | left to do when it goes |", "|---|---|---|")
+    yield from ("| state | where the client stands | what must be undone when it goes |", "|---|---|---|")
     for state in State:
         yield f"| {state.name} | {MEANING[state]} | {_names(LEAVING[state]) or 'nothing'} |"
 

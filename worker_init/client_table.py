@@ -3,7 +3,7 @@
 Each state and event has its meaning beside it. ``LEAVING`` says for each state what must be undone when the client
 goes. The reason does not matter: the client died, broke the protocol or was too late, or this package has a bug. A pair
 that is not in the table cannot happen; if it does, it raises :class:`Unforeseen`, which ends only that client. ``python
--m worker_init.diagram`` draws the table.
+-m worker_init.client_diagram`` draws the table.
 """
 
 from collections.abc import Iterable
@@ -37,22 +37,22 @@ class State(IntEnum):
 
 
 MEANING = {
-    State.OPENING: "it has to say which versions of Bolt it speaks",
-    State.ASKING: "it has said so; what the server speaks is being found out",
-    State.CHOOSING: "it was offered a manifest of versions, and has to choose",
+    State.OPENING: "it must say which versions of Bolt it speaks",
+    State.ASKING: "it has said so; the relay finds out what the server speaks",
+    State.CHOOSING: "the relay has offered it a manifest of versions; it must choose one",
     State.GREETING: "the version is agreed; HELLO is due",
     State.LOGGING_ON: "HELLO was answered, or it logged off; LOGON is due",
-    State.DELAYED: "its credentials were wrong; the answer is kept back for a while",
+    State.DELAYED: "its credentials were wrong; the relay delays the answer",
     State.READY: "it has logged on and has no upstream connection",
-    State.READING: "it sends a RUN or BEGIN that the relay has to read before it knows where it goes",
-    State.WAITING: "it waits for a connection, with the message that begins a transaction",
-    State.WAITING_TO_ROUTE: "it waits for a connection, with a ROUTE",
-    State.CHECKING: "it waits for a connection that has answered a RESET, with a RESET of its own",
+    State.READING: "it sends a RUN or BEGIN that the relay must read to know where it goes",
+    State.WAITING: "it has sent the message that begins a transaction, and waits for a connection",
+    State.WAITING_TO_ROUTE: "it has sent a ROUTE, and waits for a connection",
+    State.CHECKING: "it has sent a RESET, and waits for a connection that has answered one",
     State.ANSWERING: "it has a connection; the server owes answers, or a message is on its way there",
-    State.ROUTING: "it has a connection; the server owes the answer to a ROUTE, which will be changed",
+    State.ROUTING: "it has a connection; the server owes the answer to a ROUTE, which the relay will change",
     State.LEASED: "it has a connection and the server owes nothing; a transaction, a result or a failure is open",
-    State.REFUSED: "there was no connection; everything is ignored until RESET",
-    State.CLOSING: "nothing more is heeded; what was said last is still being sent",
+    State.REFUSED: "there was no connection; the relay answers IGNORED until a RESET",
+    State.CLOSING: "the relay ignores what it sends; the last message to it is still being sent",
     State.CLOSED: "it is gone",
 }
 

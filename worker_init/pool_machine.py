@@ -5,9 +5,9 @@ Events are the methods of :class:`PoolMachine`; the time is their argument ``now
 alone say which event may come in which state, and which state follows.
 
 Borrowers that wait for the same kind of connection wait in one *lane*, and are served in turn. A lane waits for
-connections that will be free in a moment (opening, checking, resetting, asking for a routing table). For its other
-borrowers, new connections are opened as far as there is room. A lane is refused only if no living connection could
-serve it, and each member that could has failed since the lane's first borrower came.
+connections that will be free in a moment (opening, checking, resetting). For its other borrowers, new connections are
+opened as far as there is room. A lane is refused only if no living connection could serve it, and each member that
+could has failed since the lane's first borrower came.
 """
 
 import random
