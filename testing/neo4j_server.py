@@ -4,13 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
-from rig.errors import ServiceDied
 from rig.settings import Settings
 from rig.stack import neo4j, neo4j_jars, processes
 from rig.stack.processes import MARK
-from rig.stack.service import reasons
+from testing import services
 
 # Neo4j 5 has another name for the class, and refuses settings that it does not know; the rig's are of a later version.
 NEO4J_5 = "org.neo4j.server.CommunityEntryPoint"
@@ -28,6 +25,7 @@ class StartedNeo4j:
     database: str = "neo4j"
     process: processes.Started | None = None
     lock_file: Path | None = None       # of the jars of a Neo4j 5, instead of the rig's
+    start_within: float = 120.0         # seconds
 
     @property
     def uri(self) -> str:
@@ -35,21 +33,13 @@ class StartedNeo4j:
         return f"bolt://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start the server; return once it serves. Raises ServiceDied with its log's reasons if it ends instead."""
+        """Start the server; return once it serves. Raises as :func:`testing.services.start` does."""
         jars = neo4j_jars.ensure(Settings().downloads_dir, lambda *_: None, self.lock_file)
         service = neo4j.service(self.folder, jars, self.port, heap="512m", password=self.password,
                                 env={**os.environ, MARK: str(self.folder)},
                                 main_class=NEO4J_5 if self.lock_file else neo4j.MAIN_CLASS,
                                 settings=[UNKNOWN_SETTINGS_ARE_FINE] if self.lock_file else [])
-        log = self.folder / "neo4j.log"
-        self.process = started = processes.start(service.command, env=service.env, log=log, cwd=service.cwd)
-
-        def problem() -> str | None:
-            if not processes.find(started):
-                raise ServiceDied(f"Neo4j has ended instead of serving on port {self.port}; its log: {log}",
-                                  detail=reasons(log))
-            return service.check()
-        Retrying(retry=retry_if_result(bool), stop=stop_after_delay(120), wait=wait_fixed(0.2))(problem)
+        self.process = services.start(service, self.folder / "neo4j.log", self.start_within)
 
     def stop(self) -> None:
         """Stop the server; return once it has ended. Does nothing if it is not running."""

@@ -11,7 +11,7 @@ import neo4j
 import pytest
 from neo4j.exceptions import AuthError
 
-from rig.errors import BadInput, ServiceDied
+from rig.errors import BadInput, Hung, ServiceDied
 from rig.stack import neo4j as neo4j_service
 from rig.stack import neo4j_jars, processes
 from rig.stack.ports import choose
@@ -57,8 +57,15 @@ def test_it_does_not_serve_before_it_is_started(tmp_path: Path) -> None:
 def test_one_that_ends_instead_of_serving_says_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ServiceDied) as caught:
         StartedNeo4j(tmp_path, taken.getsockname()[1], PASSWORD).start()
-    assert "Neo4j has ended instead of serving" in str(caught.value)
+    assert "neo4j has ended instead of serving" in str(caught.value)
     assert "in use" in caught.value.detail
+
+
+def test_one_that_does_not_serve_in_time_is_stopped_again(tmp_path: Path) -> None:
+    server = StartedNeo4j(tmp_path, choose(0, variable="a test"), PASSWORD, start_within=0)
+    with pytest.raises(Hung, match=r"neo4j does not serve after 0 s: .* refused"):
+        server.start()
+    assert (server.process, list(processes.marked(str(tmp_path)))) == (None, [])
 
 
 def test_its_check_is_content_and_it_answers_with_its_password(neo4j_server: StartedNeo4j, tmp_path: Path) -> None:
