@@ -1,9 +1,9 @@
-"""Take the documentation's pictures of the pages: the report, a load test's report, and Locust's page.
+"""Take the documentation's pictures of the pages: the reports, and Locust's page.
 
-First ``make up-celery``, then ``python -m testing.screenshots``. It shows the newest comparison and the newest load
-test in ``results/``, and runs a load test of half a minute on the running stack. It takes reports at the width of a
-phone, too. With names, as in ``python -m testing.screenshots report``, it only takes these pictures. The reports need
-no stack.
+First ``make up-celery``, then ``python -m testing.screenshots``. It shows the newest comparison, the newest load test
+and the newest comparison of loads in ``results/``, and runs a load test of half a minute on the running stack. It takes
+the first two reports at the width of a phone, too. With names, as in ``python -m testing.screenshots report``, it only
+takes these pictures. The reports need no stack.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from rig.records import LOAD_FILE, RUN_FILE
+from rig.records import COMPARISON_FILE, LOAD_FILE, REPORT_FILE, RUN_FILE
 from rig.settings import PROJECT, Settings
 from rig.stack import ports
 from testing.waiting import wait_until
 
 FOLDER = PROJECT / "docs" / "images"
-WIDE, PHONE = (1300, 760), (390, 780)
+WIDE, TALL, PHONE = (1300, 760), (1300, 1070), (390, 780)
 MOST_BYTES = 150_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -40,6 +40,11 @@ def load_report(browser: Browser, settings: Settings) -> None:
     _report_of(browser, _newest(settings, LOAD_FILE), "load-report")
 
 
+def load_comparison(browser: Browser, settings: Settings) -> None:
+    """Take the picture of the report of `rig compare-load`, with its four charts."""
+    _keep(_page(browser, TALL, _page_of(_newest(settings, COMPARISON_FILE))), "load-comparison")
+
+
 def load(browser: Browser, _settings: Settings) -> None:
     """Take the picture of Locust's page with the tab of Neo4j's connections, during a load test."""
     with _locust() as url:
@@ -54,18 +59,23 @@ def load(browser: Browser, _settings: Settings) -> None:
         _keep(page, "load")
 
 
-PICTURES: dict[str, Picture] = {"report": report, "load-report": load_report, "load": load}
+PICTURES: dict[str, Picture] = {"report": report, "load-report": load_report, "load-comparison": load_comparison,
+                                "load": load}
 
 
 def _report_of(browser: Browser, folder: Path, name: str) -> None:
     for size, suffix in ((WIDE, ""), (PHONE, "-phone")):
-        _keep(_page(browser, size, (folder / "report.html").as_uri()), f"{name}{suffix}")
+        _keep(_page(browser, size, _page_of(folder)), f"{name}{suffix}")
+
+
+def _page_of(folder: Path) -> str:
+    return (folder / REPORT_FILE).as_uri()
 
 
 def _newest(settings: Settings, file: str) -> Path:
     found = sorted(folder.parent for folder in settings.data_dir.glob(f"*/{file}"))
     if not found:
-        raise SystemExit(f"no run with a {file} is in {settings.data_dir}: `make compare` or `make load` makes one")
+        raise SystemExit(f"no run with a {file} is in {settings.data_dir}: `make compare`, `make load` or `rig compare-load` makes one")
     return found[-1]
 
 
