@@ -75,7 +75,8 @@ def _page_of(folder: Path) -> str:
 def _newest(settings: Settings, file: str) -> Path:
     found = sorted(folder.parent for folder in settings.data_dir.glob(f"*/{file}"))
     if not found:
-        raise SystemExit(f"no run with a {file} is in {settings.data_dir}: `make compare`, `make load` or `rig compare-load` makes one")
+        raise SystemExit(f"no run with a {file} is in {settings.data_dir}: "
+                         "`make compare`, `make load` or `rig compare-load` makes one")
     return found[-1]
 
 
