@@ -24,7 +24,7 @@ from rig.stack import ports
 from testing.alive import is_alive
 from testing.waiting import eventually
 from tests.e2e.conftest import listening
-from tests.e2e.rig_command import Result, Rig
+from tests.e2e.rig_command import Result, Rig, Running
 
 pytestmark = pytest.mark.stack
 
@@ -255,7 +255,7 @@ def test_the_monitor_logs_and_returns_what_the_server_has_open(dags: dict[str, D
 
 @dataclass(frozen=True)
 class Switched:
-    """A switch with a DAG run in progress: refused, then asked to wait."""
+    """A switch refused during the DAG run ``monitored`` sees, then asked to wait for another one, ``dag_run``."""
 
     before: Services
     after: Services
@@ -263,6 +263,7 @@ class Switched:
     runs_after: set[str]
     refused: Result
     monitored: DagRun
+    seen: DagRun
     drained: Result
     dag_run: DagRun
 
@@ -274,13 +275,20 @@ def _dag_runs(api: AirflowApi) -> set[str]:
 @pytest.fixture(scope="module")
 def on_celery(stack: Rig, api: AirflowApi, dags_on_local: dict[str, DagRun]) -> Switched:
     before, runs_before = Services.of(stack), _dag_runs(api)
-    busy = stack.start("dag", "neo4j_stress_test", "--conf", json.dumps(LONG))
-    busy.wait_for("running 2")
+    busy = _start_long_dag_run(stack)
     refused = stack.run("switch", "celery")
     monitored = DagRun(api, "neo4j_connection_monitor", stack.run("dag", "neo4j_connection_monitor"))
+    seen = DagRun(api, "neo4j_stress_test", busy.end())
+    busy = _start_long_dag_run(stack)   # another one: on a busy machine the first may have ended by now
     drained = stack.run("switch", "celery", "--drain")
     dag_run = DagRun(api, "neo4j_stress_test", busy.end())
-    return Switched(before, Services.of(stack), runs_before, _dag_runs(api), refused, monitored, drained, dag_run)
+    return Switched(before, Services.of(stack), runs_before, _dag_runs(api), refused, monitored, seen, drained, dag_run)
+
+
+def _start_long_dag_run(stack: Rig) -> Running:
+    started = stack.start("dag", "neo4j_stress_test", "--conf", json.dumps(LONG))
+    started.wait_for("running 2")
+    return started
 
 
 def test_a_switch_with_a_dag_run_in_progress_is_refused(on_celery: Switched) -> None:
@@ -299,7 +307,7 @@ def test_the_monitor_says_which_drivers_the_worker_processes_hold(on_celery: Swi
     (summary,) = on_celery.monitored.api.returned("neo4j_connection_monitor", on_celery.monitored.run_id,
                                                   "monitor", [-1])
     seen = {(row["task"], row["pattern"], row["client"]) for worker in summary["workers"] for row in worker["drivers"]}
-    assert seen == {(row["pid"], "problematic", "127.0.0.1") for row in on_celery.dag_run.rows}
+    assert seen == {(row["pid"], "problematic", "127.0.0.1") for row in on_celery.seen.rows}
 
 
 def test_draining_waits_for_the_dag_run_and_then_switches(on_celery: Switched) -> None:
