@@ -26,8 +26,8 @@ ACTIVE = ("queued", "running")
 class ApiError(RigError):
     """Airflow's API refused a call or did not answer. ``status`` is the HTTP status; None without an answer."""
 
-    def __init__(self, what: str, status: int | None) -> None:
-        super().__init__(what)
+    def __init__(self, what: str, status: int | None, remedy: str | None = None) -> None:
+        super().__init__(what, remedy)
         self.status = status
 
 

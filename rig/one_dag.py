@@ -9,7 +9,7 @@ from typing import Any
 from patterns.facts import QUERY_TASK
 from rig.airflow_api import AirflowApi, ApiError
 from rig.errors import BadInput, WorkerIdle
-from rig.experiment.dag_run import until_ended
+from rig.experiment.dag_run import asked_again, until_ended
 from rig.experiment.progress import Notes
 from rig.stack import lock
 from rig.stack.airflow import WORKER
@@ -44,8 +44,8 @@ def run(stack: Stack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome
             view.note(f"{dag_id}, run {run_id}, on {state.executor}")
             began = time.monotonic()
             last = _until_ended(stack, api, dag_id, run_id, view)
-        tasks = Counter(task["state"] for task in api.task_instances(dag_id, run_id, QUERY_TASK))
-        counted = ", ".join(f"{count} {name}" for name, count in tasks.items())
+        tasks = asked_again(lambda: api.task_instances(dag_id, run_id, QUERY_TASK))
+        counted = ", ".join(f"{count} {name}" for name, count in Counter(task["state"] for task in tasks).items())
         text = f"{last} after {time.monotonic() - began:.0f} s"
         return Outcome(last == "success", f"{text}: {counted}" if counted else text)
 

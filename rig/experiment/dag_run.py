@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tenacity import Retrying, stop_after_delay, wait_fixed
-from tenacity.retry import retry_if_result
+from tenacity.retry import retry_if_exception, retry_if_result
 
 from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, STRESS_DAG
 from rig import records
-from rig.airflow_api import ACTIVE, AirflowApi
+from rig.airflow_api import ACTIVE, AirflowApi, ApiError
 from rig.clock import ClockWatch
 from rig.errors import Hung, RigError, ServiceDied, WorkerIdle
 from rig.experiment.profiles import is_nameless
@@ -23,7 +23,9 @@ from rig.stack.interface import Stack
 EXHIBIT_SECONDS = 120.0     # if it hangs, that is a result: it need not be waited for as long as an accident
 POLL_EVERY = 1.0        # seconds; each poll is load on the API server, which the tasks use too
 STANDSTILL = 20.0       # seconds in which no task starts or ends, before the worker is asked whether it takes any
+UNANSWERED = 120.0      # seconds for which Airflow's API is asked again if it does not answer: DAG runs go on meanwhile
 
+Answer = TypeVar("Answer")
 State = Literal["success", "failed", "hung", "error", "interrupted"]
 
 
@@ -180,7 +182,8 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
     """Watch a DAG run and return its final state. ``tell`` is called with the number of tasks in each state.
 
     Raises Hung after RIG_RUN_TIMEOUT seconds, or ``limit`` seconds if that is less; ServiceDied if a service has ended
-    by itself; WorkerIdle if nothing happens because the Celery worker takes no tasks.
+    by itself; WorkerIdle if nothing happens because the Celery worker takes no tasks; ApiError if Airflow's API has not
+    answered for UNANSWERED seconds.
     """
     standstill = Standstill(STANDSTILL)
     limit = min(stack.settings.run_timeout, limit or stack.settings.run_timeout)
@@ -196,11 +199,28 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
         return api.run_state(dag_id, run_id)
 
     last = Retrying(retry=retry_if_result(lambda value: value in ACTIVE and time.monotonic() < until),
-                    wait=wait_fixed(POLL_EVERY))(state)
+                    wait=wait_fixed(POLL_EVERY))(lambda: asked_again(state, until - time.monotonic()))
     if last in ACTIVE:
         raise Hung(f"{dag_id} had not ended after {limit:g} s (it was {last})",
                    "its page in Airflow shows which task waits; a higher RIG_RUN_TIMEOUT gives it more time")
     return last
+
+
+def asked_again(question: Callable[[], Answer], limit: float = UNANSWERED) -> Answer:
+    """Return what Airflow's API answers. Where it gives no answer, ask again, for ``limit`` or UNANSWERED seconds."""
+    began = time.monotonic()
+    try:
+        return Retrying(retry=retry_if_exception(_is_unanswered), stop=stop_after_delay(min(limit, UNANSWERED)),
+                        wait=wait_fixed(POLL_EVERY), reraise=True)(question)
+    except ApiError as error:
+        if not _is_unanswered(error):
+            raise
+        raise ApiError(f"{error.what}; it has not answered for {time.monotonic() - began:.0f} s", None,
+                       "its DAG runs may go on: Airflow's page shows them") from error
+
+
+def _is_unanswered(error: BaseException) -> bool:
+    return isinstance(error, ApiError) and error.status is None
 
 
 class Standstill:
@@ -248,7 +268,8 @@ def _task_record(index: int, task: dict[str, Any], row: Any) -> TaskRecord:
 def until_idle(api: AirflowApi, limit: float) -> list[str]:
     """Wait until no DAG run is queued or running; return those that still are after ``limit`` seconds."""
     return Retrying(retry=retry_if_result(bool), stop=stop_after_delay(limit), wait=wait_fixed(POLL_EVERY),
-                    retry_error_callback=lambda state: state.outcome and state.outcome.result())(api.active_runs) or []
+                    retry_error_callback=lambda state: state.outcome and state.outcome.result())(
+                        lambda: asked_again(api.active_runs, limit)) or []
 
 
 def leave_idle(api: AirflowApi) -> None:

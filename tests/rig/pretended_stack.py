@@ -17,6 +17,16 @@ from tests.rig.plain_settings import PlainSettings
 from tests.rig.test_drivers import stack as state_of
 
 
+class Told:
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
 class PretendedApi:
     """Airflow's API, with these DAGs and these DAG runs in progress."""
 

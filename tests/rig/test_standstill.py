@@ -13,7 +13,7 @@ from rig.errors import BadInput, WorkerIdle
 from rig.experiment import dag_run
 from rig.experiment.progress import Notes
 from rig.stack import lock
-from tests.rig.pretended_stack import PretendedStack
+from tests.rig.pretended_stack import PretendedStack, Told
 from tests.rig.test_drivers import stack
 
 LOST = "it answers a ping and takes no tasks: it has lost its queues"
@@ -25,16 +25,6 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendedStack
     monkeypatch.setattr(dag_run, "POLL_EVERY", 0.0)
     monkeypatch.setattr(dag_run, "STANDSTILL", 0.01)
     return PretendedStack(tmp_path, stack(tmp_path))
-
-
-class Told:
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def test_a_comparison_does_not_wait_for_a_worker_that_takes_nothing(pretended: PretendedStack) -> None:
