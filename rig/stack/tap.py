@@ -13,9 +13,9 @@ from rig.stack.state import Tap
 
 def require_one_server(uri: str | None) -> None:
     """Raise BadInput for a routed address, because clients would go past the tap. None is the rig's own server."""
-    if uri and urlsplit(uri).scheme.startswith("neo4j"):
-        raise BadInput("NEO4J_URI: --tap cannot count at a neo4j:// address: its routing table names the members, and "
-                       "clients connect to these past the tap",
+    if uri and (scheme := urlsplit(uri).scheme).startswith("neo4j"):
+        raise BadInput(f"NEO4J_URI: --tap cannot count at a {scheme}:// address: its routing table names the members, "
+                       "and clients connect to these past the tap",
                        "use the same address with bolt in place of neo4j, which is one server without routing, or "
                        "leave --tap out: the count is a lower bound then")
 

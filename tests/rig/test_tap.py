@@ -418,12 +418,14 @@ def test_a_service_that_ends_while_the_connections_are_watched_is_said_and_the_d
 # --- where there is no place for it ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("uri", ["neo4j://db.example", "neo4j+s://xxxxxxxx.databases.neo4j.io", "neo4j+ssc://db.example",
-                                 "Neo4j://db.example"])
-def test_a_routed_address_is_refused_and_it_is_said_why_and_what_to_do(uri: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("uri", "scheme"), [
+    ("neo4j://db.example", "neo4j"), ("neo4j+s://xxxxxxxx.databases.neo4j.io", "neo4j+s"),
+    ("neo4j+ssc://db.example", "neo4j+ssc"), ("Neo4j://db.example", "neo4j")])
+def test_a_routed_address_is_refused_and_it_is_said_why_and_what_to_do(uri: str, scheme: str, tmp_path: Path) -> None:
     settings = PlainSettings(data_dir=tmp_path, neo4j_uri=uri, neo4j_password=SecretStr("secret-word"))
     with pytest.raises(BadInput, match=r"routing table names the members.*bolt in place of neo4j") as refused:
         named(settings, "native", tap=True)
+    assert f"--tap cannot count at a {scheme}:// address" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert "secret-word" not in str(refused.value)
     assert named(settings, "native")
