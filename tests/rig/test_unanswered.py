@@ -1,4 +1,4 @@
-"""An API server that does not answer for a while: DAG runs go on meanwhile, and so does whoever watches them."""
+"""An API server that does not answer for a while: its DAG runs go on meanwhile, and are watched on."""
 
 from collections import Counter
 from collections.abc import Callable
