@@ -8,7 +8,7 @@ WHOLE := .venv/.whole
 .PHONY: help compare up up-celery load down status workers env check test chaos pythons matrix driver-tests lint lock docs reference release clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 compare: $(WHOLE)  ## compare both executors on real servers, and write a report: ARGS='--profile quick' for a short one
 	@$(BIN)/rig compare $(ARGS)
@@ -16,10 +16,10 @@ compare: $(WHOLE)  ## compare both executors on real servers, and write a report
 up: $(WHOLE)  ## start the stack on LocalExecutor and leave it running
 	@$(BIN)/rig up $(ARGS)
 
-up-celery: $(WHOLE)  ## the same on CeleryExecutor, with Redis, a worker and Flower
+up-celery: $(WHOLE)  ## start the stack on CeleryExecutor, with Redis, a worker and Flower
 	@$(BIN)/rig up --executor celery $(ARGS)
 
-load: $(WHOLE)  ## a load test with Locust's page, on the running stack or its own: ARGS='--headless --rate 0.2' for no page
+load: $(WHOLE)  ## run a load test with Locust's page, on the running stack or its own: ARGS='--headless --rate 0.2' for no page
 	@$(BIN)/rig load $(ARGS)
 
 down: $(WHOLE)  ## stop the stack
@@ -31,7 +31,7 @@ workers: $(WHOLE)  ## show the shared driver of each pool process
 status: $(WHOLE)  ## show what runs, where it listens, and how to log in
 	@$(BIN)/rig status $(ARGS)
 
-env:  ## write .env with random secrets for the compose files; values that are there already stay
+env:  ## write .env with random secrets for the compose files; existing values are kept
 	@$(PYTHON) -m rig.env_file
 
 check: .venv/.test lint  ## check style and types, and run the tests that need no server: about three minutes
@@ -46,13 +46,13 @@ else
 	$(BIN)/pytest $(ARGS)
 endif
 
-chaos: $(WHOLE)  ## faults while DAG runs go on, several hours: ARGS='--short' for ten minutes, '--bugs', '--survival 10'
+chaos: $(WHOLE)  ## cause faults during DAG runs, for several hours: ARGS='--short' for ten minutes, '--bugs', '--survival 10'
 	@$(BIN)/python -m chaos $(ARGS)
 
-pythons: .venv/.test  ## run worker_init's tests on every Python found here, old patch releases included
+pythons: .venv/.test  ## run worker_init's tests on every Python found here, including old patch releases
 	$(BIN)/python -m tests.pythons $(ARGS)
 
-matrix: .venv/.test  ## what the package runs with, tried by its tests, written into docs/versions.md: half an hour
+matrix: .venv/.test  ## test the package with many versions, and write the results into docs/versions.md: half an hour
 	$(BIN)/python -m tests.matrix $(ARGS)
 
 driver-tests: .venv/.test  ## run the Neo4j driver's own integration tests through the relay: CHECKOUT=a checkout of the driver
@@ -103,7 +103,7 @@ release: .venv/.release/.made  ## build and check wheels, sdists and lists of th
 	    -r requirements/release.txt
 	@touch $@
 
-clean: down  ## stop the stack, remove the environment and everything generated but the results
+clean: down  ## stop the stack, and remove the environment and all generated files except results
 	rm -rf .venv results/.stack results/.cache .mypy_cache .ruff_cache .pytest_cache
 
 # Made again when a requirement changes; a half-made one, as after Ctrl-C, is never taken for whole. The root goes first:

@@ -36,8 +36,8 @@ HIDDEN = "…"
 app = typer.Typer(
     name="rig", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
     help="How Neo4j connections behave under Airflow, measured on both executors.\n\n"
-         "[bold]rig compare[/bold] does it all: it brings real servers up, runs the DAGs, writes a report, and takes "
-         "everything down. [bold]rig up[/bold] leaves the servers running, to look at and to play with.")
+         "[bold]rig compare[/bold] does everything: it starts real servers, runs the DAGs, writes a report, and stops "
+         "the servers. [bold]rig up[/bold] leaves the servers running, so that you can explore them.")
 
 
 def _of_today(relays: str | None) -> str | None:
@@ -75,7 +75,7 @@ def up(executor: ExecutorName = "local", relay: RelayName = None,
 
 @app.command()
 def down(on: StackName = NATIVE) -> None:
-    """Stop the stack and remove what it kept. Results stay, and so do the volumes of --stack compose."""
+    """Stop the stack and remove its data. Results are kept, and so are the volumes of --stack compose."""
     from rig.stack import lock  # noqa: PLC0415 - as above
 
     config = settings_module.load()
@@ -128,7 +128,7 @@ def restart(services: Annotated[list[str], typer.Argument(help="Names from `rig 
 def switch(executor: Annotated[str, typer.Argument(help="local or celery")], relay: RelayName = None,
            drain: Annotated[bool, typer.Option("--drain", help="First wait until no DAG run is in progress.")] = False,
            on: StackName = NATIVE) -> None:
-    """Change the executor of the running stack; API server, history and Neo4j are kept."""
+    """Change the executor of the running stack. The API server, the history and Neo4j are kept."""
     from rig import switching  # noqa: PLC0415 - as above
     from rig.stack import lock  # noqa: PLC0415 - as above
 
@@ -148,27 +148,28 @@ def compare(
     relays: Annotated[str | None, typer.Option(callback=_of_today, help="One or more of none,process,shared, "
                                                                         "for patterns that can use one (worker, hook).")
                       ] = None,
-    preload: Annotated[str | None, typer.Option(help="One or both of off,on: whether the worker, or LocalExecutor's "
-                                                     "scheduler, imports before its fork what tasks need.")] = None,
+    preload: Annotated[str | None, typer.Option(help="One or both of off,on: whether the worker (or LocalExecutor's "
+                                                     "scheduler) imports the modules that tasks need, before it "
+                                                     "forks.")] = None,
     tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run, up to 10000.")] = None,
     calls: Annotated[int | None, typer.Option(help="Database calls in each task.")] = None,
-    hold: Annotated[float | None, typer.Option(help="Seconds for which a task holds its driver, after its calls.")
+    hold: Annotated[float | None, typer.Option(help="Seconds for which a task holds its driver after its calls.")
                     ] = None,
     repeats: Annotated[int | None, typer.Option(help="DAG runs of each cell.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order. \\[default: random, and recorded]")
                     ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
-    tap: Annotated[bool, typer.Option("--tap", help="Count connections opened by a TCP proxy between the tasks and "
-                                                    "Neo4j: exact where others use the server too.")] = False,
+    tap: Annotated[bool, typer.Option("--tap", help="Count opened connections with a TCP proxy between the tasks and "
+                                                    "Neo4j: exact even if others use the server.")] = False,
     on: StackName = NATIVE,
-    airflow_url: Annotated[str | None, typer.Option(help="Measure this deployment as it is; --executors says what it "
-                                                         "runs on, NEO4J_URI which server its tasks use.")] = None,
-    token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of its API. Set the variable "
-                                              "instead: other users can read arguments.")] = None,
+    airflow_url: Annotated[str | None, typer.Option(help="Measure this deployment as it is. --executors must name its "
+                                                         "executor, and NEO4J_URI the server of its tasks.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of that deployment's API. Better "
+                                              "set the variable: other users can read arguments.")] = None,
 ) -> None:
     """Run the DAGs on both executors, count connections at the server, and write a report.
 
-    Ctrl-C stops it cleanly and still writes the report of what was run; --resume continues it.
+    Ctrl-C stops the comparison cleanly and still writes a report of the DAG runs so far. --resume continues it.
     """
     from rig import runs  # noqa: PLC0415 - as above
 
@@ -206,15 +207,15 @@ def compare_load(
     hold: Annotated[float, typer.Option(help="Seconds for which a task holds its driver after its calls.")] = 0.2,
     rate: Annotated[float, typer.Option(help="The first rate, in DAG runs per second, and the step to the next one.",
                                         min=0.001, max=100)] = 0.1,
-    steps: Annotated[int, typer.Option(help="The most rates to try.", min=1, max=100)] = 10,
+    steps: Annotated[int, typer.Option(help="The highest number of rates to try.", min=1, max=100)] = 10,
     step_time: Annotated[float, typer.Option(help="Seconds for which each rate is tried.", min=5, max=3600)] = 45,
     held_time: Annotated[float, typer.Option(help="Seconds for which the highest rate that held is tried again.",
                                              min=5, max=86_400)] = 180,
-    repeats: Annotated[int, typer.Option(help="Searches for each cell's knee, the later ones near it. From 6 on there "
-                                              "is an interval of 95 %, with fewer the range.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Searches for the knee of each cell; later ones start near it. "
+                                              "With 6 or more there is a 95 % interval, with fewer the range.")] = 3,
     saturated_time: Annotated[float, typer.Option(
-        help=f"Seconds of a closed loop of {MOST_STRESS_RUNS} DAG runs beside each search; 0: none, and no test at "
-             "80 % of what it reached.")] = 90,
+        help=f"Seconds of a closed loop of {MOST_STRESS_RUNS} DAG runs with each search. 0: no closed loop, and no "
+             "test at 80 % of its throughput.")] = 90,
     arrivals: Annotated[str, typer.Option(help="even or poisson: DAG runs come at equal intervals, or at random.")
                         ] = "even",
     seed: Annotated[int | None, typer.Option(help="Seed of the shuffled order and of random arrivals. "
@@ -223,8 +224,8 @@ def compare_load(
 ) -> None:
     """Find the rate of DAG runs that holds, for each executor and pattern, and write a report.
 
-    Uses the stack that is up, or brings one up for as long as it takes. Ctrl-C stops it cleanly and still writes the
-    report of what was run; --resume continues it.
+    It uses the running stack, or starts one until the comparison ends. Ctrl-C stops it cleanly and still writes a
+    report of the tests so far. --resume continues it.
     """
     from rig import runs  # noqa: PLC0415 - as above
     from rig.load import request as asking  # noqa: PLC0415 - as above
@@ -256,8 +257,8 @@ def load(
                                                               "is its result.")
                         ] = False,
     rate: Annotated[float | None, typer.Option(help="DAG runs per second. \\[default: 0.2]")] = None,
-    seconds: Annotated[float | None, typer.Option("--time", help="Seconds in which DAG runs arrive. \\[default: 60]")
-                       ] = None,
+    seconds: Annotated[float | None, typer.Option("--time", help="Seconds during which DAG runs arrive. "
+                                                                 "\\[default: 60]")] = None,
     pattern: Annotated[str | None, typer.Option(help="problematic, improved, worker or hook. \\[default: worker]")
                        ] = None,
     tasks: Annotated[int | None, typer.Option(help="Mapped tasks in each DAG run. \\[default: 5]")] = None,
@@ -280,21 +281,23 @@ def load(
         help="Fail if a larger share of the DAG runs failed, 0 to 1. \\[default: 0]", min=0, max=1)] = None,
     max_run_p95: Annotated[float | None, typer.Option(
         "--max-run-p95", help="Fail if the 95th percentile of the DAG runs' duration is above this, in s.")] = None,
-    max_connections_left: Annotated[int | None, typer.Option(help="Fail if more connections than this are open "
-                                                                  "5 s after the last DAG run and were not open "
-                                                                  "before.", min=0)] = None,
+    max_connections_left: Annotated[int | None, typer.Option(help="Fail if, 5 s after the last DAG run, more "
+                                                                  "than this many connections are open that were not "
+                                                                  "open before.", min=0)] = None,
     executor: Annotated[str | None, typer.Option(help="Executor of a stack started for the test: local or celery. "
                                                       "\\[default: that of the running stack, else local]")] = None,
-    relay: RelayName = None,
+    relay: Annotated[str | None, typer.Option(callback=_of_today, help="Relay of a stack started for the test: "
+                                              "process, shared or none. \\[default: that of the running stack, else "
+                                              "process on celery, shared on local]")] = None,
     processes: Annotated[int | None, typer.Option(help="Number of Locust workers.", min=1, max=64)] = None,
     unpause: Annotated[bool, typer.Option("--unpause", help="Unpause the DAG first; it stays unpaused.")] = False,
     port: Annotated[int, typer.Option(help="Port of Locust's web page; --headless opens none.", min=1, max=65535)
                     ] = 8089,
 ) -> None:
-    """Drive the stress DAG with Locust, and watch Neo4j's connections beside it.
+    """Drive the stress DAG with Locust, and watch Neo4j's connections at the same time.
 
-    Uses the stack that is up, or brings one up for as long as it takes. Without --headless the web page of Locust
-    starts and stops the tests; with it the exit code says whether the thresholds were kept.
+    It uses the running stack, or starts one until the load test ends. Without --headless, Locust's web page starts and
+    stops the tests. With it, the exit code says whether the thresholds were kept.
     """
     config = settings_module.load()
     arguments = _flags(
@@ -383,7 +386,7 @@ def report(run: Annotated[str, typer.Argument(help="A run's id, its folder, or `
 
 @app.command(name="runs")
 def list_runs() -> None:
-    """List the runs that were made here. A run whose record cannot be read is left out, with one line that says why."""
+    """List the runs in RIG_DATA_DIR. If a run's record cannot be read, one line says why, and the run is left out."""
     from rig import runs as all_runs  # noqa: PLC0415 - as above
 
     table = Table("run", "profile", "started", "DAG runs", "status", box=None)
@@ -400,7 +403,7 @@ RunName = Annotated[str, typer.Argument(help="A run's id, its folder, or `latest
 @app.command()
 def diff(
     before: RunName, after: RunName,
-    markdown: Annotated[bool, typer.Option("--markdown", help="For a pull request.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
 ) -> None:
     """Compare two runs of `rig compare`, to see whether an upgrade changed anything.
 
@@ -428,7 +431,7 @@ def diff(
 @app.command()
 def export(run: RunName = "latest", as_csv: Annotated[bool, typer.Option(
         "--csv", help="A line for each DAG run and metric, instead of the summary as JSON.")] = False) -> None:
-    """Print the figures of a run of `rig compare` for another program, made from its raw files.
+    """Compute the figures of a run of `rig compare` from its raw files, and print them for another program.
 
     docs/summary.schema.json is the schema of the JSON.
     """
@@ -445,9 +448,9 @@ def export(run: RunName = "latest", as_csv: Annotated[bool, typer.Option(
 
 @app.command()
 def watch(
-    uri: Annotated[str | None, typer.Option(help="The Neo4j to watch. \\[default: NEO4J_URI, else that of the stack "
-                                                 "that is up]")] = None,
-    user: Annotated[str | None, typer.Option(help="User name. The password is NEO4J_PASSWORD, or is asked for. "
+    uri: Annotated[str | None, typer.Option(help="The Neo4j to watch. \\[default: NEO4J_URI, else that of the running "
+                                                 "stack]")] = None,
+    user: Annotated[str | None, typer.Option(help="User name. The password is in NEO4J_PASSWORD, or is asked for. "
                                                   "\\[default: NEO4J_USERNAME, neo4j]")] = None,
     every: Annotated[float, typer.Option(help="Seconds between two updates.", min=0.1, max=3600)] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one update and exit.")] = False,
@@ -491,13 +494,13 @@ def plan(
     limit: Annotated[int, typer.Option(help="Connections that Neo4j works on at once, its "
                                             "server.bolt.thread_pool_max_size.")] = 400,
     worth: Annotated[float, typer.Option(help="Seconds for which a connection may be idle to save one opening.")] = 60,
-    against: Annotated[str | None, typer.Option(metavar="RUN", help="Show the error of this law for each cell of a "
-                                                "comparison: its id, its folder, or `latest`.")] = None,
+    against: Annotated[str | None, typer.Option(metavar="RUN", help="Show this law's error for each cell of a "
+                                                "comparison, given by its id, its folder, or `latest`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Compute what a deployment will do to Neo4j: connections opened, open and idle, and time spent on connecting.
 
-    Nothing is started, and no Neo4j is asked. docs/capacity.md explains the law and its limits.
+    It starts nothing and connects to no Neo4j. docs/capacity.md explains the law and its limits.
     """
     from rig import capacity  # noqa: PLC0415 - as above
 

@@ -40,7 +40,7 @@ _POLL_SECONDS = 0.2
 _PAUSE_SECONDS = 60.0
 _MEANINGS = {
     Command.RECONNECT: "close every connection to Neo4j: idle ones now, each lent one at its transaction's end",
-    Command.PAUSE: "do the same, and make further transactions wait until `resume`; returns when no transaction runs",
+    Command.PAUSE: "do the same as `reconnect`, and let no transaction begin until `resume`; return when none runs",
     Command.RESUME: "let transactions go on after a pause",
 }
 
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
                        help="where to write the variables that clients need (mode 0600)")
     serve.add_argument("--airflow", action="store_true",
                        help="also serve the Neo4j connections that Airflow's tasks find in its database or a secrets "
-                            "backend; the environment file then switches this package's secrets backend on")
+                            "backend; the environment file then turns on this package's secrets backend")
     serve.set_defaults(run=_serve)
     status = verbs.add_parser("status", help="show this user's driver hosts: connections, waits and faults")
     status.add_argument("--json", action="store_true", help="print all details as JSON")

@@ -56,21 +56,22 @@ class Profile:
 _PLAIN = ("problematic", "improved")
 
 PROFILES = {profile.name: profile for profile in (
-    Profile("quick", "one repeat of 30 tasks: does it work here?", tasks=30, repeats=1,
+    Profile("quick", "one repeat of 30 tasks, to see whether it works here", tasks=30, repeats=1,
             patterns=("problematic", "improved", "worker"), warm=(("worker", "CeleryExecutor"),)),
-    Profile("default", "100 tasks of 3 calls, 3 repeats of each cell on celery, cold and warm (hook, and local, once)",
+    Profile("default",
+            "100 tasks of 3 calls, 3 repeats of each cell on celery, cold and warm (one for hook, and on local)",
             once=(("hook", "CeleryExecutor"), *((pattern, "LocalExecutor") for pattern in (*_PLAIN, "worker"))),
             left_out=(("hook", "LocalExecutor"),), hook_relays=("none",)),
     Profile("seed", "what the original demo ran: 100 tasks of 1 call, 32 at once", calls=1, slots=32, patterns=_PLAIN,
             warm=()),
-    Profile("full", "6 repeats of every cell, so that there are verdicts; every relay, cold and warm; one to two hours",
+    Profile("full", "6 repeats of every cell, for verdicts, with every relay, cold and warm, in one to two hours",
             repeats=6, relays=RELAYS, warm=tuple(product((*_PLAIN, "worker", "hook"), EXECUTORS)),
             control=tuple(product(("problematic",), EXECUTORS)), left_out=(("hook", "LocalExecutor"),),
             hook_relays=("none", "process"), observe=31.0),
-    Profile("async", "the async driver beside the sync one, 3 repeats", patterns=(*_PLAIN, "worker"), warm=(),
+    Profile("async", "3 repeats with the async driver and with the sync one", patterns=(*_PLAIN, "worker"), warm=(),
             drivers=("sync", "async")),
-    Profile("preload", "what importing modules before the fork saves: 6 repeats of 60 tasks, with and without; about "
-            "25 minutes", tasks=60, hold=1.0, repeats=6, patterns=("improved", "worker"), warm=(),
+    Profile("preload", "what importing modules before the fork saves, 6 repeats of 60 tasks with and without it, in "
+            "about 25 minutes", tasks=60, hold=1.0, repeats=6, patterns=("improved", "worker"), warm=(),
             left_out=(("worker", "LocalExecutor"),), preloads=(False, True)),
 )}
 
