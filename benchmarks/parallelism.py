@@ -2,9 +2,8 @@
 
 CeleryExecutor counts a task towards ``core.parallelism`` from handing it out until its scheduler has seen the result.
 If that limit equals the number of pool processes, a process that has finished waits until the scheduler looks again.
-With a higher limit, it takes the next task from Redis. DAG runs alternate between the two within one stack, with
-scheduler and worker restarted before each, and one on LocalExecutor for comparison::
-the scheduler and the worker restarted before each, and one on LocalExecutor beside them::
+With a higher limit, it takes the next task from Redis. DAG runs alternate between the two limits and, for comparison,
+LocalExecutor. They use one stack, whose scheduler and worker are restarted before each DAG run::
 
     python -m benchmarks.parallelism --runs 3
 """

@@ -2,18 +2,18 @@
 
 Celery workers on several hosts, each with a shared driver for each pool process and with preloading, run the DAG of the
 pattern `worker` (3 calls, no hold). Every DAG run is the first one of its scheduler and workers. Up to 200 tasks, it is
-repeated after the larger ones too, so that one sees if the stack gets slower with age::
+repeated after the larger ones too, which shows whether the stack gets slower with age::
 
     python -m benchmarks.scale --tasks 100,1000,10000 --hosts 3
 
 The hosts are network namespaces on this machine (:mod:`benchmarks.spread`), which need Linux and root. They share its
-processors. So the makespan says nothing about three machines; what is counted, and what a task costs, does. RIG_SLOTS
-is the number of slots of all hosts together.
+processors. So the makespan says nothing about separate machines, but the counts and the cost of a task do. RIG_SLOTS is
+the number of slots of all hosts together.
 
-The tables have the medians of the repeats. What a task costs is in processor milliseconds, from the start of the DAG
+The tables have the medians of the repeats. The cost of a task is in processor milliseconds, from the start of the DAG
 run to its end. "Afterwards" is what the rig does then: it reads every task's row from Airflow, writes the raw files,
-and makes the summary and the report. The last columns are the cost of a task over that in the smallest DAG run: with 1
-or less, the cost of the whole DAG run grows linearly or more slowly.
+and makes the summary and the report. The last columns divide the cost of a task by that in the smallest DAG run. If the
+result is 1 or less, the cost of the whole DAG run grows linearly or more slowly.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python -m chaos --short            about ten minutes: what the nightly workflow runs
     python -m chaos                    every fault on each executor, then 100 random combinations: several hours
     python -m chaos --bugs             deliberate bugs, which the suite must find
-    python -m chaos --survival 10      Ctrl-C, kill -9 and a full disk for `rig compare`, at so many random moments each
+    python -m chaos --survival 10      Ctrl-C, kill -9 and a full disk for `rig compare`, at 10 random moments each
 
-It starts a stack of its own in a folder of its own, and stops it at the end, even after Ctrl-C. The exit code is 0 if
+It starts its own stack in its own folder, and stops it at the end, even after Ctrl-C. The exit code is 0 if
 everything held, 1 if something did not, 130 after Ctrl-C.
 """
 
@@ -180,17 +180,18 @@ def _options() -> argparse.Namespace:
                         help="stop `rig compare` at N random moments, in each way")
     parser.add_argument("--only", help="only faults, or bugs, with this text in their names, such as redis")
     parser.add_argument("--patterns", type=_patterns, help=f"some of {','.join(PATTERNS)}")
-    parser.add_argument("--random", type=whole(0), help="random combinations of two faults, after the others")
+    parser.add_argument("--random", type=whole(0),
+                        help="how many random combinations of two faults follow the single ones")
     parser.add_argument("--skip", type=whole(0), default=0, metavar="N",
-                        help="leave out the first N trials, which an earlier run with the same options and --seed did")
+                        help="leave out the first N trials, which an earlier run with these options and --seed did")
     parser.add_argument("--tasks", type=whole(1), help="tasks of each DAG run")
     parser.add_argument("--slots", type=whole(1), default=4, help="tasks at once (default: %(default)s)")
     parser.add_argument("--hold", type=real(0), help="seconds that each task stays in a transaction")
     parser.add_argument("--seconds", type=real(0.1), help="seconds that a fault lasts, if it ends by itself")
     parser.add_argument("--limit", type=real(1), default=600.0, help="seconds for a DAG run (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="seed of everything random")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="seed of all random choices")
     parser.add_argument("--table", type=Path, nargs="+", metavar="FILE",
-                        help="run nothing; print the tables of what --out has written, of several runs together")
+                        help="run nothing; print the tables of results that --out has written, of all files together")
     parser.add_argument("--out", type=Path, help="file for the results (default: chaos.json or survival.json)")
     options = parser.parse_args()
     names = list(BUGS) if options.bugs else survival.WAYS if options.survival else sorted(set(map(str, all_faults())))
