@@ -1,10 +1,10 @@
-# Locust's own image with the load test of this project: what it imports, and nothing of Airflow.
+# Locust's own image with the load test of this project and what that imports. Airflow is not in it.
 ARG LOCUST_IMAGE_NAME=locustio/locust:2.47.0
 FROM ${LOCUST_IMAGE_NAME}
 USER root
 WORKDIR /opt/loadtest
 COPY requirements/loadtest.txt requirements.txt
-# The version of Locust in that file is the image's: what is there already stays.
+# That file has the same version of Locust as the image, so pip leaves the installed one as it is.
 RUN pip install --quiet --no-cache-dir --no-deps --require-hashes -r requirements.txt \
     && mkdir logs && chmod 777 logs
 COPY patterns patterns
