@@ -131,7 +131,7 @@ def main() -> None:
     options.add_argument("--length", type=real(0), default=0.5, help="seconds that a task takes (default: %(default)s)")
     options.add_argument("--loads", default="0.05,0.2,0.5,0.8",
                          help="shares of the processes that are busy (default: %(default)s)")
-    options.add_argument("--seed", type=int, default=14)
+    options.add_argument("--seed", type=int, default=14, help="seed of the arrival times (default: %(default)s)")
     options.add_argument("--out", type=Path, help="file for the result, as JSON")
     given = options.parse_args()
     end_on_sigterm()

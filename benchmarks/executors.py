@@ -1,14 +1,14 @@
 """Where the time of a task goes on LocalExecutor and on CeleryExecutor, side by side in the same DAG runs.
 
-The latencies of tasks vary by a factor of two from DAG run to DAG run, so a comparison of executors by DAG runs of
-their own needs many of them. Airflow can load both executors at once. Here a DAG has the same mapped tasks twice, once
-on each, and as many of each run at once (half the slots). So whatever slows the machine down slows both down::
+The latencies of tasks vary by a factor of two from DAG run to DAG run. With separate DAG runs for each executor, a
+comparison would need many of them. Airflow can load both executors at once. Here a DAG has the same mapped tasks twice,
+once on each executor, and each may use half the slots. So whatever slows the machine down slows both down::
 
     python -m benchmarks.executors --runs 8 --tasks 100
 
-Each task asks Neo4j once through the stock hook. The figures are the medians over the tasks of a DAG run; they are
-compared run by run: the geometric mean of the runs' ratios, with the interval of a paired t-test on their logarithms,
-corrected for the number of figures. Intervals need six runs.
+Each task queries Neo4j once through the stock hook. The figures are the medians over the tasks of a DAG run. They are
+compared run by run: the result is the geometric mean of the runs' ratios, with the interval of a paired t-test on their
+logarithms, corrected for the number of figures. Intervals need six runs.
 """
 
 import argparse

@@ -74,7 +74,8 @@ def measured(server: Neo4jServer, redis: str, folder: Path, processes: int, idle
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write the file."""
     options_of = parser(__doc__)
-    options_of.add_argument("--processes", type=whole(1), default=16)
+    options_of.add_argument("--processes", type=whole(1), default=16,
+                            help="pool processes, each with its own driver (default: %(default)s)")
     options_of.add_argument("--idle", type=real(0), default=60.0, help="seconds (default: %(default)s)")
     options = options_of.parse_args(arguments)
     began = time.time()

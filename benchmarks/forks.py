@@ -53,8 +53,8 @@ def nodes(server: Neo4jServer) -> tuple[int, int]:
 def main(arguments: list[str] | None = None) -> int:
     """Run, print a line, write the file. The exit code is 1 if anything was not right."""
     options_of = parser(__doc__)
-    options_of.add_argument("--tasks", type=whole(1), default=20_000)
-    options_of.add_argument("--processes", type=whole(1), default=16)
+    options_of.add_argument("--tasks", type=whole(1), default=20_000, help="tasks in all (default: %(default)s)")
+    options_of.add_argument("--processes", type=whole(1), default=16, help="pool processes (default: %(default)s)")
     options_of.add_argument("--lifetime", default="0.05", help="age in seconds at which a connection is replaced")
     options = options_of.parse_args(arguments)
     began = time.time()

@@ -155,7 +155,8 @@ def running(target_port: int, *, delay: float = 0.0, connecting: bool = False,
 def main() -> None:
     """Read the options and serve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target-port", type=whole(1, 65535), nargs="+", required=True)
+    parser.add_argument("--target-port", type=whole(1, 65535), nargs="+", required=True,
+                        help="ports of the servers behind the hop, on 127.0.0.1")
     parser.add_argument("--inside", type=whole(1), metavar="PID", help="listen in the network of this process")
     parser.add_argument("--delay", type=real(0), default=0.0, help="seconds, each way")
     parser.add_argument("--connecting", action="store_true", help="hold back a new connection for a round trip")

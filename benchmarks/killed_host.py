@@ -71,8 +71,8 @@ def first_answers(kills: list[float], tasks: list[dict[str, Any]]) -> list[float
 def main(arguments: list[str] | None = None) -> int:
     """Run, print a line, write the file. The exit code is 1 if a task saw another error, or a node is wrong."""
     options_of = parser(__doc__)
-    options_of.add_argument("--times", type=whole(1), default=50)
-    options_of.add_argument("--tasks", type=whole(1), default=16)
+    options_of.add_argument("--times", type=whole(1), default=50, help="how often it is killed (default: %(default)s)")
+    options_of.add_argument("--tasks", type=whole(1), default=16, help="tasks at once (default: %(default)s)")
     options_of.add_argument("--interval", type=real(0.1), default=6.0,
                             help="seconds between two kills; after less than 5 there is a pause before the next host")
     options = options_of.parse_args(arguments)

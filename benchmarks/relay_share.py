@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print a line for each way, write the file."""
     options_of = parser(__doc__)
     options_of.add_argument("--blocks", type=whole(1), default=50,
-                            help=f"how many, of {_BLOCK} tries of each (default: 50)")
+                            help=f"blocks, each with {_BLOCK} tries of each way (default: 50)")
     options_of.add_argument("--tree", action="append", default=[], help="the folder of another checkout; repeatable")
     options_of.add_argument("--copy", type=int, help=argparse.SUPPRESS)
     options = options_of.parse_args(arguments)
