@@ -35,7 +35,7 @@ class ServiceDied(RigError):
 
 
 class WorkerIdle(RigError):
-    """The Celery worker answers and has room, but takes no tasks: waiting tasks would wait forever."""
+    """The Celery worker takes no tasks, or does not answer: waiting tasks would wait forever."""
 
 
 class RelayMissing(RigError):

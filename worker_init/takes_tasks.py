@@ -27,6 +27,7 @@ TAKEN_SECONDS = 3.0     # for an idle worker to take the canary message
 WORK_SECONDS = 2.0      # within which a worker with room must have accepted a task, if some wait
 EVERY = 0.1
 TAKES, NOT_KNOWN, TAKES_NOTHING = 0, 1, 3
+NO_ANSWER = "no answer to a ping"
 BROKERS = ("AIRFLOW__CELERY__BROKER_URL", "CELERY_BROKER_URL")
 
 
@@ -36,6 +37,11 @@ class Finding:
 
     problem: str | None
     takes_nothing: bool = False     # it answers and has room, but takes nothing: it must be restarted
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the worker has given no answer. It may be busy, or it may never answer again."""
+        return self.problem is not None and self.problem.endswith(NO_ANSWER)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def examine(app: Any, name: str | None = None) -> Finding:
     """
     queues = _asked(app, "active_queues", name)
     if queues is None:
-        return Finding("no answer to a ping")
+        return Finding(NO_ANSWER)
     worker, consumed = queues
     if not consumed:
         return Finding("it answers a ping and takes no tasks: it has lost its queues", takes_nothing=True)
@@ -74,12 +80,12 @@ def _judged(app: Any, worker: str, queue: str) -> Finding:
     """Tell a worker that takes nothing from one that is busy with as many tasks as it may hold."""
     before = _load(app, worker)
     if before is None:
-        return Finding("no answer to a ping")
+        return Finding(NO_ANSWER)
     until = time.monotonic() + WORK_SECONDS
     while time.monotonic() < until:
         now = _load(app, worker)
         if now is None or not now.has_room or now.accepted != before.accepted or not _waiting(app, queue):
-            return Finding(None if now else "no answer to a ping")
+            return Finding(None if now else NO_ANSWER)
         time.sleep(EVERY)
     return Finding(f"it answers a ping and takes no tasks: {_waiting(app, queue)} wait in {queue}, and it holds "
                    f"{before.held}", takes_nothing=True)

@@ -193,7 +193,7 @@ def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
         stack.require_alive()
         counts = api.task_counts(dag_id, run_id)
         tell(counts)
-        if standstill.lasts(counts) and (problem := stack.idle_worker()):
+        if standstill.lasts(counts) and (problem := stack.idle_worker(tasks_run=counts["running"] > 0)):
             raise WorkerIdle(f"no task has started or ended for {STANDSTILL:g} s: the Celery worker does not serve: "
                              f"{problem}", "`rig restart airflow-worker` starts it again")
         return api.run_state(dag_id, run_id)

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
+from tenacity import Retrying, retry_if_result, stop_after_attempt
 
 from patterns.facts import DAG_IDS, MOST_TASKS, Executor
 from rig.airflow_api import AirflowApi
@@ -25,6 +26,7 @@ WORKER = "airflow-worker"
 
 COMMAND = Path(sys.executable).parent / "airflow"
 BROKER_SECONDS = 4.0    # for an answer of Redis
+ASKED = 3               # times, before a worker that runs no task is said not to answer; each takes two seconds
 PASSWORDS_FILE = "passwords.json"
 
 Health = Mapping[str, Mapping[str, str | None]]
@@ -190,6 +192,17 @@ def worker_finding(state: StackState, name: str | None = None) -> Finding:
             return takes_tasks.examine(app, name)
         except (OperationalError, RedisError, OSError) as error:
             return Finding(f"the broker does not answer: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+def idle(ask: Callable[[], Finding], *, tasks_run: bool) -> str | None:
+    """Return what is wrong with a worker that takes no tasks, else None. ``ask`` asks it.
+
+    A worker that does not answer may be busy with its tasks, so it counts only if none run.
+    """
+    asking = Retrying(retry=retry_if_result(lambda finding: finding.is_silent), stop=stop_after_attempt(ASKED),
+                      retry_error_callback=lambda state: state.outcome and state.outcome.result())
+    finding = ask() if tasks_run else asking(ask)
+    return finding.problem if finding.takes_nothing or (finding.is_silent and not tasks_run) else None
 
 
 def _http_problem(url: str) -> str | None:

@@ -29,7 +29,7 @@ from rig.stack.readiness import until_all_serve
 from rig.stack.service import Check, death
 from rig.stack.state import Secrets, StackState
 from rig.whole_file import write_private
-from worker_init.takes_tasks import TAKES_NOTHING
+from worker_init.takes_tasks import TAKES_NOTHING, Finding
 
 FILES: Mapping[Executor, Sequence[str]] = {"LocalExecutor": command.LOCAL_FILES,
                                            "CeleryExecutor": command.CELERY_FILES}
@@ -202,12 +202,11 @@ class ComposeStack:
             if container.is_paused:
                 raise ServiceDied(f"{name} does not serve: its container is paused", "`docker compose unpause`")
 
-    def idle_worker(self) -> str | None:
+    def idle_worker(self, *, tasks_run: bool) -> str | None:
         """Ask the first worker. Each worker's health check asks it too, and makes the engine restart it."""
         if WORKER not in self._containers():
             return None
-        problem, takes_nothing = self._worker_finding()
-        return problem if takes_nothing else None
+        return airflow.idle(self._worker_finding, tasks_run=tasks_run)
 
     def require_preload(self, executor: Executor) -> None:     # noqa: ARG002 - the same on both
         """Raise BadInput: containers have no switch for it."""
@@ -319,12 +318,12 @@ class ComposeStack:
         return {name: make() for name, make in made.items() if name in containers}
 
     def _worker_problem(self) -> str | None:
-        return self._worker_finding()[0]
+        return self._worker_finding().problem
 
-    def _worker_finding(self) -> tuple[str | None, bool]:
-        """Return what is wrong with the (first) worker, and whether it takes nothing."""
+    def _worker_finding(self) -> Finding:
+        """Return what is wrong with the (first) worker."""
         code, said = self._compose.ask("exec", "-T", WORKER, "python", "-m", "worker_init.takes_tasks")
-        return said if code else None, code == TAKES_NOTHING
+        return Finding(said if code else None, takes_nothing=code == TAKES_NOTHING)
 
     def _url(self, service: str, state: StackState) -> str | None:
         host = airflow.reachable(self.settings.host)

@@ -79,7 +79,7 @@ class ExistingStack:
     def require_running(self) -> None:
         """Do nothing, as above."""
 
-    def idle_worker(self) -> str | None:
+    def idle_worker(self, *, tasks_run: bool) -> str | None:
         """Return None: its broker cannot be asked from here."""
         return None
 

@@ -74,10 +74,11 @@ class Stack(Protocol):
         service.
         """
 
-    def idle_worker(self) -> str | None:
-        """Return what is wrong with a Celery worker that answers and has room, but takes no tasks; else None.
+    def idle_worker(self, *, tasks_run: bool) -> str | None:
+        """Return what is wrong with a Celery worker that takes no tasks, else None.
 
-        Also returns None if this cannot be found out, or if there is no worker. It takes some seconds.
+        Either it answers and has room, or it does not answer although none of its tasks run. Also returns None if this
+        cannot be found out, or if there is no worker. It takes some seconds.
         """
 
     def require_preload(self, executor: Executor) -> None:

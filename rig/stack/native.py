@@ -101,12 +101,11 @@ class NativeStack:
         for name, problem in self._not_running(state).items():
             raise ServiceDied(f"{name} does not serve: {problem}", "`rig status` shows all services")
 
-    def idle_worker(self) -> str | None:
+    def idle_worker(self, *, tasks_run: bool) -> str | None:
         state = self.state()
         if state.executor != "CeleryExecutor":
             return None
-        finding = airflow.worker_finding(state)
-        return finding.problem if finding.takes_nothing else None
+        return airflow.idle(lambda: airflow.worker_finding(state), tasks_run=tasks_run)
 
     def require_preload(self, executor: Executor) -> None:
         drivers.require_preload(executor, self._plain_env())

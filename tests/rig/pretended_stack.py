@@ -33,9 +33,10 @@ class PretendedApi:
     def __init__(self, dags: set[str], busy: list[str]) -> None:
         self._dags, self.busy = dags, busy
         self.states: list[str] = []     # of the DAG run that is watched, one for each question
+        self.running = 0                # tasks of it
 
     def task_counts(self, *_: str) -> dict[str, int]:
-        return {"running": 0, "success": 3, "failed": 0}
+        return {"running": self.running, "success": 3, "failed": 0}
 
     def run_state(self, *_: str) -> str:
         return self.states.pop(0) if self.states else "running"
@@ -101,8 +102,8 @@ class PretendedStack:
     def require_running(self) -> None:
         self.require_alive()
 
-    def idle_worker(self) -> str | None:
-        self.asked.append(("idle_worker",))
+    def idle_worker(self, *, tasks_run: bool) -> str | None:
+        self.asked.append(("idle_worker", tasks_run))
         return self.idle.pop(0) if self.idle else None
 
     def restart(self, names: Sequence[str]) -> None:

@@ -12,9 +12,10 @@ from rig.airflow_api import AirflowApi
 from rig.errors import BadInput, WorkerIdle
 from rig.experiment import dag_run
 from rig.experiment.progress import Notes
-from rig.stack import lock
+from rig.stack import airflow, lock
 from tests.rig.pretended_stack import PretendedStack, Told
 from tests.rig.test_drivers import stack
+from worker_init.takes_tasks import NO_ANSWER, Finding
 
 LOST = "it answers a ping and takes no tasks: it has lost its queues"
 
@@ -27,11 +28,26 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendedStack
     return PretendedStack(tmp_path, stack(tmp_path))
 
 
-def test_a_comparison_does_not_wait_for_a_worker_that_takes_nothing(pretended: PretendedStack) -> None:
+@pytest.mark.parametrize("running", [0, 2])
+def test_a_comparison_does_not_wait_for_a_worker_that_takes_nothing(pretended: PretendedStack, running: int) -> None:
     pretended.idle = [None, LOST]
+    pretended.airflow.running = running
     with pytest.raises(WorkerIdle, match=r"no task has started or ended for .*lost its queues"):
         dag_run.until_ended(pretended.seen_as, cast("AirflowApi", pretended.airflow), STRESS_DAG, "1", lambda _: None)
-    assert pretended.asked == [("idle_worker",)] * 2
+    assert pretended.asked == [("idle_worker", running > 0)] * 2
+
+
+@pytest.mark.parametrize(("answers", "tasks_run", "problem", "questions"), [
+    ([Finding(NO_ANSWER)] * 9, False, NO_ANSWER, airflow.ASKED), ([Finding(NO_ANSWER)] * 9, True, None, 1),
+    ([Finding(f"celery@a: {NO_ANSWER}")] * 9, False, f"celery@a: {NO_ANSWER}", airflow.ASKED),
+    ([Finding(NO_ANSWER), Finding(None)], False, None, 2), ([Finding(None)], False, None, 1),
+    ([Finding(LOST, takes_nothing=True)], True, LOST, 1), ([Finding(LOST, takes_nothing=True)], False, LOST, 1),
+    ([Finding("the broker does not answer: refused")], False, None, 1)])
+def test_a_worker_that_does_not_answer_takes_no_tasks_unless_some_run(
+        answers: list[Finding], tasks_run: bool, problem: str | None, questions: int) -> None:
+    given = iter(answers)
+    assert airflow.idle(lambda: next(given), tasks_run=tasks_run) == problem
+    assert len(answers) - len(list(given)) == questions
 
 
 def test_a_worker_that_has_its_hands_full_is_waited_for(pretended: PretendedStack) -> None:
@@ -51,7 +67,7 @@ def test_rig_dag_says_it_starts_the_worker_again_and_watches_on(pretended: Prete
     pretended.restart = restart     # type: ignore[method-assign, assignment]
     outcome = one_dag.run(pretended.seen_as, STRESS_DAG, {}, cast("Notes", told))
     assert outcome.succeeded
-    assert pretended.asked == [("idle_worker",), ("restart", "airflow-worker")]
+    assert pretended.asked == [("idle_worker", False), ("restart", "airflow-worker")]
     assert next(line for line in told.lines if LOST in line).endswith("starting it again")
 
 

@@ -72,6 +72,16 @@ def test_one_that_no_longer_looks_into_its_queue_answers_and_is_found(
     wait_until(lambda: takes_tasks.examine(worker.app).problem is None, "it takes tasks again")
 
 
+def test_one_that_is_stopped_does_not_answer(worker: Worker) -> None:
+    worker.process.send_signal(signal.SIGSTOP)
+    try:
+        found = takes_tasks.examine(worker.app)
+    finally:
+        worker.process.send_signal(signal.SIGCONT)
+    assert (found.problem, found.is_silent, found.takes_nothing) == ("no answer to a ping", True, False)
+    wait_until(lambda: takes_tasks.examine(worker.app).problem is None, "it takes tasks again")
+
+
 def test_one_that_is_busy_takes_nothing_and_is_well(worker: Worker, tmp_path: Path) -> None:
     tasks = [worker.tasks.waits.delay(str(tmp_path / "release")) for _ in range(3)]
     wait_until(lambda: worker.app.control.inspect(limit=1).active(), "a task runs")
