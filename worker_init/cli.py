@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _STATUS_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 _PAUSE_SECONDS = 60.0
+_SERVES = "serve one shared driver for each upstream, until SIGTERM"
+_SHOWS = "show this user's driver hosts: connections, waits and faults"
 _MEANINGS = {
     Command.RECONNECT: "close every connection to Neo4j: idle ones now, each lent one at its transaction's end",
     Command.PAUSE: "do the same as `reconnect`, and let no transaction begin until `resume`; return when none runs",
@@ -61,9 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="worker-driver", description=__doc__)
+    parser = argparse.ArgumentParser(prog="worker-driver", description=(
+        "Run the driver host without Celery, and inspect any driver host on this machine."))
     verbs = parser.add_subparsers(required=True)
-    serve = verbs.add_parser("serve", help="serve one shared driver for each upstream, until SIGTERM")
+    serve = verbs.add_parser("serve", help=_SERVES, description=_sentence(_SERVES))
     serve.add_argument("--port", type=whole(0, 65535), default=0,
                        help="port of the first upstream on 127.0.0.1 (0: any free one)")
     serve.add_argument("--environment-file", type=Path,
@@ -72,12 +75,13 @@ def _parser() -> argparse.ArgumentParser:
                        help="also serve the Neo4j connections that Airflow's tasks find in its database or a secrets "
                             "backend; the environment file then turns on this package's secrets backend")
     serve.set_defaults(run=_serve)
-    status = verbs.add_parser("status", help="show this user's driver hosts: connections, waits and faults")
+    status = verbs.add_parser("status", help=_SHOWS, description=_sentence(_SHOWS))
     status.add_argument("--json", action="store_true", help="print all details as JSON")
     status.set_defaults(run=_status)
     for command, meaning in _MEANINGS.items():
-        verb = verbs.add_parser(command.value, help=meaning, description=f"{meaning}. It applies to every driver "
-                                "host of this user, or to the one of --pid. The exit code is 0 if all have done it.")
+        verb = verbs.add_parser(command.value, help=meaning, description=(
+            f"{_sentence(meaning)} It applies to every driver host of this user, or to the one of --pid. The exit "
+            "code is 0 if all have done it."))
         verb.add_argument("--pid", type=whole(1),
                           help="only the host with this pid, as `worker-driver status` shows it")
         if command is Command.PAUSE:
@@ -85,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
                               help="how long to wait for running transactions (default %(default)g)")
         verb.set_defaults(run=_obey, command=command, timeout=_PAUSE_SECONDS)
     return parser
+
+
+def _sentence(meaning: str) -> str:
+    return f"{meaning[0].upper()}{meaning[1:]}."
 
 
 def _obey(options: argparse.Namespace, settings: Settings) -> int:
