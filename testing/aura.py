@@ -25,6 +25,8 @@ from rig.whole_file import write_private
 from testing.certificates import pair
 from testing.services import running_service
 
+ENDS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Instance(NamedTuple):
     """An instance that is running."""
@@ -78,6 +80,12 @@ def _serve(file: Path) -> None:
             file.unlink(missing_ok=True)
 
 
+def _end(_: int, __: object) -> None:
+    for number in ENDS:     # a second one would interrupt the cleanup
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run an instance until Ctrl-C or SIGTERM; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m testing.aura", description=__doc__,
@@ -86,7 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
     file: Path = parser.parse_args(arguments).file
     if file.is_dir() or not os.access(file.absolute().parent, os.W_OK):
         parser.error(f"{file} cannot be written: expected a file in a folder that exists, and that you may write to")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in ENDS:
+        signal.signal(number, _end)
     try:
         _serve(file)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """What docs/how-to/aura.md says, tried on a Neo4j that is reached as Aura is."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,26 @@ from tests.server_marks import starts
 
 GUIDE = (CHECKOUT / "docs" / "how-to" / "aura.md").read_text(encoding="utf-8")
 
+# The command, with an instance that is stopped while Ctrl-C comes a second time.
+INTERRUPTED_TWICE = """
+import signal, sys
+from contextlib import contextmanager
+from testing import aura
+
+@contextmanager
+def instance(folder):
+    try:
+        {starting}
+        yield aura.Instance("neo4j+s://localhost:1", "a-password", folder)
+    finally:
+        signal.raise_signal(signal.SIGINT)
+        print("it was stopped")
+
+aura.instance = instance
+aura.signal.pause = lambda: signal.raise_signal(signal.SIGINT)
+sys.exit(aura.main())
+"""
+
 
 @pytest.fixture(scope="module")
 @starts("neo4j")
@@ -31,6 +52,17 @@ def trusted(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> Neo4jServer:
     """Return the instance for a machine that trusts its certificate."""
     monkeypatch.setenv("SSL_CERT_FILE", str(instance.certificate))
     return Neo4jServer(instance.uri, instance.username, instance.password)
+
+
+@pytest.mark.parametrize("starting", ["pass", "signal.raise_signal(signal.SIGTERM)"])
+def test_a_second_ctrl_c_leaves_nothing_behind(starting: str, tmp_path: Path) -> None:
+    file, folders = tmp_path / "variables", tmp_path / "folders"
+    folders.mkdir()
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED_TWICE.format(starting=starting), file], cwd=CHECKOUT,
+                           env={**os.environ, "TMPDIR": str(folders)}, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr, ended.stdout.splitlines()[-1]) == (0, "", "it was stopped")
+    assert not file.exists()
+    assert not [*folders.iterdir()]
 
 
 def test_tasks_of_a_celery_worker_share_drivers(trusted: Neo4jServer, redis: str, tmp_path: Path, folder: Path) -> None:
