@@ -14,7 +14,6 @@ tasks in a fixed order, and for processes that are picked at random. Timeouts ar
 import argparse
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from celery import Celery
 from benchmarks.common import conditions, say, write
 from benchmarks.sigterm import end_on_sigterm
 from rig.capacity import queueing
+from testing.programs import running_program
 from testing.servers import redis_server
 from testing.waiting import wait_until
 from worker_init.arguments import real, whole
@@ -67,14 +67,10 @@ def worker(processes: int, broker: str, folder: Path) -> Iterator[Path]:
     ran.touch()
     command = [sys.executable, "-m", "celery", "-A", "benchmarks.assignment", "worker", "-c", str(processes),
                "--without-gossip", "--without-mingle", "-l", "WARNING"]
-    with (folder / "worker.log").open("w") as log, subprocess.Popen(
-            command, env={**os.environ, BROKER: broker, FILE: str(ran)}, stdout=log, stderr=log) as process:
-        try:
-            wait_until(lambda: app.control.ping(timeout=1, limit=1), "the worker answers")
-            yield ran
-        finally:
-            process.terminate()
-            process.wait(60)
+    with (folder / "worker.log").open("w") as log, running_program(
+            command, env={**os.environ, BROKER: broker, FILE: str(ran)}, stdout=log, stderr=log):
+        wait_until(lambda: app.control.ping(timeout=1, limit=1), "the worker answers")
+        yield ran
 
 
 def run(ran: Path, tasks: int, length: float, rate: float, order: random.Random) -> list[Ran]:

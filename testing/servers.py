@@ -13,6 +13,7 @@ import neo4j
 
 from rig.stack import ports, redis
 from rig.stack.processes import MARK
+from testing.programs import running_program
 from testing.services import running_service
 from testing.waiting import wait_until
 
@@ -82,13 +83,10 @@ def serving(folder: Path, uri: str, auth: tuple[str, str], *, python: str = sys.
     variables = folder / "environment"
     variables.unlink(missing_ok=True)
     command = [python, "-m", "worker_init.cli", "serve", "--port", str(port), "--environment-file", str(variables)]
-    with (folder / "host.log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log,
-                                                                   text=True) as process:
-        try:
-            wait_until(lambda: variables.exists() or process.poll() is not None, "the host serves")
-            assert process.poll() is None, (folder / "host.log").read_text()
-            found = dict(line.split("=", 1) for line in variables.read_text().splitlines())
-            yield Serving(process, found["NEO4J_WORKER_URI"],
-                          (found["NEO4J_WORKER_USERNAME"], found["NEO4J_WORKER_PASSWORD"]), folder)
-        finally:
-            process.terminate()
+    with (folder / "host.log").open("w") as log, running_program(
+            command, env=environment, stdout=log, stderr=log, text=True) as process:
+        wait_until(lambda: variables.exists() or process.poll() is not None, "the host serves")
+        assert process.poll() is None, (folder / "host.log").read_text()
+        found = dict(line.split("=", 1) for line in variables.read_text().splitlines())
+        yield Serving(process, found["NEO4J_WORKER_URI"],
+                      (found["NEO4J_WORKER_USERNAME"], found["NEO4J_WORKER_PASSWORD"]), folder)

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery
 
+from testing.programs import running_program
 from testing.servers import Neo4jServer
 from testing.waiting import LIMIT, wait_until
 
@@ -85,15 +86,12 @@ def celery_worker(server: Neo4jServer, redis: str, results: Path, folder: Path, 
                    "PYTHONPATH": str(CHECKOUT), **settings}
     command = [sys.executable, "-m", "celery", "-A", _APP, "worker", "-l", "INFO",
                "--without-gossip", "--without-mingle", "--logfile", str(folder / "worker%I.log"), *arguments]
-    with (folder / "others.log").open("a") as others, subprocess.Popen(
-            command, env=environment, stdout=others, stderr=others, text=True, start_new_session=True) as process:
-        running = Worker(process, app, folder)
-        try:
+    try:
+        with (folder / "others.log").open("a") as others, running_program(
+                command, env=environment, stdout=others, stderr=others, text=True, start_new_session=True) as process:
+            running = Worker(process, app, folder)
             wait_until(running.answers, "the worker is ready")
             yield running
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(120)
-            app.control.purge()
-            app.close()
+    finally:
+        app.control.purge()
+        app.close()

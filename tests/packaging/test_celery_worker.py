@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from celery import Celery
 
 from rig.settings import PROJECT
 from testing.neo4j_server import StartedNeo4j
+from testing.programs import running_program
 from testing.servers import redis_server
 from testing.waiting import eventually
 from tests.packaging.distributions import Environment, run
@@ -39,15 +40,11 @@ def worker(neo4j_server: StartedNeo4j, wheels: dict[str, Path], tmp_path: Path) 
                     "NEO4J_USERNAME": neo4j_server.username, "NEO4J_PASSWORD": neo4j_server.password,
                     "NEO4J_DATABASE": "neo4j", "WORKER_INIT_RUNTIME_DIR": str(tmp_path)}
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        with subprocess.Popen([environment.python, "-m", "celery", "-A", "celery_app", "worker", "-c", "2"],
-                              cwd=tmp_path, env=inherited | settings, stdout=log, stderr=log) as process:
-            try:
-                eventually(lambda: app.control.ping(timeout=1, limit=1), LIMIT, what="the worker is ready")
-                yield app
-            finally:
-                process.terminate()
-                process.wait(LIMIT)
-                app.close()
+        with (closing(app), running_program(
+                [environment.python, "-m", "celery", "-A", "celery_app", "worker", "-c", "2"],
+                cwd=tmp_path, env=inherited | settings, stdout=log, stderr=log)):
+            eventually(lambda: app.control.ping(timeout=1, limit=1), LIMIT, what="the worker is ready")
+            yield app
 
 
 def test_a_task_is_served_by_a_shared_driver(worker: Any, neo4j_server: StartedNeo4j) -> None:

@@ -52,8 +52,8 @@ def client_in(mode: str, uri: str, auth: tuple[str, str]) -> Iterator["subproces
     command = [sys.executable, "-c", _CLIENT, uri, *auth, mode]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout
-        assert client.stdout.readline() == "ready\n"
         try:
+            assert client.stdout.readline() == "ready\n"
             yield client
         finally:
             client.kill()

@@ -14,6 +14,7 @@ import neo4j
 import pytest
 from neo4j.exceptions import AuthError
 
+from testing.programs import running_program
 from testing.servers import Neo4jServer, Serving, serving
 from testing.waiting import wait_until
 from worker_init.address_request import AddressRequest, NoAddress, Peer, ask
@@ -189,7 +190,7 @@ def test_a_host_for_airflow_needs_no_upstream_and_its_file_switches_the_backend_
         graph: Target, tmp_path: Path) -> None:
     file = tmp_path / "environment"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("NEO4J_", "AIRFLOW_"))}
-    with subprocess.Popen(
+    with running_program(
             [sys.executable, "-m", "worker_init.cli", "serve", "--airflow", "--environment-file", str(file)],
             env={**environment, "WORKER_INIT_RUNTIME_DIR": str(tmp_path), SETTING: "company.Backend"}) as serving_:
         wait_until(lambda: file.exists() or serving_.poll() is not None, "the host serves")
@@ -197,7 +198,6 @@ def test_a_host_for_airflow_needs_no_upstream_and_its_file_switches_the_backend_
         assert file.read_text().splitlines() == [f"{SETTING}={BACKEND}", f"{FOLDER}={folder}", f"{SLOT}=0",
                                                  f"{WRAPPED}=company.Backend"]
         assert one(address_of(folder, graph)) == 1
-        serving_.terminate()
     assert serving_.returncode == 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from testing.programs import running_program
 from testing.waiting import wait_until
 from worker_init.control import (
     find_folders,
@@ -278,8 +279,8 @@ def test_another_user_neither_reads_the_password_nor_breaks_anything(
     file = parent / "env"
     mallory(f"cd {parent}; {trap.format(folder=folder_of(parent, file))}")
     environment = {**os.environ, **NOWHERE, RUNTIME_DIR: str(parent)}
-    with subprocess.Popen([sys.executable, "-m", "worker_init.cli", "serve", "--environment-file", str(file)],
-                          env=environment, stderr=subprocess.PIPE, text=True) as host:
+    with running_program([sys.executable, "-m", "worker_init.cli", "serve", "--environment-file", str(file)],
+                         env=environment, stderr=subprocess.PIPE, text=True) as host:
         wait_until(lambda: host.poll() is not None or (file.exists() and "NEO4J" in file.read_text()), "it serves")
         seen = mallory(f"cat {parent}/* {parent}/.* 2>/dev/null")
         status = status_of(parent)
@@ -294,13 +295,12 @@ def test_another_user_neither_reads_the_password_nor_breaks_anything(
 
 def test_serve_says_what_it_serves_and_where_the_variables_are(parent: Path) -> None:
     file, log = parent / "env", parent / "log"
-    with log.open("w") as output, subprocess.Popen(
+    with log.open("w") as output, running_program(
             [sys.executable, "-m", "worker_init.cli", "serve", "--airflow", "--environment-file", str(file)],
             env={**os.environ, **NOWHERE, RUNTIME_DIR: str(parent)}, stderr=output) as host:
         wait_until(lambda: host.poll() is not None or str(file) in log.read_text(), "it says where the variables are")
         said = log.read_text()
         variables = dict(line.split("=", 1) for line in file.read_text().splitlines())
-        host.terminate()
     assert f"serving bolt://127.0.0.1:1 at {variables['NEO4J_WORKER_URI']}\n" in said
     assert "serving each Neo4j connection of Airflow as soon as a task asks for it\n" in said
     assert f"the variables for the tasks are in {file}\n" in said
@@ -309,8 +309,8 @@ def test_serve_says_what_it_serves_and_where_the_variables_are(parent: Path) -> 
 
 def test_the_environment_file_of_another_host_is_left_alone(parent: Path) -> None:
     file = parent / "env"
-    with subprocess.Popen([sys.executable, "-m", "worker_init.cli", "serve", "--environment-file", str(file)],
-                          env={**os.environ, **NOWHERE, RUNTIME_DIR: str(parent)}) as host:
+    with running_program([sys.executable, "-m", "worker_init.cli", "serve", "--environment-file", str(file)],
+                         env={**os.environ, **NOWHERE, RUNTIME_DIR: str(parent)}) as host:
         wait_until(file.exists, "it serves")
         (parent / "other").write_text("of another host")
         (parent / "other").replace(file)
