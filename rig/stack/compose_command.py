@@ -218,8 +218,7 @@ def execute(command: Sequence[str], env: Mapping[str, str], timeout: float | Non
 def _end(process: psutil.Popen) -> None:
     """End a program and its children, as Ctrl-C in a terminal would: ``docker compose`` is a child of ``docker``."""
     with interrupts.put_off():
-        processes.stop(processes.Started(pid=process.pid, create_time=process.create_time()), timeout=END_WITHIN,
-                       sign=signal.SIGINT)
+        processes.stop(processes.Started.of(process.pid), timeout=END_WITHIN, sign=signal.SIGINT)
 
 
 def _last_line(text: str) -> str:

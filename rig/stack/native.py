@@ -394,4 +394,4 @@ class NativeStack:
 def _since(name: str, state: StackState) -> float:
     """Return when a service was started; now, where it is about to be."""
     running = state.services.get(name)
-    return running.process.create_time if running else time.time()
+    return running.process.started_at if running else time.time()

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import psutil
 from pydantic import BaseModel, ConfigDict
@@ -20,12 +21,26 @@ MARK = "RIG_STACK"      # in the environment of every process of a stack, whatev
 
 
 class Started(BaseModel):
-    """A process that was started. The pid alone is not enough: it may have been given to another process since."""
+    """A process that was started. The pid alone is not enough: it may have been given to another process since.
+
+    ``since_boot`` is when it was started, in seconds after the machine was. It stays the same when the clock is set,
+    which moves the time of day at which every running process was started.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     pid: int
-    create_time: float
+    since_boot: float
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Return the identity of a running process."""
+        return cls(pid=pid, since_boot=_since_boot(pid))
+
+    @property
+    def started_at(self) -> float:
+        """When it was started, in seconds since the epoch, by the clock as it is set now."""
+        return psutil.boot_time() + self.since_boot
 
 
 def start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, cwd: Path,
@@ -34,8 +49,7 @@ def start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, c
 
     With ``user`` the process runs as that user; only root can ask for it.
     """
-    process = _open(command, env=env, log=log, cwd=cwd, user=user)
-    return Started(pid=process.pid, create_time=process.create_time())
+    return Started.of(_open(command, env=env, log=log, cwd=cwd, user=user).pid)
 
 
 def run(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, cwd: Path,
@@ -69,7 +83,7 @@ def find(started: Started) -> psutil.Process | None:
     """Return the running process; None if it has ended (which includes a zombie)."""
     try:
         process = psutil.Process(started.pid)
-        same = abs(process.create_time() - started.create_time) < 0.01
+        same = abs(_since_boot(started.pid) - started.since_boot) < 0.01
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
@@ -86,7 +100,7 @@ def is_stopped(started: Started) -> bool:
 
 def this_process() -> Started:
     """Return the identity of the calling process."""
-    return Started(pid=os.getpid(), create_time=psutil.Process().create_time())
+    return Started.of(os.getpid())
 
 
 def stop(started: Started, *, timeout: float, sign: signal.Signals = signal.SIGTERM) -> bool:
@@ -130,6 +144,11 @@ def session_of(leader: int, stack_id: str) -> Iterator[psutil.Process]:
     for process in marked(stack_id):
         if _session(process.pid) == leader:
             yield process
+
+
+def _since_boot(pid: int) -> float:
+    boot = psutil.boot_time()       # first: some versions of psutil keep it for the other time
+    return psutil.Process(pid).create_time() - boot
 
 
 def _is_at_work(process: psutil.Process) -> bool:

@@ -138,7 +138,7 @@ def test_a_zombie_has_ended() -> None:
     if pid == 0:
         os._exit(0)
     try:
-        started = Started(pid=pid, create_time=psutil.Process(pid).create_time())
+        started = Started.of(pid)
         eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
         assert processes.find(started) is None
         assert processes.stop(started, timeout=0), "there is nothing to wait for"
@@ -148,10 +148,20 @@ def test_a_zombie_has_ended() -> None:
 
 def test_another_process_that_was_given_the_same_pid_is_not_mistaken_for_it(run: Run) -> None:
     started = run("")
-    earlier = Started(pid=started.pid, create_time=started.create_time - 1)
+    earlier = Started(pid=started.pid, since_boot=started.since_boot - 1)
     assert processes.find(earlier) is None
     assert processes.stop(earlier, timeout=0)
     assert processes.find(started), "a stranger was stopped"
+
+
+def test_it_is_still_found_after_the_clock_was_set(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, booted = run(""), psutil.boot_time()
+    before = started.started_at
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 60)
+    assert processes.find(started)
+    assert started.started_at > before + 30
+    assert processes.stop(started, timeout=30)
+    assert processes.find(started) is None
 
 
 def test_the_calling_process_finds_itself() -> None:
