@@ -133,7 +133,7 @@ def main(arguments: list[str]) -> int:
 def _require_sense(load: Load) -> None:
     if load.users is not None and load.shape not in {schedule.STEADY, schedule.SOAK}:
         raise BadInput(f"--shape is {load.shape}, and the closed load model has no arrival rate that could change",
-                       "use --load-model open, or --shape steady")
+                       "use --shape steady, or the open load model (`rig load` without --users)")
     if load.users is not None and load.seed is not None:
         raise BadInput("--arrivals is poisson, and users of the closed model have no arrivals",
                        "leave out --arrivals, or the users")

@@ -148,8 +148,8 @@ class ProgressView:
         self._estimate.began()
         if not self._console.is_terminal:
             self.note(f"{self._done + 1} of {self._total}: {cell_name(run.cell)} ({run.cell.purpose}), until about "
-                      f"{at(self._estimate.seconds_of_this_one())}; all {self._total} "
-                      f"until about {at(self._estimate.seconds())}")
+                      f"{at(self._estimate.seconds_of_this_one())}; "
+                      f"all until about {at(self._estimate.seconds())}")
 
     def sample(self, sample: Sample) -> None:
         self._now = sample

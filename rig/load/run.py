@@ -32,6 +32,8 @@ HOST = "127.0.0.1"
 PORT = 8089
 LOOK_EVERY = 1.0        # seconds
 PATIENCE = 30.0         # seconds that Locust has to end its users and write its files
+# Arguments of the locustfile, whose names are those of Locust's form, and the options of `rig load` for them.
+OPTION_OF = {"--arrival-rate": "--rate", "--duration": "--time", "--max-run-seconds": "--max-run-p95"}
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def locust(settings: Settings, stack: Stack, state: StackState, wish: Wish, view
                        f"Locust's log: {log}")
     # If Locust was stopped before its test had begun, there is no folder, and its last words do not matter.
     if code != INTERRUPTED and (code not in {0, BROKEN} or (wish.headless and not ended.folders)):
-        raise (BadInput if code == BAD_INPUT else RigError)(
-            _last_words(log.read_text(encoding="utf-8", errors="replace")), f"Locust's log: {log}")
+        said = _last_words(log.read_text(encoding="utf-8", errors="replace"))
+        raise BadInput(said) if code == BAD_INPUT else RigError(said, f"Locust's log: {log}")
     return ended
 
 
@@ -245,11 +247,14 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _last_words(log: str) -> str:
-    """Return Locust's last message that a user can understand."""
+    """Return Locust's last message that a user can understand, with the names of this command's options."""
     lines = [line for line in log.splitlines() if line.strip()]
     said = [line.split("/ERROR/", 1)[1].split(": ", 1)[-1] for line in lines if "/ERROR/" in line]
     usage = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
-    return (usage or said or lines or ["Locust ended without a message"])[-1]
+    words = (usage or said or lines or ["Locust ended without a message"])[-1]
+    for argument, option in OPTION_OF.items():
+        words = words.replace(argument, option)
+    return words
 
 
 def _new_ones(before: set[Path], results: Path) -> list[Path]:

@@ -67,7 +67,7 @@ def test_a_paused_dag_is_one_line_that_says_how_to_unpause_it(celery: Rig) -> No
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["--pattern", "best"], "'best'"), (["--tasks", "0"], "--tasks is 0"), (["--rate", "-1"], "--arrival-rate is -1"),
+    (["--pattern", "best"], "'best'"), (["--tasks", "0"], "--tasks is 0"), (["--rate", "-1"], "--rate is -1"),
     (["--executor", "local"], "the running stack is on CeleryExecutor")])
 def test_what_does_not_go_is_one_line(celery: Rig, arguments: list[str], words: str) -> None:
     celery.run("load", "--headless", "--unpause", *arguments).require_one_line(words)

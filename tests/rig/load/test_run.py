@@ -93,6 +93,7 @@ def test_a_port_that_a_service_will_have_is_no_concern_of_a_test_without_a_page(
 
 @pytest.mark.parametrize(("argument", "said"), [
     ("--arrivals=sometimes", "argument --arrivals: invalid choice: 'sometimes'"), ("--tasks=0", "--tasks is 0"),
+    ("--arrival-rate=0", "--rate is 0"), ("--duration=-1", "--time is -1"),
     ("--hold=x", "argument --hold: invalid float value: 'x'")])
 def test_a_test_that_cannot_be_is_refused_before_a_stack_is_started_for_it(
         argument: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
