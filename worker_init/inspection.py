@@ -56,10 +56,10 @@ def total(status: dict[str, Any], drivers: list[dict[str, Any]]) -> str:
     """Return one line for all drivers of the worker together."""
     if not drivers:
         return str(status["state"])
-    return (f"{status['state']}: {_sum(drivers, 'connections', 'open')} connections open, "
+    return (f"{status['state']}: connections {_sum(drivers, 'connections', 'open')} open, "
             f"{_sum(drivers, 'connections', 'in_use')} in use ({_sum(drivers, 'connections', 'opened')} opened); "
-            f"{sum(driver['leases'] for driver in drivers)} leases, {_sum(drivers, 'waits', 'total')} waits, "
-            f"{sum(driver['errors'] for driver in drivers)} errors")
+            f"leases {sum(driver['leases'] for driver in drivers)}, waits {_sum(drivers, 'waits', 'total')}, "
+            f"errors {sum(driver['errors'] for driver in drivers)}")
 
 
 def _sum(drivers: list[dict[str, Any]], part: str, field: str) -> int:
@@ -72,7 +72,7 @@ def line(driver: dict[str, Any], *, name_upstream: bool = False) -> str:
     who = f"process {' '.join(map(str, driver['processes'])) or 'none'}"
     if name_upstream:
         who += f", {upstream_name(driver['upstream'])}"
-    trouble = f"; {driver['errors']} errors, the last: {driver['last_error']}" if driver["last_error"] else ""
+    trouble = f"; errors {driver['errors']}, the last: {driver['last_error']}" if driver["last_error"] else ""
     return (f"{who}: {driver['state']}, {connections['open']} open, {connections['in_use']} in use "
-            f"({connections['opened']} opened); {driver['leases']} leases, {waits['total']} waits "
+            f"({connections['opened']} opened); leases {driver['leases']}, waits {waits['total']} "
             f"(longest {waits['longest_seconds']} s){trouble}")

@@ -3,6 +3,7 @@
 ``VARIABLES`` is the complete list, with defaults and meanings. Times are in seconds.
 """
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -36,27 +37,35 @@ def _flag(text: str) -> bool:
     return known[text.lower()]
 
 
+def _number(kind: Callable[[str], float], text: str) -> float:
+    """Return what a text says; NaN, which is in no range, for one that says no number of this kind."""
+    try:
+        return kind(text)
+    except ValueError:
+        return math.nan
+
+
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    seconds = _number(float, text)
     if not 0 < seconds < float("inf"):
         raise ValueError("use a number of seconds above 0")
     return seconds
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
+    count = _number(int, text)
+    if not count >= 1:
         raise ValueError("use a whole number of at least 1")
-    return count
+    return int(count)
 
 
 def _port(text: str) -> int | None:
     if not text:
         return None
-    port = int(text)
+    port = _number(int, text)
     if not 0 <= port < 65536:
         raise ValueError("use a port, 0 for any free one, or nothing")
-    return port
+    return int(port)
 
 
 def _scope(text: str) -> str:

@@ -87,9 +87,13 @@ def _start(wish: Wish) -> Start:
 
 
 def _require_a_port(settings: Settings, wish: Wish) -> None:
+    another = "choose another --port for Locust's page"
     if problem := one_port_twice({**settings.set_ports, "--port": wish.port}):
-        raise BadInput(problem, "choose another --port for Locust's page")
-    ports.choose(wish.port, variable="--port", host=HOST)
+        raise BadInput(problem, another)
+    try:
+        ports.choose(wish.port, variable="--port", host=HOST)
+    except BadInput as error:       # its remedy is that of a service, for which 0 is any free port
+        raise BadInput(error.what, another) from None
 
 
 def _require_a_test(wish: Wish, environment: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ DRIVER: dict[str, Any] = {
 
 
 def test_a_driver_is_told_in_a_line_that_fits_into_the_tab() -> None:
-    assert line(DRIVER) == "process 4711: up, 1 open, 0 in use (2 opened); 21 leases, 3 waits (longest 0.087 s)"
+    assert line(DRIVER) == "process 4711: up, 1 open, 0 in use (2 opened); leases 21, waits 3 (longest 0.087 s)"
 
 
 def test_all_drivers_together_come_first_and_then_one_line_for_each_slot() -> None:
@@ -21,7 +21,7 @@ def test_all_drivers_together_come_first_and_then_one_line_for_each_slot() -> No
     assert [key.split("\N{NO-BREAK SPACE}") for key in found] == [
         ["neo4j", "total"], ["neo4j", "slot", "0"], ["neo4j", "slot", "1"]]
     first, _, last = found.values()
-    assert first == "serving: 2 connections open, 0 in use (4 opened); 42 leases, 6 waits, 0 errors"
+    assert first == "serving: connections 2 open, 0 in use (4 opened); leases 42, waits 6, errors 0"
     assert last.startswith("process 4712: ")
 
 
@@ -31,8 +31,8 @@ def test_a_slot_with_two_upstreams_has_a_line_for_each_that_names_it() -> None:
     assert [key.replace("\N{NO-BREAK SPACE}", " ") for key in found] == [
         "neo4j total", "neo4j slot 3", "neo4j slot 3 (2)", "neo4j slot 3 (3)", "neo4j slot 4"]
     _, first, second, _, last = found.values()
-    assert first.startswith("process 4711, neo4j://graph:7687: up, 1 open, 0 in use (2 opened); 21 leases, ")
-    assert second.startswith("process 4711, bolt+s://other.example.org: up, 1 open, 0 in use (2 opened); 4 leases, ")
+    assert first.startswith("process 4711, neo4j://graph:7687: up, 1 open, 0 in use (2 opened); leases 21, ")
+    assert second.startswith("process 4711, bolt+s://other.example.org: up, 1 open, 0 in use (2 opened); leases 4, ")
     assert last.startswith("process 4712, neo4j://graph:7687: up, ")
 
 
@@ -50,4 +50,4 @@ def test_a_slot_that_no_process_uses_says_so() -> None:
 
 def test_what_went_wrong_stands_at_its_end() -> None:
     assert line(DRIVER | {"errors": 2, "last_error": "the server is away"}).endswith(
-        "; 2 errors, the last: the server is away")
+        "; errors 2, the last: the server is away")

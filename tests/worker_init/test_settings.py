@@ -21,11 +21,15 @@ def test_every_variable_has_a_default_that_can_be_used() -> None:
     assert all(variable.meaning for variable in VARIABLES)
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("SCOPE", "task"), ("MAX_SIZE", "0"), ("MAX_SIZE", "many"), ("IDLE_TIMEOUT", "-1"), ("IDLE_TIMEOUT", "nan"),
-    ("DRAIN_TIMEOUT", "inf"), ("DISABLED", "perhaps"), ("PRELOAD", "none,pandas"), ("PRELOAD", "./etl.py")])
-def test_a_bad_value_is_named(name: str, value: str) -> None:
-    with pytest.raises(BadSetting, match=PREFIX + name):
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("SCOPE", "task", "use process or shared"), ("MAX_SIZE", "0", "use a whole number of at least 1"),
+    ("MAX_SIZE", "many", "use a whole number of at least 1"), ("MAX_SIZE", "1.5", "use a whole number of at least 1"),
+    ("IDLE_TIMEOUT", "-1", "use a number of seconds above 0"), ("IDLE_TIMEOUT", "nan", "use a number of seconds"),
+    ("IDLE_TIMEOUT", "long", "use a number of seconds above 0"), ("DRAIN_TIMEOUT", "inf", "use a number of seconds"),
+    ("METRICS_PORT", "http", "use a port, 0 for any free one, or nothing"), ("DISABLED", "perhaps", "use 1 or 0"),
+    ("PRELOAD", "none,pandas", "use none, or names"), ("PRELOAD", "./etl.py", "is not the name of a module")])
+def test_a_bad_value_is_named_with_what_is_expected(name: str, value: str, said: str) -> None:
+    with pytest.raises(BadSetting, match=f"^{PREFIX}{name}='{value}' cannot be used: .*{said}"):
         Settings.from_environment({PREFIX + name: value})
 
 

@@ -76,7 +76,8 @@ def test_a_page_on_a_port_that_a_service_will_have_is_refused_before_anything_is
 
 
 @pytest.mark.parametrize(("headless", "said"), [
-    (False, r"^port \d+ on 127\.0\.0\.1 cannot be opened: another program is using it"), (True, "^--tasks is 0")])
+    (False, r"^port \d+ on 127\.0\.0\.1 cannot be opened: another program is using it — choose another --port"),
+    (True, "^--tasks is 0")])
 def test_a_port_in_use_is_refused_where_there_is_a_page_for_it(headless: bool, said: str, tmp_path: Path) -> None:
     settings = PlainSettings(data_dir=tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
