@@ -56,9 +56,16 @@ def files() -> list[str]:
             if Path(name).suffix in PROSE and name not in EXCEPTIONS and (PROJECT / name).is_file()]
 
 
+TEST_NAME = re.compile(r"\bdef test_\w+")
+
+
 def found(text: str) -> list[str]:
-    """Return each line that has such a word: where it is, and what to write. A phrase may go over two lines."""
-    one_line = re.sub(r"\s*\n\s*(?:# ?|// ?)?", lambda gap: " " * len(gap[0]), text)
+    """Return each line that has such a word: where it is, and what to write. A phrase may go over two lines.
+
+    The name of a test is a sentence, which is printed if it fails.
+    """
+    sentences = TEST_NAME.sub(lambda name: name[0].replace("_", " "), text)
+    one_line = re.sub(r"\s*\n\s*(?:# ?|// ?)?", lambda gap: " " * len(gap[0]), sentences)
     return [f"line {text.count(chr(10), 0, hit.start()) + 1}: {hit[1]!r}: write {INSTEAD[hit[1].lower()]!r}"
             for hit in WORDS.finditer(one_line)]
 
@@ -68,7 +75,8 @@ def test_no_word_of_the_list_is_used() -> None:
 
 
 @pytest.mark.parametrize(("text", "word"), [
-    ("Tell whoever waits.", "whoever"), ("a\n# server started Anew", "anew"), ("by way of a relay", "by way of")])
+    ("Tell whoever waits.", "whoever"), ("a\n# server started Anew", "anew"), ("by way of a relay", "by way of"),
+    ("def test_whoever_waits_is_served() -> None:", "whoever")])
 def test_a_word_is_found_wherever_it_stands(text: str, word: str) -> None:
     (line,) = found(text)
     assert word in line.lower()

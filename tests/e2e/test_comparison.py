@@ -200,7 +200,7 @@ def test_a_report_that_is_made_again_is_the_same(place: Rig, resumed: Ended) -> 
     assert {name: (resumed.runs[-1] / name).read_bytes() for name in before} == before
 
 
-def test_the_runs_are_listed_with_what_became_of_them(place: Rig, resumed: Ended) -> None:
+def test_the_runs_are_listed_with_their_states(place: Rig, resumed: Ended) -> None:
     listed = [line.split() for line in place.run("runs").require().out.splitlines()[1:]]
     assert [(line[0], line[-1]) for line in listed] == [
         (resumed.runs[0].name, "running"), (resumed.runs[1].name, "complete")]

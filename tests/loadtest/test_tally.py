@@ -14,7 +14,7 @@ def test_a_test_counts_from_its_first_look() -> None:
         (0, 0), (5, 3)]
 
 
-def test_a_count_that_could_not_be_had_is_none_and_no_beginning() -> None:
+def test_a_count_that_is_missing_is_none_and_no_beginning() -> None:
     tally = Tally()
     assert [tally.of(each)["opened"] for each in (look(None, 0), look(40, 0), look(None, 0), look(44, 0))] == [
         None, 0, None, 4]

@@ -28,7 +28,7 @@ def test_at_another_address_neither_is_known() -> None:
 
 @pytest.mark.parametrize(("variable", "known"), [
     ("LOADTEST_EXECUTOR", "LocalExecutor, CeleryExecutor"), ("LOADTEST_RELAY", "none, process, shared")])
-def test_a_name_that_is_none_is_refused_with_those_there_are(variable: str, known: str) -> None:
+def test_an_unknown_name_is_refused_with_the_known_ones(variable: str, known: str) -> None:
     with pytest.raises(BadInput) as refused:
         of({variable: "x"})
     assert str(refused.value) == f"{variable} is x — set it to one of {known}"

@@ -34,7 +34,7 @@ def test_a_new_pattern_joins_by_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load("again").name == "improved"
 
 
-def test_the_names_can_be_had_without_the_driver() -> None:
+def test_the_names_are_available_without_the_driver() -> None:
     script = "import sys, patterns.registry, patterns.identity, patterns.target; sys.exit('neo4j' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

@@ -230,7 +230,7 @@ def test_a_lower_bound_says_so_and_has_no_interval(tmp_path: Path) -> None:
     assert not of(summarise(folder), "connections_peak").lower_bound
 
 
-def test_a_count_that_could_not_be_had_is_null_with_its_reason(tmp_path: Path) -> None:
+def test_a_count_that_is_missing_is_null_with_its_reason(tmp_path: Path) -> None:
     summary = summarise(builders.tiny(tmp_path, opened=None, last_id=None, opened_reason="the server restarted"))
 
     assert of(summary, "connections_opened").raw == [None]

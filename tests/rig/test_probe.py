@@ -271,7 +271,7 @@ def test_the_probes_own_connections_are_excluded_and_stated(probe: Probe) -> Non
     assert share.cpu_seconds > 0
 
 
-def test_a_sampler_that_has_to_connect_anew_is_still_not_counted(
+def test_a_sampler_that_has_to_connect_again_is_still_not_counted(
         cell: Cell, server: StartedNeo4j, probe: Probe) -> None:
     killer = cell.keep()
     with probe.window(0, samples := Samples()) as window:

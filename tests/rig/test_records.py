@@ -131,7 +131,7 @@ def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"run": "x"}', b"\xff"])
-def test_a_damaged_run_file_is_one_line_that_names_it_and_says_how_to_mend_it(damage: bytes, tmp_path: Path) -> None:
+def test_a_damaged_run_file_is_one_line_that_names_it_and_says_how_to_fix_it(damage: bytes, tmp_path: Path) -> None:
     (tmp_path / records.RUN_FILE).write_bytes(damage)
     with pytest.raises(BadInput) as caught:
         records.read_run(tmp_path)

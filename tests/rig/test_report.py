@@ -588,7 +588,7 @@ def test_what_a_cluster_hides_is_said_where_the_server_is_not_the_rigs_own(
 
 
 @pytest.mark.parametrize("tapped", [True, False])
-def test_a_report_says_by_which_way_connections_were_counted(tapped: bool, tmp_path: Path) -> None:
+def test_a_report_says_how_connections_were_counted(tapped: bool, tmp_path: Path) -> None:
     more = {OWN_NEO4J: False} | ({BEHIND_A_TAP: True} if tapped else {})
     folder = changed(builders.tiny(tmp_path, counted_by="tap" if tapped else "samples"),
                      environment={**builders.ENVIRONMENT, **more})

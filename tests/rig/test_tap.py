@@ -347,7 +347,7 @@ class Silent:
 
 
 @pytest.mark.parametrize(("last", "state"), [("success", "success"), ("failed", "failed"), ("running", "hung")])
-def test_a_dag_runs_record_has_the_taps_count_whatever_became_of_it(
+def test_a_dag_runs_record_has_the_taps_count_however_it_ended(
         last: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "POLL_EVERY", 0.0)
     pretended = PretendedStack(tmp_path, stack(tmp_path))

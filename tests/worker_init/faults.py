@@ -151,7 +151,7 @@ class Proxy:
                     end.transport.pause_reading()
         self._do(swallow)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Let connections in again."""
         self._refuses = False
 
@@ -251,11 +251,11 @@ class ClusterOfProxies:
         for member in self.members:
             member.swallow(answers_only=answers_only)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Let connections in again; another member leads now."""
         self.leader = (self.leader + 1) % len(self.members)
         for member in self.members:
-            member.mend()
+            member.restore()
 
     def close(self) -> None:
         """End the members with their connections."""

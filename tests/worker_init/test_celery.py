@@ -194,7 +194,7 @@ def test_a_worker_can_preload_and_have_no_driver_host(worker: StartWorker) -> No
         assert not find_folders(running.folder)
 
 
-def test_without_an_upstream_the_worker_works_as_ever(worker: StartWorker) -> None:
+def test_without_an_upstream_the_worker_works_as_before(worker: StartWorker) -> None:
     with worker("-c", "1", NEO4J_URI="") as running:
         assert running.stats() == {"state": "off"}
         assert running.log.count("tasks connect by themselves") == 1

@@ -56,7 +56,7 @@ def test_the_end_of_a_client_is_noticed(unsent: int, new_loop: Callable[[], asyn
         runner.run(notice())
 
 
-def test_whoever_is_forgotten_is_not_told_of() -> None:
+def test_the_end_of_a_client_that_is_forgotten_is_not_told() -> None:
     async def forget() -> list[str]:
         watch, told = EndWatch(), []
         with killed_with(FEW) as (first, kill_first), killed_with(FEW) as (second, kill_second):

@@ -107,7 +107,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("sent", GARBAGE.values(), ids=GARBAGE)
 @pytest.mark.usefixtures("bystander")
-def test_whoever_does_not_speak_bolt_is_turned_away(sent: bytes, host: Serving) -> None:
+def test_a_client_that_does_not_speak_bolt_is_turned_away(sent: bytes, host: Serving) -> None:
     with socket.create_connection(("127.0.0.1", host.port)) as sock:
         sock.settimeout(10)
         assert hung_up(sock, sent)
@@ -140,7 +140,7 @@ AFTER_LOGON = {
 
 @pytest.mark.parametrize("sent", AFTER_LOGON.values(), ids=AFTER_LOGON)
 @pytest.mark.usefixtures("bystander")
-def test_whoever_leaves_the_protocol_is_turned_away(sent: bytes, host: Serving) -> None:
+def test_a_client_that_leaves_the_protocol_is_turned_away(sent: bytes, host: Serving) -> None:
     with socket.create_connection(("127.0.0.1", host.port)) as sock:
         sock.settimeout(60)
         assert hung_up(sock, logged_on(host.auth) + sent)
@@ -307,7 +307,7 @@ def test_a_server_that_is_upgraded_serves_old_clients_and_new_ones(hop: Hop, ser
         assert (value(from_before), bolt_of(from_before)) == (1, (5, 8))
         hop.is_old = False
         hop.cut()
-        hop.mend()
+        hop.restore()
         assert value(from_before) == 1
         after = stack.enter_context(host.driver())
         assert (value(after), bolt_of(after)) == (1, bolt_of(direct))
@@ -320,7 +320,7 @@ def test_a_server_that_is_downgraded_is_asked_again_in_its_version(hop: Hop, ser
         assert (value(driver), bolt_of(driver)) == (1, bolt_of(direct))
         hop.is_old = True
         hop.cut()
-        hop.mend()
+        hop.restore()
         assert (value(driver), bolt_of(driver)) == (1, (5, 8))
 
 
@@ -372,13 +372,13 @@ def test_a_server_that_is_down_is_named_and_comes_back(hop: Hop, server: Neo4jSe
                     ask()
                 assert caught.value.is_retryable()
                 assert server.password not in str(caught.value)
-            hop.mend()
+            hop.restore()
             assert value(driver) == 1
             assert hop.carried > 0
             hop.cut()
             with pytest.raises((DatabaseUnavailable, ServiceUnavailable)):
                 value(driver)
-            hop.mend()
+            hop.restore()
             assert value(driver) == 1
             status = driver_status(host)
         assert status["state"] == "up"
@@ -394,7 +394,7 @@ def test_managed_transactions_outlive_a_server_that_is_away_for_a_while(hop: Hop
             answer = threads.submit(value, driver)
             wait_until(lambda: hop.refused, "the server was asked for while it was away")
             assert not answer.done()
-            hop.mend()
+            hop.restore()
             assert answer.result(60) == 1
 
 

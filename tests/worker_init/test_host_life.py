@@ -179,7 +179,7 @@ def test_each_state_is_tried() -> None:
 
 
 @in_every_state
-def test_whoever_is_told_to_stop_lets_transactions_end_if_a_host_serves(state: State) -> None:
+def test_a_worker_that_stops_lets_transactions_end_if_a_host_serves(state: State) -> None:
     life = IN[state]()
     done = life.feed(Event.STOP, 30)
     if state in LIVING:
@@ -193,7 +193,7 @@ def test_whoever_is_told_to_stop_lets_transactions_end_if_a_host_serves(state: S
 
 
 @in_every_state
-def test_whoever_has_no_time_kills_the_host(state: State) -> None:
+def test_a_worker_that_has_no_time_kills_the_host(state: State) -> None:
     life = IN[state]()
     done = life.feed(Event.KILL, 30)
     if state in LIVING | DOOMED | {State.STOPPING}:

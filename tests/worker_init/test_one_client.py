@@ -76,7 +76,7 @@ def test_what_is_sent_wrongly_behind_a_query_breaks_nobody_elses(wrong: bytes, s
     assert status["faults"] == {"own": 0, "server": 0}
 
 
-def test_whoever_waits_behind_a_violator_is_told_when_the_server_is_away(server: StandIn, folder: Path) -> None:
+def test_a_client_that_waits_behind_a_violator_is_told_when_the_server_is_away(server: StandIn, folder: Path) -> None:
     with (serving(folder, server.uri, AUTH, max_size=1) as host, RawClient(host) as bad,
           RawClient(host) as first, RawClient(host) as second):
         assert bad.one() == ANSWERED
@@ -155,7 +155,7 @@ def test_a_client_that_is_killed_before_a_server_that_does_not_read_gives_its_pl
             assert other.one() == ANSWERED
 
 
-def test_whoever_waits_for_a_connection_outlives_its_own_drivers_patience(server: StandIn, folder: Path) -> None:
+def test_a_client_that_waits_for_a_connection_outlives_its_own_drivers_patience(server: StandIn, folder: Path) -> None:
     server.hints = {"connection.recv_timeout_seconds": 1}
     with (serving(folder, server.uri, AUTH, max_size=1) as host, RawClient(host) as holder,
           host.driver(max_transaction_retry_time=0) as driver, driver.session() as session):
@@ -194,7 +194,7 @@ FLOODS = {"before the server is known": (True, BOLT_5_8), "before HELLO": (False
 
 
 @pytest.mark.parametrize(("is_silent", "opening"), FLOODS.values(), ids=FLOODS)
-def test_whoever_sends_without_an_end_before_logon_is_hung_up_on(is_silent: bool, opening: bytes, server: StandIn,
+def test_a_client_that_sends_without_an_end_before_logon_is_cut_off(is_silent: bool, opening: bytes, server: StandIn,
                                                                  folder: Path) -> None:
     server.is_silent = is_silent
     with serving(folder, server.uri, AUTH) as host:
@@ -212,7 +212,7 @@ AHEAD = {"NOOPs and RESETs": bytes(200_000) + message(Tag.RESET), "messages": me
 
 
 @pytest.mark.parametrize("block", AHEAD.values(), ids=AHEAD)
-def test_whoever_sends_ahead_without_an_end_is_not_read_from(block: bytes, server: StandIn, folder: Path) -> None:
+def test_a_client_that_sends_ahead_without_an_end_is_not_read_from(block: bytes, server: StandIn, folder: Path) -> None:
     with serving(folder, server.uri, AUTH, max_size=1) as host, RawClient(host) as holder:
         holder.send(message(Tag.BEGIN, {}))
         holder.read()
@@ -225,7 +225,7 @@ def test_whoever_sends_ahead_without_an_end_is_not_read_from(block: bytes, serve
         assert peak_megabytes(host.process.pid) - before < 10
 
 
-def test_whoever_reads_nothing_is_not_read_from(server: StandIn, folder: Path) -> None:
+def test_a_client_that_reads_nothing_is_not_read_from(server: StandIn, folder: Path) -> None:
     with serving(folder, server.uri, AUTH) as host, RawClient(host, seconds=2) as client:
         before = peak_megabytes(host.process.pid)
         with pytest.raises(TimeoutError):

@@ -16,7 +16,7 @@ def limit_to(monkeypatch: pytest.MonkeyPatch, soft: int) -> None:
 @pytest.mark.parametrize(("soft", "problem"), [
     (1024, "1024 open files are allowed, and a worker of 300 pool processes needs 2200"), (2200, None),
     (resource.RLIM_INFINITY, None)])
-def test_the_limit_is_held_against_the_pool(monkeypatch: pytest.MonkeyPatch, soft: int, problem: str | None) -> None:
+def test_the_limit_is_compared_with_the_pool(monkeypatch: pytest.MonkeyPatch, soft: int, problem: str | None) -> None:
     limit_to(monkeypatch, soft)
     assert open_files.problem(300) == problem
 

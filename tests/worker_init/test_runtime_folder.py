@@ -329,7 +329,7 @@ def test_an_environment_file_that_cannot_be_written_is_said_in_a_line(parent: Pa
     assert not [*parent.iterdir()]
 
 
-def test_a_status_socket_can_be_had_again_in_the_same_folder(parent: Path) -> None:
+def test_a_status_socket_can_be_made_again_in_the_same_folder(parent: Path) -> None:
     folder = make_folder(parent)
     with listen_for_status(folder), listen_for_status(folder) as second, socket.socket(socket.AF_UNIX) as client:
         client.connect(str(folder / "control"))

@@ -139,7 +139,7 @@ def test_thresholds_are_broken_above_their_limit(limits: dict[str, float], said:
     assert broken(outcome(runs, [sample(0.0, open=0), sample(20.0, open=3)]), Thresholds.model_validate(limits)) == said
 
 
-def test_a_figure_that_could_not_be_had_keeps_no_threshold() -> None:
+def test_a_figure_that_is_missing_keeps_no_threshold() -> None:
     assert broken(outcome([run(0, 4)], []), Thresholds(connections_left=100)) == [
         "connections left 5 s after the last DAG run: not known (limit 100)"]
 

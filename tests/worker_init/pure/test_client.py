@@ -226,7 +226,7 @@ def test_goodbye_within_a_transaction_ends_it() -> None:
     assert taken(machine)[:2] == [ResetAndGiveBack(), Close()]
 
 
-def test_whoever_waits_is_answered_in_order_when_it_is_refused() -> None:
+def test_a_client_that_waits_is_answered_in_order_when_it_is_refused() -> None:
     machine = sent(ready(), RUN + PULL + RESET + RUN)
     taken(machine)
     machine.refused(UNREACHABLE)
@@ -397,7 +397,7 @@ def test_a_lost_connection_breaks_the_clients_own(alive: Callable[[], Client]) -
 
 # Time
 
-def test_whoever_does_not_log_on_is_turned_away() -> None:
+def test_a_client_that_does_not_log_on_is_turned_away() -> None:
     machine = client(OPENING + HELLO)
     machine.timer_ended(Timer.LOGON)
     assert kinds(machine)[:2] == ["TurnAway", "Close"]
@@ -413,7 +413,7 @@ def test_a_wrong_password_is_answered_after_a_while() -> None:
     assert Close() in actions
 
 
-def test_whoever_waits_gets_a_sign_of_life_in_time() -> None:
+def test_a_client_that_waits_gets_a_sign_of_life_in_time() -> None:
     machine = sent(ready(recv_timeout=10.0), RUN)
     machine.waits()
     assert StartTimer(Timer.NOOP, 5.0) in taken(machine)
@@ -484,7 +484,7 @@ def test_a_client_that_does_not_read_has_its_time() -> None:
     assert kinds(machine)[:3] == ["ResumeServer", "Discard", "TurnAway"]
 
 
-def test_whoever_does_not_read_the_last_is_cut_off() -> None:
+def test_a_client_that_does_not_read_the_last_is_cut_off() -> None:
     machine = sent(ready(), GOODBYE)
     assert isinstance(taken(machine)[-1], StartTimer)
     machine.timer_ended(Timer.LINGER)
@@ -507,7 +507,7 @@ def test_a_timer_that_runs_on_has_no_effect_when_the_client_goes(gone: Callable[
 
 # Bounds
 
-def test_whoever_logs_on_may_send_a_large_query_behind_it() -> None:
+def test_a_client_that_logs_on_may_send_a_large_query_behind_it() -> None:
     machine = client(OPENING)
     machine.client_sent(HELLO + logon() + message(Tag.RUN, "x" * 100_000, {}, {}))
     assert machine.state is State.WAITING
@@ -515,7 +515,7 @@ def test_whoever_logs_on_may_send_a_large_query_behind_it() -> None:
 
 @pytest.mark.parametrize("before", [OPENING, OPENING + HELLO], ids=["before HELLO", "before LOGON"])
 @pytest.mark.parametrize("block", [b"\x00\x00", HELLO[:3]], ids=["NOOPs", "bytes"])
-def test_whoever_has_not_logged_on_may_send_so_much(before: bytes, block: bytes) -> None:
+def test_a_client_that_has_not_logged_on_may_send_so_much(before: bytes, block: bytes) -> None:
     machine = client(before)
     flood = block * (LARGEST_BEFORE_LOGON // len(block))
     machine.client_sent(flood)
@@ -578,7 +578,7 @@ def test_a_server_that_reads_nothing_holds_its_client_back() -> None:
     assert taken(machine) == [ResumeClient()]
 
 
-def test_whoever_does_not_read_gives_its_connection_back_as_it_was() -> None:
+def test_a_client_that_does_not_read_gives_its_connection_back_as_it_was() -> None:
     machine = leased(RUN + PULL)
     machine.client_full(full=True)
     taken(machine)
@@ -831,7 +831,7 @@ def test_a_failure_is_that_of_its_version(version: Version, keys: set[str]) -> N
     assert set(unpack_map(bodies(failure_message(UNREACHABLE, version))[0], 2)[0]) == keys
 
 
-def test_a_server_that_cannot_be_had_is_named_after_hello() -> None:
+def test_a_server_that_cannot_be_reached_is_named_after_hello() -> None:
     machine = client(OPENING, offers=None)
     machine.server_known(UNREACHABLE)
     machine.client_sent(HELLO)
@@ -840,7 +840,7 @@ def test_a_server_that_cannot_be_had_is_named_after_hello() -> None:
     assert Close() in actions
 
 
-def test_whoever_is_turned_away_is_counted_once() -> None:
+def test_a_client_that_is_turned_away_is_counted_once() -> None:
     machine = client(OPENING)
     for block in (RUN, UNKNOWN, HELLO):
         machine.client_sent(block)
@@ -890,7 +890,7 @@ def test_goodbye_closes_the_connection_and_nobody_is_turned_away(alive: Callable
 
 
 @pytest.mark.parametrize("query", [RUN, BEGIN])
-def test_whoever_has_logged_off_may_ask_for_nothing(query: bytes) -> None:
+def test_a_client_that_has_logged_off_may_ask_for_nothing(query: bytes) -> None:
     machine = sent(ready(is_routed=True), LOGOFF)
     taken(machine)
     machine.client_sent(query)

@@ -27,7 +27,7 @@ def test_a_client_can_die_in_every_state(state: State) -> None:
 
 
 @pytest.mark.parametrize("event", [Event.ENDED, Event.BROKEN, Event.OVERDUE, Event.GOODBYE, Event.VIOLATION])
-def test_whoever_goes_lets_go_of_what_it_has(event: Event) -> None:
+def test_a_client_that_goes_lets_go_of_what_it_has(event: Event) -> None:
     for state, rows in TABLE.items():
         if event in rows and rows[event].to >= State.CLOSING:
             assert rows[event].do[:len(LEAVING[state])] == LEAVING[state]

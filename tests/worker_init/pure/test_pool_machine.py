@@ -1086,7 +1086,7 @@ def test_a_pause_that_is_not_resumed_in_time_is_named_to_who_waited() -> None:
         "(WORKER_INIT_ACQUISITION_TIMEOUT): 1 wait")
 
 
-def test_what_failed_before_or_in_a_pause_is_not_held_against_the_server_behind_it() -> None:
+def test_what_failed_before_or_in_a_pause_does_not_count_for_the_server_behind_it() -> None:
     world = World()
     world.lend("a")
     world.pause()

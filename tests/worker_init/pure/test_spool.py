@@ -14,7 +14,7 @@ def test_all_but_the_oldest_are_held_back_where_there_is_no_room() -> None:
     assert not spool.holds_back("first")
 
 
-def test_whoever_ends_makes_room_and_wakes_the_others() -> None:
+def test_a_client_that_ends_makes_room_and_wakes_the_others() -> None:
     spool: Spool[str] = Spool(100)
     for name in ("first", "second", "third"):
         spool.add(name, 60)
