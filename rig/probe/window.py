@@ -75,6 +75,7 @@ class Window:
             self.others |= seen.others
             for id_ in seen.others & self.connections.keys():       # only now it has named its owner
                 del self.connections[id_]
+            self.others -= self.connections.keys()      # seen before they had said whose they are
             self._changed.notify_all()
 
     def fail(self, reason: str) -> None:
