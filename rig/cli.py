@@ -164,8 +164,8 @@ def compare(
     on: StackName = NATIVE,
     airflow_url: Annotated[str | None, typer.Option(help="Measure this deployment as it is. --executors must name its "
                                                          "executor, and NEO4J_URI the server of its tasks.")] = None,
-    token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of that deployment's API. Better "
-                                              "set the variable: other users can read arguments.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="RIG_AIRFLOW_TOKEN", help="Token of that deployment's API. Set "
+                                              "the variable instead: other users can read arguments.")] = None,
 ) -> None:
     """Run the DAGs on both executors, count connections at the server, and write a report.
 

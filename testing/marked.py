@@ -8,8 +8,12 @@ def replaced(page: str, kind: str, contents: Callable[[str], str]) -> str:
     """Return a page with new contents in each block of a kind: ``contents`` gets the block's name.
 
     A block begins with ``<!-- kind: name -->`` and ends with ``<!-- end of kind -->``, each on a line of its own.
+    Raises ValueError if a block has no end.
     """
-    block = re.compile(rf"(<!-- {kind}: ([a-z-]+) -->\n).*?(<!-- end of {kind} -->)", re.DOTALL)
+    begin, end = rf"<!-- {kind}: ([a-z-]+) -->\n", f"<!-- end of {kind} -->"
+    if len(re.findall(begin, page)) != page.count(end):
+        raise ValueError(f"each block of {kind} needs its end, {end}")
+    block = re.compile(rf"({begin}).*?({end})", re.DOTALL)
     return block.sub(lambda found: f"{found[1]}{contents(found[2])}\n{found[3]}", page)
 
 

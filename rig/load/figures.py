@@ -13,6 +13,7 @@ TIMED = ("throughput", "late_p95", "late_highest", "connections_opened_per_secon
 LEFT_SECONDS = 5.0      # after the last run's end, like the metric `connections_left_5s`
 LATE = "tasks had started before the first look at Neo4j, as on an overloaded machine"
 UNSEEN_END = "DAG runs ended after the last look at Neo4j"
+UNSEEN_AT_MOST = 5.0    # seconds before a DAG run ends, in which its tasks' processes end and the scheduler notices
 
 
 class Latency(Record):
@@ -212,22 +213,25 @@ def _last_opened(series: Sequence[LoadSample]) -> int | None:
 
 
 def _why_not_counted(series: Sequence[LoadSample]) -> str:
-    return next((sample.trouble for sample in reversed(series) if sample.trouble is not None),
-                "Neo4j: no look was taken")
+    return _last_trouble(series) or "Neo4j: no look was taken"
+
+
+def _last_trouble(series: Sequence[LoadSample]) -> str | None:
+    return next((sample.trouble for sample in reversed(series) if sample.trouble is not None), None)
 
 
 def _uncovered(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> str | None:
     """Return which tasks the looks at Neo4j miss; None if they cover all, or if there was no look at all.
 
-    A DAG run's end is noticed up to a few seconds later, so the last look may be LEFT_SECONDS before it.
+    A DAG run ends some seconds after its tasks' last queries, so the last look may be UNSEEN_AT_MOST before its end.
     """
     looks = [sample.t for sample in series if sample.opened is not None]
     if not looks:
         return None
     if any(run.queued is not None and run.due + run.queued < looks[0] for run in runs):
         return LATE
-    if any(run.run is not None and run.due + run.run > looks[-1] + LEFT_SECONDS for run in runs):
-        return UNSEEN_END
+    if any(run.run is not None and run.due + run.run > looks[-1] + UNSEEN_AT_MOST for run in runs):
+        return f"{UNSEEN_END}: {trouble}" if (trouble := _last_trouble(series)) else UNSEEN_END
     return None
 
 

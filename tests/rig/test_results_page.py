@@ -24,3 +24,8 @@ def test_a_folder_without_a_summary_is_refused_and_nothing_is_written(
     assert capsys.readouterr().err.count("\n") == 1
     assert page.read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.md", "summary.json"]
+
+
+def test_a_block_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="each block of results needs its end"):
+        results_page.with_tables("<!-- results: cells-of-comparison -->\n\n## The rest of the page\n")

@@ -94,7 +94,10 @@ def test_what_was_opened_is_not_known_where_neo4j_was_no_longer_seen_at_the_end(
     runs = [run(0.0, 9.0, queued=3.0), run(30.0, 9.0, queued=3.0)]
     blind = outcome(runs, [sample(float(t), open=2, opened=t) for t in range(34)] + [sample(45.0)])
     assert (blind.connections_opened, blind.connections_reason) == (None, figures.UNSEEN_END)
-    stopped = outcome(runs, [sample(float(t), open=2, opened=t) for t in range(36)])     # an end is noticed late
+    away = sample(45.0, trouble="Neo4j: away")
+    told = outcome(runs, [*(sample(float(t), open=2, opened=t) for t in range(34)), away])
+    assert told.connections_reason == f"{figures.UNSEEN_END}: Neo4j: away"
+    stopped = outcome(runs, [sample(float(t), open=2, opened=t) for t in range(36)])     # the last queries were before
     assert (stopped.connections_opened, stopped.connections_reason) == (35, None)
 
 
