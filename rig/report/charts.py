@@ -99,4 +99,4 @@ def _axes(timelines: Iterable[Sequence[Point]], title: str) -> tuple[Axis, Axis]
     """Return both axes, the same for every panel: up to the last second and up to the highest value."""
     points = [point for one in timelines for point in one]
     return (plot.from_zero(max((point.t for point in points), default=1), SECONDS, room=1.01),
-            plot.from_zero(max((point.value for point in points), default=1), title))
+            plot.from_zero(max((point.value for point in points), default=1), title, counts=True))

@@ -98,11 +98,11 @@ def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadS
         _Series("run", hue, [(moment, run.run) for moment, run in ended])])
     yield _panel("DAG runs", "DAG runs", x, [
         _Series("in flight", hue, of(lambda sample: sample.in_flight)),
-        _Series("queued in Airflow", "other", of(lambda sample: sample.runs_queued), "2,2")])
+        _Series("queued in Airflow", "other", of(lambda sample: sample.runs_queued), "2,2")], counts=True)
     yield _panel("Open connections", "connections", x, [
         _Series("open", hue, of(lambda sample: sample.open)),
         _Series("idle", "other", of(lambda sample: sample.idle), "6,3"),
-        _Series("in a transaction", "other", of(lambda sample: sample.running), "2,2")])
+        _Series("in a transaction", "other", of(lambda sample: sample.running), "2,2")], counts=True)
     yield _panel("Connections opened per second", f"per second, mean of {RATE_SECONDS:g} s", x, [
         _Series("opened", hue, [(sample.elapsed, rate) for sample, rate in zip(
             series, opened_per_second(series), strict=True)])])
@@ -113,7 +113,7 @@ def panels(test: LoadTestRecord, runs: Sequence[LoadRun], series: Sequence[LoadS
             _Series("resident", "other", taken(lambda each: each.memory / MIB), "6,3"),
             _Series("PSS: shared memory counted once", hue, taken(lambda each: each.pss and each.pss / MIB))])
         yield _panel("Open files of the stack", "descriptors", x, [
-            _Series("descriptors", hue, taken(lambda each: each.descriptors))])
+            _Series("descriptors", hue, taken(lambda each: each.descriptors))], counts=True)
     yield _panel("Arrivals", "DAG runs per second", x, [_Series("due", hue, _rates(test))])
 
 
@@ -134,8 +134,8 @@ class _Series(NamedTuple):
     dash: str = ""
 
 
-def _panel(title: str, unit: str, x: Axis, series: Sequence[_Series]) -> Panel:
-    y, about = _vertical(title, unit, series)
+def _panel(title: str, unit: str, x: Axis, series: Sequence[_Series], *, counts: bool = False) -> Panel:
+    y, about = _vertical(title, unit, series, counts=counts)
     lines = [Line(one.name, one.hue, "".join(plot.steps(part, x, y) for part in _unbroken(one.points)), one.dash)
              for one in series]
     return Panel(title, about, None, x, y, lines, legend=len(lines) > 1)
@@ -148,10 +148,11 @@ def _dots_panel(title: str, unit: str, x: Axis, series: Sequence[_Series]) -> Pa
     return Panel(title, about, None, x, y, dots=points, legend=True)
 
 
-def _vertical(title: str, unit: str, series: Sequence[_Series]) -> tuple[Axis, str]:
+def _vertical(title: str, unit: str, series: Sequence[_Series], *, counts: bool = False) -> tuple[Axis, str]:
     """Return the axis of the values, and a description of the panel."""
     highest = max((value for one in series for _, value in one.points if value is not None), default=None)
-    return plot.from_zero(highest or 0.0, unit, room=1.1), f"{title}: at most {phrases.number(highest)} {unit}"
+    axis = plot.from_zero(highest or 0.0, unit, room=1.1, counts=counts)
+    return axis, f"{title}: at most {phrases.number(highest)} {unit}"
 
 
 def _unbroken(points: Points) -> Iterator[list[tuple[float, float]]]:

@@ -24,12 +24,16 @@ class Tick(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """A linear axis from ``low`` to ``high``, or a logarithmic one. ``title`` contains the unit."""
+    """A linear axis from ``low`` to ``high``, or a logarithmic one. ``title`` contains the unit.
+
+    On an axis of ``counts``, only whole numbers are marked.
+    """
 
     low: float
     high: float
     title: str
     log: bool = False
+    counts: bool = False
 
     def at(self, value: float) -> float:
         """Return the position of a value on the axis, 0 to 1."""
@@ -41,7 +45,8 @@ class Axis(NamedTuple):
     def ticks(self) -> list[Tick]:
         """Return some round values on the axis, with their positions."""
         values = _powers(self.low, self.high) if self.log else _round_values(self.low, self.high)
-        return [Tick(round(100 * self.at(value), 2), _tick_text(value)) for value in values]
+        return [Tick(round(100 * self.at(value), 2), _tick_text(value)) for value in values
+                if not self.counts or value == int(value)]
 
 
 class Line(NamedTuple):
@@ -81,9 +86,9 @@ class Panel(NamedTuple):
         return not any([line.path for line in self.lines] + [dots.path for dots in self.dots])
 
 
-def from_zero(highest: float, title: str, *, room: float = 1.06) -> Axis:
+def from_zero(highest: float, title: str, *, room: float = 1.06, counts: bool = False) -> Axis:
     """Return an axis from 0 to slightly above the highest value; to 1 if no value is above 0."""
-    return Axis(0.0, (highest if highest > 0 else 1.0) * room, title)
+    return Axis(0.0, (highest if highest > 0 else 1.0) * room, title, counts=counts)
 
 
 def of_powers(values: Iterable[float], title: str) -> Axis:

@@ -662,6 +662,7 @@ def test_all_panels_of_a_chart_have_the_same_axes(read: RawRun, summed: Summary)
 
     for panels in (charts.idle_panels(drawn), charts.opened_panels(drawn)):
         assert len({(panel.x, panel.y) for panel in panels}) == 1
+        assert all(panel.y.counts for panel in panels), "connections"
     assert [len(panel.lines) for panel in charts.idle_panels(drawn)] == [3 * 3, 5 * 3]
     assert [len(panel.lines) for panel in charts.opened_panels(drawn)] == [3 * 2] * 8
 
@@ -706,6 +707,8 @@ def test_a_line_is_interrupted_where_there_is_no_value() -> None:
     (plot.Axis(0, 53, ""), ["0", "10", "20", "30", "40", "50"]),
     (plot.Axis(0, 0.9, ""), ["0", "0.2", "0.4", "0.6", "0.8"]),
     (plot.Axis(0, 1, ""), ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
+    (plot.Axis(0, 1.1, "", counts=True), ["0", "1"]), (plot.Axis(0, 2.2, "", counts=True), ["0", "1", "2"]),
+    (plot.Axis(0, 15, "", counts=True), ["0", "5", "10", "15"]),
     (plot.Axis(0.02, 30, "", log=True), ["0.1", "1", "10"]),
     (plot.Axis(0.05, 0.3, "", log=True), ["0.05", "0.1", "0.2"])])
 def test_an_axis_has_round_ticks(axis: plot.Axis, said: list[str]) -> None:

@@ -270,7 +270,7 @@ def test_a_host_without_descriptors_serves_on(loop: str, server: StandIn, folder
         with ExitStack() as many:
             for _ in range(100):
                 many.enter_context(socket.create_connection(("127.0.0.1", host.port)))
-            wait_until(lambda: status_of(host)["clients"]["refused"] > 0, "some are hung up on")
+            wait_until(lambda: status_of(host)["clients"]["refused"] > 0, "some are refused")
             worked, began = read_seconds(host.process.pid), time.monotonic()
             wait_until(lambda: time.monotonic() - began > 1, "it has had a second to spin in")
             assert read_seconds(host.process.pid) - worked < (time.monotonic() - began) / 4

@@ -1,4 +1,4 @@
-"""Servers that fall silent, hang up, take no more or have no leader: what tasks see, what is kept."""
+"""Servers that fall silent, close the connection, take no more or have no leader: what tasks see, what is kept."""
 
 import asyncio
 import os
@@ -76,7 +76,7 @@ class Client:
     def answers(self, number: int) -> None:
         while number > 0:
             block = self.sock.recv(65536)
-            assert block, "the relay hung up"
+            assert block, "the relay has closed the connection"
             number -= sum(piece.last and piece.tag != Tag.RECORD for piece in self._scanner.feed(block))
 
     def begin(self) -> None:
