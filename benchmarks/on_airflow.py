@@ -80,7 +80,8 @@ def on_a_stack_with_dags(name: str, measure: Callable[[NativeStack, Settings], N
 def run_dag(stack: NativeStack, api: AirflowApi, dag_id: str, conf: dict[str, Any]) -> str:
     """Trigger a DAG and wait for its end; return the run's id. Raises RigError if it did not succeed."""
     run_id = api.trigger(dag_id, conf)
-    state = until_ended(stack, api, dag_id, run_id, lambda _: None)
+    state = until_ended(stack, api, dag_id, run_id, lambda _: None,
+                        note=lambda text: console.print(text, soft_wrap=True, markup=False))
     if state != "success":
         raise RigError(f"{dag_id}, run {run_id}: {state}", "the tasks' logs in Airflow say why")
     return run_id

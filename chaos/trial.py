@@ -129,13 +129,13 @@ class _Supervisor:
 
     def has_ended(self) -> bool:
         """Return whether the DAG run has ended; start services again first, if some have ended or take no tasks."""
-        dead = self._ground.stack.dead() or self._idle_worker()
+        dead = self._ground.stack.dead() or self._worker_to_restart()
         if dead:
             self._outcome.started_again += dead
             self._ground.stack.restart(dead)
         return self._ground.has_ended(self._run_id)
 
-    def _idle_worker(self) -> list[str]:
+    def _worker_to_restart(self) -> list[str]:
         stands_still = self._standstill.lasts(self._ground.counts(self._run_id))
         return [WORKER] if stands_still and self._ground.worker_problem() else []
 

@@ -165,6 +165,11 @@ class AirflowApi:
         return {state: int(self._send("GET", path, params={"state": state, "limit": 1})["total_entries"])
                 for state in ("running", "success", "failed")}
 
+    def running_tasks(self) -> int:
+        """Return how many tasks of all DAG runs are running."""
+        answer = self._send("GET", "/api/v2/dags/~/dagRuns/~/taskInstances", params={"state": "running", "limit": 1})
+        return int(answer["total_entries"])
+
     def returned(self, dag_id: str, run_id: str, task_id: str, map_indexes: list[int]) -> list[Any]:
         """Return what each mapped task returned, or None for a task that returned nothing."""
         def one(map_index: int) -> object:

@@ -136,7 +136,7 @@ class Comparison:
                         self._run_one(runner, api, planned)
                 except KeyboardInterrupt:
                     if state.keeper is None:    # else the stack goes down, and with it everything that runs
-                        leave_idle(api)
+                        leave_idle(api, self._progress.note)
                     raise
         finally:
             probe.close()
@@ -150,7 +150,7 @@ class Comparison:
         try:
             with api.paused(dag_id, False):
                 run_id = api.trigger(dag_id, conf)
-                until_ended(self._stack, api, dag_id, run_id, lambda _: None)
+                until_ended(self._stack, api, dag_id, run_id, lambda _: None, note=self._progress.note)
         except RigError as error:
             self._progress.note(f"warming up failed: {error}")
             self._recover(api)
@@ -184,7 +184,7 @@ class Comparison:
         dead = self._stack.dead()
         self._progress.note(f"starting again: {', '.join(dead) or 'the executor'}")
         self._stack.restart(dead)
-        leave_idle(api)
+        leave_idle(api, self._progress.note)
         self._warmed = None
         state = self._stack.state()
         self._stack.switch(state.executor, state.relay, preload=state.preload)

@@ -34,7 +34,7 @@ class ServiceDied(RigError):
     """A service of the stack ended by itself."""
 
 
-class WorkerIdle(RigError):
+class WorkerNotServing(RigError):
     """The Celery worker takes no tasks, or does not answer: waiting tasks would wait forever."""
 
 

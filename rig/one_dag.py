@@ -8,7 +8,7 @@ from typing import Any
 
 from patterns.facts import QUERY_TASK
 from rig.airflow_api import AirflowApi, ApiError
-from rig.errors import BadInput, WorkerIdle
+from rig.errors import BadInput, WorkerNotServing
 from rig.experiment.dag_run import asked_again, until_ended
 from rig.experiment.progress import Notes
 from rig.stack import lock
@@ -43,19 +43,22 @@ def run(stack: Stack, dag_id: str, conf: dict[str, Any], view: Notes) -> Outcome
             run_id = _started(api, dag_id, conf)
             view.note(f"{dag_id}, run {run_id}, on {state.executor}")
             began = time.monotonic()
-            last = _until_ended(stack, api, dag_id, run_id, view)
-        tasks = asked_again(lambda: api.task_instances(dag_id, run_id, QUERY_TASK))
+            last = _until_ended(stack, api, dag_id, run_id, view, began=began)
+        tasks = asked_again(lambda: api.task_instances(dag_id, run_id, QUERY_TASK), view.note)
         counted = ", ".join(f"{count} {name}" for name, count in Counter(task["state"] for task in tasks).items())
         text = f"{last} after {time.monotonic() - began:.0f} s"
         return Outcome(last == "success", f"{text}: {counted}" if counted else text)
 
 
-def _until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str, view: Notes) -> str:
-    """Watch the run to its end. If the worker takes no tasks, it is restarted: waiting tasks stay in its queue."""
+def _until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str, view: Notes, *, began: float) -> str:
+    """Watch the run to its end. If the worker takes no tasks, it is restarted: waiting tasks stay in its queue.
+
+    The run's time limit goes on meanwhile: else it would never come if the worker is restarted again and again.
+    """
     while True:
         try:
-            return until_ended(stack, api, dag_id, run_id, _teller(view))
-        except WorkerIdle as error:
+            return until_ended(stack, api, dag_id, run_id, _teller(view), note=view.note, began=began)
+        except WorkerNotServing as error:
             view.note(f"{error.what}: starting it again")
             with lock.hold(stack.settings.data_dir, "rig dag"):
                 stack.restart([WORKER])

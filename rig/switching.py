@@ -27,7 +27,7 @@ def switch(stack: Stack, executor: Executor, relay: Relay, *, drain: bool, tell:
                            "wait for them, or use `rig switch --drain`, which waits")
         if busy:
             tell(f"waiting for {', '.join(busy)}")
-        if left := until_idle(api, stack.settings.drain_timeout):
+        if left := until_idle(api, stack.settings.drain_timeout, tell):
             raise Hung(f"still in progress after {stack.settings.drain_timeout:g} s: {', '.join(left)}",
                        "pause their DAGs, or give them more time with RIG_DRAIN_TIMEOUT")
     stack.switch(executor, relay, preload=state.preload)

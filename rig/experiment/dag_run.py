@@ -3,17 +3,18 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tenacity import Retrying, stop_after_delay, wait_fixed
+from tenacity import RetryCallState, Retrying, stop_after_delay, wait_fixed
 from tenacity.retry import retry_if_exception, retry_if_result
 
 from patterns.facts import DAG_OF_PATTERN, QUERY_TASK, STRESS_DAG
 from rig import records
 from rig.airflow_api import ACTIVE, AirflowApi, ApiError
 from rig.clock import ClockWatch
-from rig.errors import Hung, RigError, ServiceDied, WorkerIdle
+from rig.errors import Hung, RigError, ServiceDied, WorkerNotServing
 from rig.experiment.profiles import is_nameless
 from rig.experiment.progress import Progress
 from rig.probe import Probe, Window, machine
@@ -26,7 +27,9 @@ STANDSTILL = 20.0       # seconds in which no task starts or ends, before the wo
 UNANSWERED = 120.0      # seconds for which Airflow's API is asked again if it does not answer: DAG runs go on meanwhile
 
 Answer = TypeVar("Answer")
+Note = Callable[[str], None]    # what is told to the user
 State = Literal["success", "failed", "hung", "error", "interrupted"]
+ENDED: tuple[State, ...] = ("success", "failed")    # by itself
 
 
 class CellRunner:
@@ -99,7 +102,7 @@ class CellRunner:
         dag_id, before = attempt.dag_id, self._machine()
         with self._api.paused(dag_id, False):
             attempt.run_id = self._api.trigger(dag_id, conf_of(attempt.planned.cell))
-            state = until_ended(self._stack, self._api, dag_id, attempt.run_id, self._tell,
+            state = until_ended(self._stack, self._api, dag_id, attempt.run_id, self._tell, note=self._progress.note,
                                 limit=EXHIBIT_SECONDS if attempt.planned.cell.pattern == EXHIBIT else None)
         attempt.machine = machine.between(before, self._machine())
         attempt.end("success" if state == "success" else "failed",
@@ -129,8 +132,12 @@ class CellRunner:
         """Return the tasks' rows. A row that is no longer available has the reason instead."""
         if attempt.run_id is None:
             return []
+        run_id = attempt.run_id
         try:
-            return task_records(self._api, attempt.planned, attempt.dag_id, attempt.run_id)
+            return asked_again(lambda: task_records(self._api, attempt.planned, attempt.dag_id, run_id),
+                               self._progress.note,
+                               # What else has ended it may be an API that does not answer: that was waited for already.
+                               UNANSWERED if attempt.state in ENDED else 0.0)
         except RigError as error:
             attempt.add_reason(f"its tasks could not be read: {error}")
             return []
@@ -148,17 +155,17 @@ class _Attempt:
         self.tapped: int | None = None      # connections that a tap has passed on
         self._started_at = time.time()
         self._clock = ClockWatch()
-        self._state: State = "error"
+        self.state: State = "error"
         self._reason: str | None = "it was not started"
         self._more: list[str] = []          # further reasons, which stay however it ends
 
     def end(self, state: State, reason: str | None) -> None:
-        self._state, self._reason = state, reason
+        self.state, self._reason = state, reason
 
     def spoil(self, reason: str) -> None:
         """Note a reason for which even a DAG run that has succeeded is no measurement."""
-        if self._state == "success":
-            self._state = "error"
+        if self.state == "success":
+            self.state = "error"
         self.add_reason(reason)
 
     def add_reason(self, reason: str) -> None:
@@ -167,7 +174,7 @@ class _Attempt:
     def record(self) -> DagRunRecord:
         opened = self.window.opened if self.tapped is None else self.window.opened.tapped(self.tapped)
         return DagRunRecord(
-            index=self.planned.index, dag_id=self.dag_id, dag_run_id=self.run_id, state=self._state,
+            index=self.planned.index, dag_id=self.dag_id, dag_run_id=self.run_id, state=self.state,
             reason="; ".join(filter(None, [self._reason, *self._more])) or None,
             started_at=self._started_at, ended_at=time.time(), first_id=opened.first_id,
             last_id=opened.last_id, opened=opened.count, opened_exact=opened.exact, opened_reason=opened.reason,
@@ -178,40 +185,49 @@ class _Attempt:
 
 
 def until_ended(stack: Stack, api: AirflowApi, dag_id: str, run_id: str,
-                tell: Callable[[dict[str, int]], None], *, limit: float | None = None) -> str:
+                tell: Callable[[dict[str, int]], None], *, note: Note, limit: float | None = None,
+                began: float | None = None) -> str:
     """Watch a DAG run and return its final state. ``tell`` is called with the number of tasks in each state.
 
-    Raises Hung after RIG_RUN_TIMEOUT seconds, or ``limit`` seconds if that is less; ServiceDied if a service has ended
-    by itself; WorkerIdle if nothing happens because the Celery worker takes no tasks; ApiError if Airflow's API has not
-    answered for UNANSWERED seconds.
+    Raises Hung after RIG_RUN_TIMEOUT seconds, or ``limit`` seconds if that is less, counted from ``began`` on the
+    monotonic clock if it was watched before; ServiceDied if a service has ended by itself; WorkerNotServing if nothing
+    happens because the Celery worker takes no tasks; ApiError if Airflow's API has not answered for UNANSWERED seconds.
     """
     standstill = Standstill(STANDSTILL)
     limit = min(stack.settings.run_timeout, limit or stack.settings.run_timeout)
-    until = time.monotonic() + limit
+    until = (time.monotonic() if began is None else began) + limit
 
     def state() -> str:
         stack.require_alive()
         counts = api.task_counts(dag_id, run_id)
         tell(counts)
-        if standstill.lasts(counts) and (problem := stack.idle_worker(tasks_run=counts["running"] > 0)):
-            raise WorkerIdle(f"no task has started or ended for {STANDSTILL:g} s: the Celery worker does not serve: "
-                             f"{problem}", "`rig restart airflow-worker` starts it again")
+        if standstill.lasts(counts) and (problem := stack.worker_problem(tasks_run=lambda: api.running_tasks() > 0)):
+            raise WorkerNotServing(f"no task has started or ended for {STANDSTILL:g} s: the Celery worker does not "
+                                   f"serve: {problem}", "`rig restart airflow-worker` starts it again")
         return api.run_state(dag_id, run_id)
 
     last = Retrying(retry=retry_if_result(lambda value: value in ACTIVE and time.monotonic() < until),
-                    wait=wait_fixed(POLL_EVERY))(lambda: asked_again(state, until - time.monotonic()))
+                    wait=wait_fixed(POLL_EVERY))(lambda: asked_again(state, note, until - time.monotonic()))
     if last in ACTIVE:
         raise Hung(f"{dag_id} had not ended after {limit:g} s (it was {last})",
                    "its page in Airflow shows which task waits; a higher RIG_RUN_TIMEOUT gives it more time")
     return last
 
 
-def asked_again(question: Callable[[], Answer], limit: float = UNANSWERED) -> Answer:
-    """Return what Airflow's API answers. Where it gives no answer, ask again, for ``limit`` or UNANSWERED seconds."""
-    began = time.monotonic()
+def asked_again(question: Callable[[], Answer], note: Note, limit: float = UNANSWERED) -> Answer:
+    """Return what Airflow's API answers. Where it gives no answer, ask again, for ``limit`` or UNANSWERED seconds.
+
+    ``note`` is told once that it is asked again.
+    """
+    began, limit = time.monotonic(), min(limit, UNANSWERED)
+
+    def tell_once(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome:
+            note(f"{state.outcome.exception()}: it is asked again for up to {limit:.0f} s")
+
     try:
-        return Retrying(retry=retry_if_exception(_is_unanswered), stop=stop_after_delay(min(limit, UNANSWERED)),
-                        wait=wait_fixed(POLL_EVERY), reraise=True)(question)
+        return Retrying(retry=retry_if_exception(_is_unanswered), stop=stop_after_delay(limit),
+                        wait=wait_fixed(POLL_EVERY), before_sleep=tell_once, reraise=True)(question)
     except ApiError as error:
         if not _is_unanswered(error):
             raise
@@ -265,16 +281,17 @@ def _task_record(index: int, task: dict[str, Any], row: Any) -> TaskRecord:
         row=None if problem else row, reason=problem)
 
 
-def until_idle(api: AirflowApi, limit: float) -> list[str]:
+def until_idle(api: AirflowApi, limit: float, note: Note) -> list[str]:
     """Wait until no DAG run is queued or running; return those that still are after ``limit`` seconds."""
+    until = time.monotonic() + limit
     return Retrying(retry=retry_if_result(bool), stop=stop_after_delay(limit), wait=wait_fixed(POLL_EVERY),
                     retry_error_callback=lambda state: state.outcome and state.outcome.result())(
-                        lambda: asked_again(api.active_runs, limit)) or []
+                        lambda: asked_again(api.active_runs, note, until - time.monotonic())) or []
 
 
-def leave_idle(api: AirflowApi) -> None:
+def leave_idle(api: AirflowApi, note: Note) -> None:
     """End all DAG runs that are queued or running. Raises RigError if one is still active after another minute."""
-    for run in api.active_runs():
-        api.fail_run(*run.split("/", 1))
-    if still := until_idle(api, limit=60):
+    for run in asked_again(api.active_runs, note):
+        asked_again(partial(api.fail_run, *run.split("/", 1)), note)
+    if still := until_idle(api, 60, note):
         raise RigError(f"these DAG runs cannot be stopped: {', '.join(still)}", "`rig down` stops them")

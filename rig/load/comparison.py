@@ -177,7 +177,7 @@ class _Runner:
         state = self._stack.state()
         if state.keeper is None:
             with self._stack.api(state) as api:
-                leave_idle(api)
+                leave_idle(api, self._view.note)
 
     def _one(self, test: Next) -> None:
         cell = self._record.cells[test.cell]
@@ -187,7 +187,7 @@ class _Runner:
             ended = loading.locust(self._settings, self._stack, state, self._wish(test), self._view)
             if ended.code == INTERRUPTED:
                 raise KeyboardInterrupt
-            until_idle(api, IDLE_SECONDS)
+            until_idle(api, IDLE_SECONDS, self._view.note)
         found = summary.summarise(ended.folders[-1])
         if found["clock_set"] is not None:      # such a test has found nothing
             raise RigError(found["clock_set"])

@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
-from tenacity import Retrying, retry_if_result, stop_after_attempt
 
 from patterns.facts import DAG_IDS, MOST_TASKS, Executor
 from rig.airflow_api import AirflowApi
@@ -194,15 +193,21 @@ def worker_finding(state: StackState, name: str | None = None) -> Finding:
             return Finding(f"the broker does not answer: {' '.join(str(error).split()) or type(error).__name__}")
 
 
-def idle(ask: Callable[[], Finding], *, tasks_run: bool) -> str | None:
+def worker_problem(ask: Callable[[], Finding], *, tasks_run: Callable[[], bool]) -> str | None:
     """Return what is wrong with a worker that takes no tasks, else None. ``ask`` asks it.
 
-    A worker that does not answer may be busy with its tasks, so it counts only if none run.
+    A worker that does not answer may be busy with its tasks, so it counts only if none run: ``tasks_run`` says whether
+    some do, of any DAG run.
     """
-    asking = Retrying(retry=retry_if_result(lambda finding: finding.is_silent), stop=stop_after_attempt(ASKED),
-                      retry_error_callback=lambda state: state.outcome and state.outcome.result())
-    finding = ask() if tasks_run else asking(ask)
-    return finding.problem if finding.takes_nothing or (finding.is_silent and not tasks_run) else None
+    problem = None
+    for _ in range(ASKED):
+        finding = ask()
+        if finding.takes_nothing:
+            return finding.problem
+        if not finding.is_silent or tasks_run():
+            return None
+        problem = finding.problem
+    return problem
 
 
 def _http_problem(url: str) -> str | None:

@@ -202,11 +202,11 @@ class ComposeStack:
             if container.is_paused:
                 raise ServiceDied(f"{name} does not serve: its container is paused", "`docker compose unpause`")
 
-    def idle_worker(self, *, tasks_run: bool) -> str | None:
+    def worker_problem(self, *, tasks_run: Callable[[], bool]) -> str | None:
         """Ask the first worker. Each worker's health check asks it too, and makes the engine restart it."""
         if WORKER not in self._containers():
             return None
-        return airflow.idle(self._worker_finding, tasks_run=tasks_run)
+        return airflow.worker_problem(self._worker_finding, tasks_run=tasks_run)
 
     def require_preload(self, executor: Executor) -> None:     # noqa: ARG002 - the same on both
         """Raise BadInput: containers have no switch for it."""
@@ -312,13 +312,10 @@ class ComposeStack:
             "airflow-dag-processor": lambda: airflow.dag_processor({}, self.folder, api).check,
             SCHEDULER: lambda: airflow.scheduler({}, self.folder, api, state.executor,
                                                  since=containers[SCHEDULER].started_at).check,
-            WORKER: lambda: self._worker_problem,
+            WORKER: lambda: lambda: self._worker_finding().problem,
             "flower": lambda: airflow.flower({}, self.folder, self.settings, state).check,
         }
         return {name: make() for name, make in made.items() if name in containers}
-
-    def _worker_problem(self) -> str | None:
-        return self._worker_finding().problem
 
     def _worker_finding(self) -> Finding:
         """Return what is wrong with the (first) worker."""

@@ -1,6 +1,6 @@
 """A deployment that somebody else operates, with the interface of the native stack. It is observed, never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -79,7 +79,7 @@ class ExistingStack:
     def require_running(self) -> None:
         """Do nothing, as above."""
 
-    def idle_worker(self, *, tasks_run: bool) -> str | None:
+    def worker_problem(self, *, tasks_run: Callable[[], bool]) -> str | None:
         """Return None: its broker cannot be asked from here."""
         return None
 

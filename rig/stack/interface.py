@@ -74,11 +74,12 @@ class Stack(Protocol):
         service.
         """
 
-    def idle_worker(self, *, tasks_run: bool) -> str | None:
+    def worker_problem(self, *, tasks_run: Callable[[], bool]) -> str | None:
         """Return what is wrong with a Celery worker that takes no tasks, else None.
 
-        Either it answers and has room, or it does not answer although none of its tasks run. Also returns None if this
-        cannot be found out, or if there is no worker. It takes some seconds.
+        Either it answers and has room, or it does not answer although no task runs: ``tasks_run`` is asked then, and
+        says whether a task of any DAG run does. Also returns None if this cannot be found out, or if there is no
+        worker. It takes some seconds.
         """
 
     def require_preload(self, executor: Executor) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -101,11 +101,11 @@ class NativeStack:
         for name, problem in self._not_running(state).items():
             raise ServiceDied(f"{name} does not serve: {problem}", "`rig status` shows all services")
 
-    def idle_worker(self, *, tasks_run: bool) -> str | None:
+    def worker_problem(self, *, tasks_run: Callable[[], bool]) -> str | None:
         state = self.state()
         if state.executor != "CeleryExecutor":
             return None
-        return airflow.idle(lambda: airflow.worker_finding(state), tasks_run=tasks_run)
+        return airflow.worker_problem(lambda: airflow.worker_finding(state), tasks_run=tasks_run)
 
     def require_preload(self, executor: Executor) -> None:
         drivers.require_preload(executor, self._plain_env())

@@ -1,7 +1,7 @@
 """A stack that only remembers what was asked of it: for what is done around its servers, which take minutes."""
 
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -34,9 +34,13 @@ class PretendedApi:
         self._dags, self.busy = dags, busy
         self.states: list[str] = []     # of the DAG run that is watched, one for each question
         self.running = 0                # tasks of it
+        self.running_besides = 0        # tasks of other DAG runs
 
     def task_counts(self, *_: str) -> dict[str, int]:
         return {"running": self.running, "success": 3, "failed": 0}
+
+    def running_tasks(self) -> int:
+        return self.running + self.running_besides
 
     def run_state(self, *_: str) -> str:
         return self.states.pop(0) if self.states else "running"
@@ -75,7 +79,7 @@ class PretendedStack:
         self.asked: list[tuple[Any, ...]] = []
         self._folder, self._dead = folder, [] if dead is None else dead
         self.settings = PlainSettings(data_dir=folder)
-        self.idle: list[str | None] = []    # what is wrong with the Celery worker, one for each question
+        self.worker_problems: list[str | None] = []     # what is wrong with the Celery worker, one for each question
         self.preload_problem: str | None = None
         self.airflow = PretendedApi({STRESS_DAG} if dags is None else dags, busy or [])
 
@@ -102,9 +106,9 @@ class PretendedStack:
     def require_running(self) -> None:
         self.require_alive()
 
-    def idle_worker(self, *, tasks_run: bool) -> str | None:
-        self.asked.append(("idle_worker", tasks_run))
-        return self.idle.pop(0) if self.idle else None
+    def worker_problem(self, *, tasks_run: Callable[[], bool]) -> str | None:
+        self.asked.append(("worker_problem", tasks_run()))
+        return self.worker_problems.pop(0) if self.worker_problems else None
 
     def restart(self, names: Sequence[str]) -> None:
         self.asked.append(("restart", *names))
