@@ -3,7 +3,7 @@
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,22 @@ def running_program(command: Sequence[str | Path], *, sign: signal.Signals = sig
     If it does not end within ``patience`` seconds, it is killed with its children: Popen alone would wait for it for
     ever, and a test would say nothing of the reason.
     """
-    with subprocess.Popen(command, **options) as process:
-        try:
-            yield process
-        finally:
-            with interrupts.put_off():      # a second Ctrl-C would leave it behind
-                _end(process, sign, patience)
+    with ExitStack() as at_the_end:
+        with interrupts.put_off():      # else Ctrl-C could come before it is known what to end
+            process = at_the_end.enter_context(subprocess.Popen(command, **options))
+            at_the_end.callback(_end, process, sign, patience)
+        yield process
 
 
 def _end(process: "subprocess.Popen[Any]", sign: signal.Signals, patience: float) -> None:
-    children: list[psutil.Process] = []
-    with suppress(psutil.NoSuchProcess):
-        children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(sign)       # does nothing if it has ended
-    try:
-        process.wait(patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        processes.kill(children)
+    with interrupts.put_off():      # a second Ctrl-C would leave it behind
+        children: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(sign)       # does nothing if it has ended
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            processes.kill(children)

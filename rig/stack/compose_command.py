@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -200,25 +201,29 @@ def execute(command: Sequence[str], env: Mapping[str, str], timeout: float | Non
 
     The program has a session of its own: Ctrl-C in a terminal reaches this process alone, which may put it off.
     """
-    with psutil.Popen(command, env=dict(env), cwd=PROJECT, text=True, start_new_session=True,
-                      stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                      stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with ExitStack() as unless_it_ends:
+        with interrupts.put_off():      # else Ctrl-C could come before it is known what to end
+            process = psutil.Popen(command, env=dict(env), cwd=PROJECT, text=True, start_new_session=True,
+                                   stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            unless_it_ends.enter_context(process)
+            unless_it_ends.callback(_end, process)
         try:
             out, err = process.communicate(stdin, timeout)
         except subprocess.TimeoutExpired as error:
-            _end(process)
             raise RigError(f"`{' '.join(command[:2])}` has not ended within {timeout:g} s",
                            "`docker info` says whether the engine answers") from error
-        except BaseException:
-            _end(process)
-            raise
+        unless_it_ends.pop_all()
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def _end(process: psutil.Popen) -> None:
-    """End a program and its children, as Ctrl-C in a terminal would: ``docker compose`` is a child of ``docker``."""
+    """End a program and its children, as Ctrl-C in a terminal would: ``docker compose`` is a child of ``docker``.
+
+    It may have ended by itself: ``communicate`` waits for a moment when it is interrupted.
+    """
     with interrupts.put_off():
-        processes.stop(processes.Started.of(process.pid), timeout=END_WITHIN, sign=signal.SIGINT)
+        processes.end(process, timeout=END_WITHIN, sign=signal.SIGINT)
 
 
 def _last_line(text: str) -> str:

@@ -49,7 +49,8 @@ def start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, c
 
     With ``user`` the process runs as that user; only root can ask for it.
     """
-    return Started.of(_open(command, env=env, log=log, cwd=cwd, user=user).pid)
+    process = _open(command, env=env, log=log, cwd=cwd, user=user)     # kept: its pid stays taken if it ends at once
+    return Started.of(process.pid)
 
 
 def run(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, cwd: Path,
@@ -109,10 +110,14 @@ def stop(started: Started, *, timeout: float, sign: signal.Signals = signal.SIGT
     Returns whether it ended by itself within ``timeout`` seconds.
     """
     process = find(started)
-    if process is None:
-        return True
-    family = [process, *process.children(recursive=True)]
+    return process is None or end(process, timeout=timeout, sign=sign)
+
+
+def end(process: psutil.Process, *, timeout: float, sign: signal.Signals) -> bool:
+    """Like ``stop``, for a process that the caller itself has started. It may have ended already."""
+    family = [process]
     with suppress(psutil.NoSuchProcess):
+        family += process.children(recursive=True)
         process.send_signal(sign)
         process.send_signal(signal.SIGCONT)     # a stopped process would not receive the signal
     ended_itself = not psutil.wait_procs([process], timeout=timeout)[1]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -127,6 +128,20 @@ def _id_as_nobody(log: Path) -> None:
     processes.start(["id"], env=os.environ, log=log, cwd=Path("/"), user="nobody")
 
 
+class EndsAtOnce(psutil.Popen):
+    """A program that has ended before anybody can look at it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        eventually(lambda: self.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_process_that_ends_at_once_has_been_started(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "Popen", EndsAtOnce)
+    started = processes.start(["true"], env=os.environ, log=log, cwd=log.parent)
+    assert processes.find(started) is None
+
+
 def test_a_process_that_has_ended_is_not_found(run: Run) -> None:
     started = run("")
     processes.stop(started, timeout=30)
@@ -154,10 +169,14 @@ def test_another_process_that_was_given_the_same_pid_is_not_mistaken_for_it(run:
     assert processes.find(started), "a stranger was stopped"
 
 
-def test_it_is_still_found_after_the_clock_was_set(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, booted = run(""), psutil.boot_time()
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil reads from files only on Linux")
+def test_it_is_still_found_after_the_clock_was_set(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, booted = run(""), int(psutil.boot_time())
     before = started.started_at
-    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 60)
+    (ahead := tmp_path / "proc").mkdir()
+    (ahead / str(started.pid)).symlink_to(f"/proc/{started.pid}")
+    (ahead / "stat").write_text(Path("/proc/stat").read_text().replace(f"btime {booted}\n", f"btime {booted + 60}\n"))
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(ahead))
     assert processes.find(started)
     assert started.started_at > before + 30
     assert processes.stop(started, timeout=30)
@@ -218,6 +237,12 @@ def test_a_process_that_does_not_end_in_its_time_is_killed_with_its_family(log: 
     env = {**os.environ, MARK: str(log.parent)}
     assert processes.run([sys.executable, "-c", FAMILY + WAIT], env=env, log=log, cwd=log.parent, timeout=1) is None
     assert not list(processes.marked(str(log.parent)))
+
+
+def test_what_has_ended_meanwhile_has_ended_by_itself() -> None:
+    with psutil.Popen(["true"]) as process:
+        process.wait()
+        assert processes.end(process, timeout=0, sign=signal.SIGTERM)
 
 
 def test_kill_takes_those_that_have_ended_meanwhile(run: Run) -> None:

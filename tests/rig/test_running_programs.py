@@ -11,6 +11,7 @@ import pytest
 
 from testing.alive import is_alive
 from testing.programs import running_program
+from tests.rig.interrupted_start import Interrupted
 
 READY = "print('ready', flush=True); "
 WAITS = "import time; time.sleep(600)"
@@ -56,6 +57,13 @@ def test_ctrl_c_while_it_is_ended_comes_when_it_has_ended(monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt), running(ENDS_WELL) as (process, _):
         pass
     assert process.returncode == 7
+
+
+def test_ctrl_c_while_it_starts_ends_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt), running_program(["sleep", "600"]):
+        pass
+    assert not is_alive(int(capsys.readouterr().err))
 
 
 def test_one_that_has_ended_by_itself_keeps_its_exit_code() -> None:
