@@ -92,14 +92,24 @@ def _take(folder: Path, stack: ExitStack) -> str | None:
                 return _TAKEN
             if not is_private(folder):
                 return _NOT_OWN
-            for left in folder.iterdir():   # by a host that was killed: the next one is not paused
-                left.unlink()
+            if refusal := _empty(folder):
+                return refusal
             stack.push(attempt.pop_all())
             return None
     except BlockingIOError:
         return _TAKEN
     except OSError as error:
-        return _NOT_OWN if os.path.lexists(folder) and not is_private(folder) else str(error)
+        return _NOT_OWN if os.path.lexists(folder) and not is_private(folder) else error.strerror
+
+
+def _empty(folder: Path) -> str | None:
+    """Remove what a host that was killed has left: the next one is not paused. Return the reason if it cannot be."""
+    for left in folder.iterdir():
+        try:
+            left.unlink()
+        except OSError as error:
+            return f"{left.name!r} in it cannot be removed: {error.strerror}"
+    return None
 
 
 def _prefix() -> str:

@@ -1,5 +1,6 @@
 """The runtime folder and the environment file: nothing that another user does with names has an effect."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -148,13 +149,28 @@ def test_a_host_that_runs_keeps_its_folder(parent: Path, caplog: pytest.LogCaptu
     assert f"the folder {first} cannot be used: another driver host has it. So this host has {second}" in caplog.text
 
 
-def test_what_the_system_refuses_is_said_in_its_words(parent: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_removed_is_named_once(parent: Path, caplog: pytest.LogCaptureFixture) -> None:
     usual = made(folder_of(parent, parent / "env"), 0o700)
     foreign = made(usual / "no host made this")     # a folder cannot be removed as a file is
     with folder_for(parent, parent / "env") as folder:
         assert folder != usual
-    assert f"the folder {usual} cannot be used: [Errno " in caplog.text
-    assert f"{str(foreign)!r}. So this host has {folder}" in caplog.text
+    with pytest.raises(OSError, match=str(foreign)) as refused:
+        foreign.unlink()
+    assert (f"the folder {usual} cannot be used: 'no host made this' in it cannot be removed: "
+            f"{refused.value.strerror}. So this host has {folder}") in caplog.text
+
+
+def test_a_folder_that_is_removed_while_it_is_taken_is_said_in_the_systems_words(
+        parent: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    usual, flock = folder_of(parent, parent / "env"), fcntl.flock
+
+    def removed(descriptor: int, how: int) -> None:
+        flock(descriptor, how)
+        usual.rmdir()
+    monkeypatch.setattr(fcntl, "flock", removed)
+    with folder_for(parent, parent / "env") as folder:
+        assert folder != usual
+    assert f"the folder {usual} cannot be used: No such file or directory. So this host has {folder}" in caplog.text
 
 
 @pytest.mark.parametrize("put", [FOUND_THERE[what] for what in (
