@@ -3,8 +3,8 @@
 from neo4j.exceptions import AuthError, DriverError, Forbidden, Neo4jError
 
 SERVER_ERRORS = (DriverError, Neo4jError, OSError)
-UNTRUSTED = ("its certificate is not accepted: check the address; if that is right, install the certificate's "
-             "authority, or set SSL_CERT_FILE")
+UNTRUSTED = "its certificate is not accepted: check the address; if that is right, "
+TO_TRUST_IT = "install the certificate's authority, or set SSL_CERT_FILE"
 
 
 def one_line(error: BaseException) -> str:
@@ -31,6 +31,6 @@ def refuses_user(error: Exception) -> bool:
             and (error.code or "").startswith("Neo.ClientError.Security."))
 
 
-def how_to_reach(said: str, otherwise: str) -> str:
+def how_to_reach(said: str, otherwise: str, to_trust_it: str = TO_TRUST_IT) -> str:
     """Return what to do about a server that cannot be reached: ``otherwise``, unless its certificate is the reason."""
-    return UNTRUSTED if "SSLCertVerificationError" in said else otherwise
+    return UNTRUSTED + to_trust_it if "SSLCertVerificationError" in said else otherwise

@@ -3,7 +3,7 @@
 import pytest
 from neo4j.exceptions import AuthError, Forbidden, Neo4jError, ServiceUnavailable
 
-from patterns.server_errors import UNTRUSTED, how_to_reach, one_line, refuses_user
+from patterns.server_errors import TO_TRUST_IT, UNTRUSTED, how_to_reach, one_line, refuses_user
 
 
 def of_code(code: str) -> Neo4jError:
@@ -33,5 +33,6 @@ def test_a_certificate_that_is_not_trusted_is_what_to_look_at() -> None:
     error = ServiceUnavailable("no routing table")
     error.__cause__ = ExceptionGroup("all", [ServiceUnavailable("[SSLCertVerificationError]\nConnection Failed.")])
 
-    assert how_to_reach(one_line(error), "check the address") == UNTRUSTED
+    assert how_to_reach(one_line(error), "check the address") == UNTRUSTED + TO_TRUST_IT
+    assert how_to_reach(one_line(error), "check the address", "ask its owner") == UNTRUSTED + "ask its owner"
     assert how_to_reach("connection refused", "check the address") == "check the address"
