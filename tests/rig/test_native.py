@@ -156,6 +156,23 @@ def test_what_a_switch_has_preloaded_is_preloaded_after_a_restart_too(
     assert "PreloadPlugin" in (plugins / "preload.py").read_text("utf-8")
 
 
+def test_the_state_of_an_earlier_rig_is_one_line_and_down_ends_what_it_started(tmp_path: Path) -> None:
+    native = without_services(tmp_path)
+    file = native.folder / states.STATE_FILE
+    started = processes.start(["sleep", "600"], env={**os.environ, processes.MARK: str(native.folder)},
+                              log=tmp_path / "log", cwd=tmp_path)
+    redis = ServiceState(process=started, url=None, stop_signal=signal.SIGTERM, stop_timeout=30)
+    states.save(native.folder, stack(tmp_path, services={"redis": redis}))
+    file.write_text(file.read_text("utf-8").replace('"since_boot"', '"create_time"'), encoding="utf-8")
+    try:
+        with pytest.raises(BadInput, match="is not the state of a stack — `rig down` clears what it left"):
+            native.status()
+        native.down()
+        assert (processes.find(started), native.is_there()) == (None, False)
+    finally:
+        processes.stop(started, timeout=30)
+
+
 def test_services_are_asked_for_as_long_as_the_command_says(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     native, asked = without_services(tmp_path), list[float]()
