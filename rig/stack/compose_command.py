@@ -224,6 +224,8 @@ def _end(process: psutil.Popen) -> None:
     """
     with interrupts.put_off():
         processes.end(process, timeout=END_WITHIN, sign=signal.SIGINT)
+        # It may have started a child after its children were looked for.
+        processes.kill(list(processes.in_session(process.pid)))
 
 
 def _last_line(text: str) -> str:

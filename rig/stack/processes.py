@@ -151,6 +151,13 @@ def session_of(leader: int, stack_id: str) -> Iterator[psutil.Process]:
             yield process
 
 
+def in_session(leader: int) -> Iterator[psutil.Process]:
+    """Yield the processes of a session, even if the one that began it has ended."""
+    for process in psutil.process_iter():
+        if _session(process.pid) == leader:
+            yield process
+
+
 def _since_boot(pid: int) -> float:
     boot = psutil.boot_time()       # first: some versions of psutil keep it for the other time
     return psutil.Process(pid).create_time() - boot

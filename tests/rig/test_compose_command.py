@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rig.settings import PROJECT
+from rig.stack import processes
 from testing.alive import is_alive
 from testing.waiting import LIMIT, wait_until
 
@@ -54,11 +55,11 @@ def test_a_program_that_is_interrupted_leaves_no_child_behind(tmp_path: Path) ->
     assert (code, is_alive(child)) == (-signal.SIGINT, False)
 
 
-def test_a_program_that_is_interrupted_while_it_starts_is_ended_too() -> None:
-    with started("while it starts", "sleep 600") as process:
+def test_a_program_that_is_interrupted_while_it_starts_is_ended_with_the_child_that_it_has_just_started() -> None:
+    with started("while it starts", "sleep 600 & wait") as process:
         _, said = process.communicate(timeout=LIMIT)
     assert process.returncode == -signal.SIGINT
-    assert not is_alive(int(said.split()[0]))
+    assert not [one for one in processes.in_session(int(said.split()[0])) if is_alive(one.pid)]
 
 
 def test_a_program_that_ends_by_itself_meanwhile_is_an_interruption_too() -> None:
