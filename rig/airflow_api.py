@@ -30,6 +30,14 @@ class ApiError(RigError):
         super().__init__(what, remedy)
         self.status = status
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether Airflow has answered the call. An overloaded Airflow does not, or fails with a status of 500 or more.
+
+        It says "Database error" if its pool of connections to Postgres is used up, for example.
+        """
+        return self.status is not None and self.status < httpx.codes.INTERNAL_SERVER_ERROR
+
 
 class AirflowApi:
     """One deployment of Airflow. Every method raises ApiError if Airflow refuses the call or cannot be reached.
@@ -212,7 +220,8 @@ class AirflowApi:
             self._token_until = 0.0     # ended early, for example by a new secret of the server: log in once more
             response = self._request(method, path, login=login, **request)
         if response.is_error:
-            raise ApiError(f"Airflow at {self.url} refuses {method} {path}: {response.status_code} "
+            does = "cannot answer" if response.is_server_error else "refuses"
+            raise ApiError(f"Airflow at {self.url} {does} {method} {path}: {response.status_code} "
                            f"{_detail(response)}", response.status_code)
         return response.json() if response.content else None
 

@@ -229,14 +229,14 @@ def asked_again(question: Callable[[], Answer], note: Note, limit: float = UNANS
         return Retrying(retry=retry_if_exception(_is_unanswered), stop=stop_after_delay(limit),
                         wait=wait_fixed(POLL_EVERY), before_sleep=tell_once, reraise=True)(question)
     except ApiError as error:
-        if not _is_unanswered(error):
+        if error.is_answer:
             raise
         raise ApiError(f"{error.what}; it has not answered for {time.monotonic() - began:.0f} s", None,
                        "its DAG runs may go on: Airflow's page shows them") from error
 
 
 def _is_unanswered(error: BaseException) -> bool:
-    return isinstance(error, ApiError) and error.status is None
+    return isinstance(error, ApiError) and not error.is_answer
 
 
 class Standstill:

@@ -73,8 +73,9 @@ def pretended(tmp_path: Path) -> PretendedStack:
     return PretendedStack(tmp_path, stack(tmp_path))
 
 
-def test_rig_dag_asks_again_and_says_how_the_dag_run_has_ended(pretended: PretendedStack) -> None:
-    pretended.airflow = api = Busy(silent=3)
+@pytest.mark.parametrize("status", [None, 500, 503])
+def test_rig_dag_asks_again_and_says_how_the_dag_run_has_ended(pretended: PretendedStack, status: int | None) -> None:
+    pretended.airflow = api = Busy(silent=3, status=status)
     told = Told()
     assert one_dag.run(pretended.seen_as, STRESS_DAG, {}, cast("Notes", told)).succeeded
     assert min(api.asked[name] for name in ("task_counts", "run_state", "task_instances")) > 3
