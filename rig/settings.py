@@ -24,6 +24,7 @@ SHORTEST_PASSWORD = 8       # Neo4j's own rule; with a shorter one, a server sta
 PORTS = ("airflow_port", "flower_port", "postgres_port", "redis_port", "neo4j_port")
 # Variables of worker_init: each driver host of a worker takes the next port.
 METRICS_PORT, HOSTS = "WORKER_INIT_METRICS_PORT", "WORKER_INIT_HOSTS"
+ENV_FILE_VARIABLE = "RIG_ENV_FILE"       # names another file than .env; it cannot be set in one
 FIX = "fix it in .env or in the environment; .env.example explains each setting"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -171,15 +172,19 @@ def variable_of(field: str) -> str:
 def load() -> Settings:
     """Read the settings. Raises BadInput with the variable's name and the values that it accepts.
 
-    The present value is not repeated, because it may be a password.
+    The present value is not repeated, because it may be a password. RIG_ENV_FILE names another file than ``.env``.
     """
+    named = os.environ.get(ENV_FILE_VARIABLE)
+    file = Path(named or str(Settings.model_config["env_file"]))
+    if named and not file.exists():
+        raise BadInput(f"{ENV_FILE_VARIABLE} is {file}, which does not exist", "name an existing file, or unset it")
     try:
-        return Settings()
+        return Settings(_env_file=file)
     except ValidationError as error:
         detail = error.errors(include_url=False, include_input=False)[0]
         raise BadInput(f"{_name(detail['loc'])}{_reason(detail['msg'])}", FIX) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{Settings.model_config['env_file']} cannot be read: {error}",
+        raise BadInput(f"{file} cannot be read: {error}",
                        "make it a text file (UTF-8) that this user may read") from error
 
 

@@ -97,7 +97,9 @@ def _meaning(action: argparse.Action) -> str:
 
 def _rig_settings() -> Iterator[str]:
     yield from ("## The rig and the compose files", "", "They are read from the environment, then from "
-                "`.env`. An empty one counts as not set. Times are in seconds. Port 0 means: a free one.", "")
+                "`.env`. The rig, but not the compose files, reads another file if the environment has its name in "
+                "`RIG_ENV_FILE`. An empty setting counts as not set. Times are in seconds. Port 0 means: a free one.",
+                "")
     rows: list[tuple[str, str, str]] = []
     about: list[str] = []
     for line in (PROJECT / ".env.example").read_text(encoding="utf-8").splitlines():

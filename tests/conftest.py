@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from rig.settings import ENV_FILE_VARIABLE
 from rig.stack import ports
 from testing.neo4j_server import StartedNeo4j
 from tests.server_marks import starts
@@ -15,7 +16,12 @@ SETTINGS = ("NEO4J_", "WORKER_INIT_", "RIG_", "AIRFLOW_")
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C through: a shell has background jobs ignore it, and so would every program that a test starts."""
+    """Keep the user's .env out, and let Ctrl-C through.
+
+    A .env may name the user's own Neo4j, which is none of the tests' business. A shell has background jobs ignore
+    Ctrl-C, and so would every program that a test starts.
+    """
+    os.environ[ENV_FILE_VARIABLE] = os.devnull
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -18,7 +18,7 @@ import psutil
 
 from rig.airflow_api import AirflowApi
 from rig.records import DAG_RUNS_FILE, DagRunRecord, read
-from rig.settings import Settings
+from rig.settings import ENV_FILE_VARIABLE, Settings
 from rig.stack import state as states
 from rig.stack.state import StackState
 from testing.waiting import eventually
@@ -185,7 +185,7 @@ class Rig:
     def _environment(self, settings: dict[str, str]) -> dict[str, str]:
         own = {"RIG_DATA_DIR": str(self.data_dir), "RIG_CACHE_DIR": str(Settings().downloads_dir),
                "RIG_SLOTS": str(SLOTS), "TMPDIR": str(self.home / "tmp"), "HOME": str(self.home), OWNER: self.owner,
-               "COLUMNS": "200", "RIG_INHERIT": OWNER}
+               "COLUMNS": "200", "RIG_INHERIT": OWNER, ENV_FILE_VARIABLE: os.devnull}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         return {**kept, **own, **self.settings, **settings}
 

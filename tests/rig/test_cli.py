@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rig.settings import ENV_FILE_VARIABLE
+
 COMMANDS = ("up", "down", "status", "switch", "compare", "compare-load", "load", "dag", "logs", "report", "runs",
             "doctor", "plan", "diff", "export", "watch")
 
@@ -17,6 +19,7 @@ RIG = str(Path(sys.executable).parent / "rig")
 def rig(folder: Path, *arguments: str, by: tuple[str, ...] = (RIG,)) -> "subprocess.CompletedProcess[str]":
     """Run the installed command, as a user does."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("NEO4J_", "RIG_"))}
+    environment[ENV_FILE_VARIABLE] = os.devnull
     return subprocess.run([*by, *arguments], env={**environment, "RIG_DATA_DIR": str(folder), "COLUMNS": "100"},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
 
@@ -140,3 +143,8 @@ def test_the_help_shows_what_an_option_is_without_it() -> None:
     """Rich takes words in brackets for its own markup, and leaves them out, unless they are escaped."""
     said = " ".join(rig(Path(), "load", "--help").stdout.replace("│", " ").split())
     assert "DAG runs per second. [default: 0.2]" in said
+
+
+def test_the_users_env_is_kept_out_of_the_tests() -> None:
+    """It may name the user's own Neo4j: then a test would write to it."""
+    assert os.environ[ENV_FILE_VARIABLE] == os.devnull

@@ -118,6 +118,20 @@ def test_env_is_read_and_the_environment_wins_over_it(dotenv: Path, monkeypatch:
     assert (config.slots, config.flower_port, config.airflow_username) == (8, 5555, "ann")
 
 
+def test_another_file_than_env_is_read_if_it_is_named(
+        dotenv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dotenv.write_text("NEO4J_URI=neo4j+s://mine.databases.neo4j.io\nRIG_SLOTS=4\n")
+    (other := tmp_path / "other.env").write_text("RIG_SLOTS=8\n")
+    monkeypatch.setenv("RIG_ENV_FILE", str(other))
+    assert (settings.load().slots, settings.load().neo4j_uri) == (8, None)
+
+
+def test_a_named_file_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIG_ENV_FILE", str(tmp_path / "none.env"))
+    with pytest.raises(BadInput, match=r"^RIG_ENV_FILE is .*none.env, which does not exist — name an existing file"):
+        settings.load()
+
+
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEO4J_URI", "")
     monkeypatch.setenv("RIG_SLOTS", "")

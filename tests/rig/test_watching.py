@@ -21,6 +21,7 @@ from rich.console import Console
 
 from rig import watching
 from rig.errors import BadInput, RigError
+from rig.settings import ENV_FILE_VARIABLE
 from rig.watching import Client, Look, Target, Watcher
 from testing.neo4j_server import StartedNeo4j
 from tests.rig.builders import agent
@@ -99,6 +100,7 @@ def test_what_came_and_went_has_been_seen(watcher: Watcher, opens: Any) -> None:
 
 def command(server: StartedNeo4j, *arguments: str) -> "subprocess.Popen[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("NEO4J_", "RIG_"))}
+    environment[ENV_FILE_VARIABLE] = os.devnull
     return subprocess.Popen(
         [Path(sys.executable).parent / "rig", "watch", "--uri", server.uri, *arguments], stdin=subprocess.DEVNULL,
         env={**environment, "NEO4J_PASSWORD": server.password, "COLUMNS": "100"}, stdout=subprocess.PIPE,
