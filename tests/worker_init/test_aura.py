@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from neo4j.exceptions import Neo4jError
+from neo4j import GraphDatabase
+from neo4j.exceptions import Neo4jError, ServiceUnavailable
 
 from rig.errors import BadInput
 from rig.stack import neo4j, ports
 from testing import aura
 from testing.aura import Instance
 from testing.servers import Neo4jServer, serving
+from testing.waiting import wait_until
 from testing.workers import CHECKOUT, celery_worker
 from tests.server_marks import starts
 
@@ -107,6 +109,17 @@ def test_each_trouble_is_said_in_the_words_of_the_guide(
     with pytest.raises(BadInput, match=rig_says) as refused:
         neo4j.require(uri, *auth, given["database"])
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.host
+def test_a_client_that_routes_drops_the_reason_and_the_log_has_it(folder: Path) -> None:
+    closed, says = ports.choose(0, variable="a test"), "Unable to retrieve routing information"
+    with serving(folder, f"neo4j+s://127.0.0.1:{closed}", ("neo4j", "a-password")) as host:
+        routed = host.uri.replace("bolt://", "neo4j://")
+        with GraphDatabase.driver(routed, auth=host.auth) as driver, pytest.raises(ServiceUnavailable, match=says):
+            driver.verify_connectivity()
+        wait_until(lambda: "Connect call failed" in (folder / "host.log").read_text(), "the log has the reason")
+    assert f"ServiceUnavailable: {says}" in " ".join(GUIDE.split())
 
 
 @pytest.mark.parametrize(("change", "said"), [
