@@ -26,7 +26,8 @@ def show(config: Settings, state: StackState, services: list[ServiceStatus]) -> 
         console.print(Text(f"{holder} is using this stack, and may be starting or stopping a service just now."))
     where = {service.name: service.url for service in services}
     secrets = state.secrets
-    _login("Airflow:", where["airflow-apiserver"], config.airflow_username, secrets.airflow)
+    if "airflow-apiserver" in where:    # not yet, while the stack starts; never, if that start was killed
+        _login("Airflow:", where["airflow-apiserver"], config.airflow_username, secrets.airflow)
     if "flower" in where:
         _login("Flower: ", where["flower"], config.airflow_username, secrets.flower)
     _login("Neo4j:  ", state.neo4j_uri, state.neo4j_username, secrets.neo4j if state.own_neo4j else None)

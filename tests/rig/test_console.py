@@ -63,6 +63,17 @@ def test_status_says_which_rig_uses_the_stack(tmp_path: Path) -> None:
     assert "is using this stack" not in shown()
 
 
+def test_status_shows_a_stack_that_is_not_whole_yet(tmp_path: Path) -> None:
+    """Airflow is started after the databases. If the rig is killed in between, the stack stays like this."""
+    services = [ServiceStatus(name="postgres", pid=1, url="postgresql://x", healthy=True, problem=None)]
+    with console.console.capture() as captured:
+        stack_status.show(PlainSettings(data_dir=tmp_path), stack(tmp_path), services)
+    shown = captured.get()
+    assert "postgresql://x" in shown
+    assert "Neo4j:" in shown
+    assert "Airflow:" not in shown
+
+
 def test_the_live_view_shows_a_detail_as_it_is() -> None:
     with console.console.capture() as captured, progress_view.ProgressView(console.console, 4) as view:
         view.step("neo4j", "starting", "in [work]")
