@@ -34,7 +34,9 @@ USER_AGENT = "neo4j-airflow-connections-rig"
 LIST_CONNECTIONS = ("CALL dbms.listConnections() YIELD connectionId, userAgent, clientAddress "
                     "WHERE connectionId =~ 'bolt-[0-9]+' RETURN connectionId, userAgent, clientAddress")
 LIST_TRANSACTIONS = "SHOW TRANSACTIONS YIELD connectionId WHERE connectionId =~ 'bolt-[0-9]+'"
-OWN_ID = "CALL dbms.listConnections() YIELD connectionId, userAgent WHERE userAgent = $agent RETURN connectionId"
+# A driver that routes may have two: the first fetched the routing table, and the later one asks.
+OWN_ID = ("CALL dbms.listConnections() YIELD connectionId, userAgent WHERE userAgent = $agent "
+          "RETURN connectionId ORDER BY toInteger(substring(connectionId, size('bolt-'))) DESC LIMIT 1")
 STARTED = "CALL dbms.queryJmx('java.lang:type=Runtime') YIELD attributes RETURN attributes.StartTime.value AS started"
 PREFIX = "bolt-"
 MARKER = "(marker="

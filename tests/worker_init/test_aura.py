@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from neo4j import GraphDatabase
 from neo4j.exceptions import Neo4jError, ServiceUnavailable
+from pydantic import SecretStr
 
+from patterns.identity import Identity, user_agent
 from rig.errors import BadInput
+from rig.probe import Probe, Server
 from rig.stack import neo4j, ports
 from testing import aura
 from testing.aura import Instance
@@ -82,6 +86,17 @@ def test_a_driver_host_beside_local_executor_serves(trusted: Neo4jServer, folder
 
 def test_the_rig_takes_it(trusted: Neo4jServer) -> None:
     assert "community" in neo4j.require(trusted.uri, *trusted.auth, "neo4j")
+
+
+def test_the_rig_counts_what_a_sample_sees(trusted: Neo4jServer) -> None:
+    server = Server(trusted.uri, trusted.username, SecretStr(trusted.password), alone=False)
+    agent = user_agent(Identity.of_this_process("problematic", "root"))
+    with (closing(Probe(server, interval=0.05)) as probe, probe.window(0, lambda _: None) as window,
+          trusted.driver(user_agent=agent) as driver):
+        driver.verify_connectivity()
+        wait_until(lambda: window.connections, "a sample saw the connection")
+    assert (window.trouble, window.opened.exact) == (None, False)
+    assert window.opened.count
 
 
 @pytest.mark.parametrize(("change", "said"), [
