@@ -108,7 +108,7 @@ def outcome(runs: Sequence[LoadRun], series: Sequence[LoadSample], *, shared: bo
     ended = [run for run in runs if run.state != "interrupted"]
     succeeded = sum(run.state == "success" for run in ended)
     failed = len(ended) - succeeded
-    uncovered = _uncovered(runs, series)
+    uncovered = _why_uncovered(runs, series)
     opened = None if uncovered else _last_opened(series)
     seconds, late = _seconds(runs), latency(run.late for run in runs)
     return Outcome(
@@ -220,8 +220,8 @@ def _last_trouble(series: Sequence[LoadSample]) -> str | None:
     return next((sample.trouble for sample in reversed(series) if sample.trouble is not None), None)
 
 
-def _uncovered(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> str | None:
-    """Return which tasks the looks at Neo4j miss; None if they cover all, or if there was no look at all.
+def _why_uncovered(runs: Sequence[LoadRun], series: Sequence[LoadSample]) -> str | None:
+    """Return why the looks at Neo4j miss some tasks; None if they cover all, or if there was no look at all.
 
     A DAG run ends some seconds after its tasks' last queries, so the last look may be UNSEEN_AT_MOST before its end.
     """
